@@ -1,0 +1,1 @@
+"""musegen: the classic generative sequence models, trained, measured and heard."""
