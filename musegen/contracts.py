@@ -8,6 +8,8 @@ Shape letters, used as suffixes of tensor names throughout:
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from typing import Any, ClassVar, NamedTuple
 
@@ -24,6 +26,15 @@ class UserError(ValueError):
 
 class PairingError(UserError):
     """A model that cannot read what the data set yields."""
+
+
+def unknown_name(where: str, name: str, known: Iterable[str], what: str) -> UserError:
+    """The error for a misspelt name: the nearest right ones, else all of them."""
+    known = sorted(set(known) - {"self"})
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
+    if near:
+        return UserError(f"{where}: no such {what}; did you mean {' or '.join(near)}?")
+    return UserError(f"{where}: no such {what}; there are {', '.join(known)}")
 
 
 # --- Specs: what flows, and how wide it is -------------------------------------------------
@@ -98,7 +109,7 @@ def spec_from_dict(plain: dict[str, Any]) -> Spec:
     sizes = dict(plain)
     kind = sizes.pop("kind", None)
     try:
-        return SPECS[kind](**sizes)  # type: ignore[index]
+        return SPECS[kind](**sizes)
     except (KeyError, TypeError) as e:
         raise UserError(f"not a spec that this version knows: {plain}") from e
 

@@ -1,0 +1,146 @@
+"""What the data modules share: where files live, how pieces are split, how epochs are drawn."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from abc import abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, ClassVar, TypeVar
+
+import numpy as np
+import platformdirs
+import pytorch_lightning as pl
+import torch.distributed as dist
+from torch.utils.data import Sampler
+
+from musegen.contracts import Spec, UserError
+
+T = TypeVar("T")
+
+SPLITS = ("train", "val", "test")
+SPLIT_FOLDERS = {
+    "train": "train",
+    "valid": "val",
+    "validation": "val",
+    "val": "val",
+    "test": "test",
+}
+
+
+class DataModule(pl.LightningDataModule):
+    """Knows its spec and codec without touching a file; `prepare_data` and `setup` do the work."""
+
+    yields: ClassVar[tuple[type[Spec], ...]]
+    """The kinds of spec this class can give, one for each of its views."""
+    codec: Any = None
+    """What turns a model's output back into music or text; travels in the checkpoint."""
+
+    @property
+    @abstractmethod
+    def spec(self) -> Spec:
+        """Kind and sizes of what the batches hold."""
+
+    @abstractmethod
+    def describe(self) -> str:
+        """One line on the splits, after `setup`."""
+
+
+def data_root(root: Path | None, folder: str) -> Path | None:
+    """The folder the user named, else `folder` under MUSEGEN_DATA where that exists."""
+    if root is not None:
+        root = Path(root).expanduser()
+        if not root.exists():
+            raise UserError(f"data.root={root}: no such folder")
+        return root
+    shared = os.environ.get("MUSEGEN_DATA")
+    if shared and (Path(shared) / folder).exists():
+        return Path(shared) / folder
+    return None
+
+
+def cache_folder(cache_dir: Path | None, name: str) -> Path:
+    """`name` under data.cache_dir, MUSEGEN_CACHE or the platform's cache folder; created."""
+    root = cache_dir or os.environ.get("MUSEGEN_CACHE") or platformdirs.user_cache_dir("musegen")
+    folder = Path(root).expanduser() / name
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(
+            f"{folder}: cannot be written ({e.strerror}); set data.cache_dir or MUSEGEN_CACHE"
+        ) from e
+    return folder
+
+
+def split_pieces(
+    names: Sequence[str], val_fraction: float, test_fraction: float, seed: int
+) -> dict[str, list[int]]:
+    """Indices of the pieces of each split; a piece is never cut.
+
+    Names that begin with train/, valid/ (or val/, validation/) and test/ say themselves where
+    they belong. Otherwise the order is by a hash of (seed, name), so that a piece stays on its
+    side when others come or go, and each split has at least one piece.
+    """
+    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
+        if not 0 < fraction < 1:
+            raise UserError(f"data.{key}={fraction}: must lie between 0 and 1")
+    folders = [SPLIT_FOLDERS.get(name.split("/")[0].lower()) for name in names]
+    if None not in folders and set(folders) == set(SPLITS):
+        return {s: [i for i, f in enumerate(folders) if f == s] for s in SPLITS}
+
+    def drawn(i: int) -> bytes:
+        return hashlib.sha256(f"{seed}/{names[i]}".encode()).digest()
+
+    n = len(names)
+    n_val, n_test = max(1, round(n * val_fraction)), max(1, round(n * test_fraction))
+    if n < 3 or n_val + n_test >= n:
+        raise UserError(
+            f"{n} usable piece{'s' if n != 1 else ''} cannot be split by piece into train, "
+            "validation and test: 3 at least are needed, or smaller data.val_fraction and "
+            "data.test_fraction"
+        )
+    order = sorted(range(n), key=drawn)
+    held_out = n_val + n_test
+    return {
+        "test": sorted(order[:n_test]),
+        "val": sorted(order[n_test:held_out]),
+        "train": sorted(order[held_out:]),
+    }
+
+
+def epoch_rng(seed: int, epoch: int, *more: int) -> np.random.Generator:
+    """The random stream of one epoch: a function of its number, not of what was drawn before."""
+    return np.random.default_rng([seed, epoch, *more])
+
+
+def this_rank() -> tuple[int, int]:
+    """(rank, number of ranks) of this process."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+class EpochBatches(Sampler[list[T]]):
+    """A batch sampler whose batches are a function of (seed, epoch, rank).
+
+    `plan(epoch, rank, world)` gives this rank's batches of one epoch, each a list of keys that
+    the data set understands. Lightning calls `set_epoch`; resumed runs thus go on where they
+    were. In training all ranks must plan equally many, and as many in every epoch.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
+
+    @abstractmethod
+    def plan(self, epoch: int, rank: int, world: int) -> list[list[T]]:
+        """This rank's batches of an epoch."""
+
+    def __iter__(self) -> Iterator[list[T]]:
+        return iter(self.plan(self.epoch, *this_rank()))
+
+    def __len__(self) -> int:
+        return len(self.plan(0, *this_rank()))

@@ -1,0 +1,113 @@
+"""MAESTRO v3: performances by composer, from its MIDI zip."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import zipfile
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from datamodules.base import SPLITS, cache_folder, data_root
+from datamodules.fetch import fetch
+from datamodules.midi_files import Piece
+from datamodules.midi_messages import MidiFolder
+from musegen.contracts import UserError
+
+MAESTRO_URLS = (
+    "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0-midi.zip",
+)
+MAESTRO_ZIP = "maestro-v3.0.0-midi.zip"
+MAESTRO_SHA256 = "70470ee253295c8d2c71e6d9d4a815189e35c89624b76d22fce5a019d5dde12c"
+
+
+class Maestro(MidiFolder):
+    """MAESTRO v3 (Hawthorne et al. 2019): performances of one composer, in its own split.
+
+    `root` is the zip, a folder that holds it, or an unpacked copy; without it the zip (56 MB)
+    is downloaded once. `composer` is looked for in the catalogue's canonical_composer, in any
+    case; null takes all. Other settings as for `MidiFolder`.
+    """
+
+    def __init__(self, composer: str | None = "Mozart", **settings: Any) -> None:
+        super().__init__(**settings)
+        self.composer = composer
+        self.catalogue: dict[str, str] = {}
+
+    def files(self) -> list[tuple[str, Path]]:
+        folder = self._folder()
+        table = folder / "maestro-v3.0.0.csv"
+        try:
+            rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8"))))
+            wanted = [r for r in rows if self._is_wanted(r["canonical_composer"])]
+            self.catalogue = {r["midi_filename"]: r["split"] for r in wanted}
+        except (OSError, UnicodeDecodeError, KeyError) as e:
+            raise UserError(f"{table}: not MAESTRO v3's catalogue ({e})") from e
+        if not wanted:
+            composers = sorted({r["canonical_composer"] for r in rows})
+            raise UserError(f"data.composer={self.composer}: not among {'; '.join(composers)}")
+        return [(name, folder / name) for name in sorted(self.catalogue)]
+
+    def split(self, pieces: list[Piece]) -> dict[str, list[int]]:
+        names = {"train": "train", "validation": "val", "test": "test"}
+        sides = [names.get(self.catalogue[p.name]) for p in pieces]
+        if any(s not in sides for s in SPLITS):
+            return super().split(pieces)
+        return {s: [i for i, side in enumerate(sides) if side == s] for s in SPLITS}
+
+    def _is_wanted(self, composer: str) -> bool:
+        return self.composer is None or self.composer.lower() in composer.lower()
+
+    def _folder(self) -> Path:
+        root = data_root(self.root, "maestro")
+        if root is not None and root.is_dir():
+            for table in sorted(root.rglob("maestro-v3.0.0.csv")):
+                return table.parent
+        archive = root / MAESTRO_ZIP if root is not None and root.is_dir() else root
+        if archive is None or not archive.exists():
+            if self.root is not None:
+                raise UserError(
+                    f"data.root={self.root}: holds neither {MAESTRO_ZIP} nor its unpacked folder"
+                )
+            downloads = cache_folder(self.cache_dir, "maestro")
+            archive = fetch(MAESTRO_ZIP, MAESTRO_URLS, MAESTRO_SHA256, downloads)
+        return unpack_midi(archive, cache_folder(self.cache_dir, "maestro"))
+
+
+MAX_UNPACKED = 1 << 30
+
+
+def unpack_midi(archive: Path, into: Path) -> Path:
+    """Unpack the MIDI files and the catalogue of MAESTRO's zip once; returns their folder.
+
+    Members that would land outside the folder, and archives that unpack to over 1 GiB, are
+    refused with a `UserError`.
+    """
+    done = into / "maestro-v3.0.0"
+    if (done / "maestro-v3.0.0.csv").exists():
+        return done
+    part = into / f"unpacking-{os.getpid()}"
+    try:
+        with zipfile.ZipFile(archive) as zipped:
+            members = [
+                m for m in zipped.infolist() if m.filename.endswith((".mid", ".midi", ".csv"))
+            ]
+            if sum(m.file_size for m in members) > MAX_UNPACKED:
+                raise UserError(f"{archive}: unpacks to more than {MAX_UNPACKED >> 20} MiB")
+            for m in tqdm(
+                members, desc="unpacking MAESTRO", unit="file", disable=None, leave=False
+            ):
+                target = (part / m.filename).resolve()
+                if not target.is_relative_to(part.resolve()):
+                    raise UserError(f"{archive}: member {m.filename} would leave its folder")
+                zipped.extract(m, part)
+    except (zipfile.BadZipFile, NotImplementedError, OSError) as e:
+        raise UserError(f"{archive}: not a readable zip file ({e})") from e
+    tables = sorted(part.rglob("maestro-v3.0.0.csv"))
+    if not tables:
+        raise UserError(f"{archive}: holds no maestro-v3.0.0.csv, so it is not MAESTRO v3")
+    tables[0].parent.replace(done)
+    return done

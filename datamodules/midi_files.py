@@ -1,0 +1,105 @@
+"""MIDI files → message streams: found, parsed in parallel, cached by content."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Callable, Iterable
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from pytorch_lightning.utilities import rank_zero_warn
+from tqdm import tqdm
+
+from datamodules.base import cache_folder
+from musegen.codecs.messages import notes_to_messages
+from musegen.codecs.midi import read_notes
+from musegen.contracts import UserError
+
+READER_VERSION = 1
+"""Part of the cache key: raise it when `read_notes` or `notes_to_messages` changes its result."""
+
+
+class Piece(NamedTuple):
+    """A named `MESSAGES` stream."""
+
+    name: str
+    stream: np.ndarray
+
+
+def read_pieces(
+    files: Iterable[tuple[str, Path]], cache_dir: Path | None, sustain: bool
+) -> list[Piece]:
+    """Parse (name, path) pairs into streams, each file once ever per content and settings.
+
+    Files that cannot be read or hold no notes are left out and named in one warning, exact
+    copies too. Raises `UserError` if nothing is left.
+    """
+    files = list(files)
+    cache = cache_folder(cache_dir, "messages")
+    read = partial(_read_cached, cache=cache, sustain=sustain)
+    paths = [path for _, path in files]
+    results = in_parallel(read, paths, "reading MIDI")
+    pieces, skipped, seen = [], [], set()
+    for (name, _), (stream, digest, problem) in zip(files, results, strict=True):
+        if stream is not None and digest in seen:
+            problem = f"{name}: the same content as another file"
+        elif stream is not None:
+            seen.add(digest)
+            pieces.append(Piece(name, stream))
+        if problem:
+            skipped.append(problem)
+    if not pieces:
+        why = f"; the first problem: {skipped[0]}" if skipped else ""
+        raise UserError(f"no usable MIDI file among {len(files)}{why}")
+    if skipped:
+        listed = "; ".join(skipped[:8]) + ("; …" if len(skipped) > 8 else "")
+        rank_zero_warn(f"{len(skipped)} of {len(files)} MIDI files left out: {listed}")
+    return pieces
+
+
+def _read_cached(path: Path, cache: Path, sustain: bool) -> tuple[np.ndarray | None, str, str]:
+    """(stream, content hash, problem): stream is None where there is a problem."""
+    try:
+        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+    except OSError as e:
+        return None, "", f"{path}: {e.strerror}"
+    entry = cache / f"{digest[:32]}-v{READER_VERSION}{'-sustain' if sustain else ''}.npy"
+    if entry.exists():
+        try:
+            return np.load(entry, allow_pickle=False), digest, ""
+        except (ValueError, OSError, EOFError):
+            entry.unlink(missing_ok=True)  # damaged: parse again
+    try:
+        stream = notes_to_messages(read_notes(path, sustain=sustain))
+    except UserError as e:
+        return None, digest, str(e)
+    if not len(stream):
+        return None, digest, f"{path}: no notes outside the percussion channel"
+    part = entry.with_suffix(f".{os.getpid()}.part")
+    with open(part, "wb") as file:
+        np.save(file, stream)
+    part.replace(entry)
+    return stream, digest, ""
+
+
+def in_parallel(work: Callable, items: list, what: str) -> list:
+    """`work` over `items` on all cores, in order, with a progress bar when it takes a while."""
+    show = partial(tqdm, total=len(items), desc=what, unit="file", disable=None, leave=False)
+    if len(items) < 2:
+        return [work(item) for item in items]
+    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(items))) as pool:
+        return list(show(pool.map(work, items, chunksize=max(1, len(items) // 64))))
+
+
+def midi_files(root: Path | None) -> list[tuple[str, Path]]:
+    """(name, path) of the .mid and .midi files below a folder, sorted. `UserError` if none."""
+    if root is None or not root.is_dir():
+        raise UserError(f"data.root={root}: not a folder")
+    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".mid", ".midi"))
+    if not files:
+        raise UserError(f"data.root={root}: no .mid or .midi file in it")
+    return [(p.relative_to(root).as_posix(), p) for p in files]

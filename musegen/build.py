@@ -1,0 +1,286 @@
+"""Config → objects: composition, one clear line per mistake, the pairing of model and data.
+
+Every node with a `_target_` names a constructor; its settings are the constructor's own
+parameters, checked by name and type against its signature. Hydra composes, this file judges.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+import typing
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.utils import get_object
+from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+
+from musegen.contracts import PairingError, UserError, unknown_name
+from musegen.models import Model
+
+_HERE = Path(__file__).resolve().parent
+CONF = next(c for c in (_HERE / "conf", _HERE.parent / "conf") if c.is_dir())
+"""The config folder: beside this file when installed, beside the package in a clone."""
+
+GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
+
+
+# --- Composition ---------------------------------------------------------------------------
+
+
+def free_overrides(arguments: list[str]) -> list[str]:
+    """Let `data.batch_size=16` set a constructor's parameter that the YAML does not state.
+
+    Hydra refuses keys that no file holds; ours hold only what differs from the constructors'
+    defaults. Dotted keys therefore become `++key=value`, and `construct` checks their names.
+    """
+    return [
+        f"++{a}" if re.match(r"[A-Za-z_]\w*\.[\w.@-]+=", a) and not a.startswith("hydra.") else a
+        for a in arguments
+    ]
+
+
+def composed(overrides: list[str]) -> DictConfig:
+    """The config of conf/train.yaml with overrides, inside or outside a Hydra application."""
+    overrides = free_overrides(overrides)
+    if GlobalHydra.instance().is_initialized():
+        return compose("train", overrides)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides)
+
+
+def choices(group: str) -> list[str]:
+    """Names that `group=…` can take."""
+    return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
+
+
+def readable(error: Exception) -> UserError | None:
+    """Hydra's and OmegaConf's complaints about what was typed, as one line; None for others."""
+    text = " ".join(str(error).split())
+    if isinstance(error, MissingConfigException) and error.missing_cfg_file:
+        group, _, name = str(error.missing_cfg_file).rpartition("/")
+        if group in GROUPS:
+            return unknown_name(f"{group}={name}", name, choices(group), f"{group} config")
+        return UserError(text)
+    if isinstance(error, OverrideParseException):
+        return UserError(f"cannot read {error.override!r}: write key=value or group=name")
+    if isinstance(error, (HydraException, OmegaConfBaseException)):
+        if found := re.search(r"Could not (?:override|delete|append|add) '([^']+)'", text):
+            key = found[1].split("@")[0]
+            return unknown_name(key, key, [*GROUPS, *_top_level()], "key or group")
+        return UserError(re.sub(r" full_key:.*", "", text))
+    return None
+
+
+def _top_level() -> list[str]:
+    own = OmegaConf.load(CONF / "train.yaml")
+    return [str(k) for k in own if k not in ("defaults", "hydra")]
+
+
+def completed(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain values, interpolations resolved and nothing left to guess.
+
+    Raises `UserError` for unknown keys, wrong types and a model that cannot read the data.
+    """
+    for key in cfg:
+        if key not in GROUPS and key not in _top_level():
+            raise unknown_name(str(key), str(key), [*GROUPS, *_top_level()], "key or group")
+    model, data = _target(cfg.model, "model"), _target(cfg.data, "data")
+    if not issubclass(model, Model):
+        raise UserError(f"model._target_={cfg.model._target_}: not a musegen Model")
+    check_pair(model, data)
+    for key, value in zip(("monitor", "mode"), model.monitor, strict=True):
+        if cfg[key] is None:
+            cfg[key] = value
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    for group in ("model", "data", "optimizer", "trainer"):
+        plain[group] = with_defaults(plain[group], group)
+    for group in ("logger", "callbacks"):
+        for name, node in (plain[group] or {}).items():
+            if node is None:
+                continue
+            if "_target_" not in node:
+                others = [n for n in plain[group] if n != name]
+                raise unknown_name(f"{group}.{name}", name, others, f"entry of {group}")
+            plain[group][name] = with_defaults(node, f"{group}.{name}", fill=False)
+    if plain["sample"] is not None:
+        plain["sample"] = checked(model.generate, plain["sample"], "sample")
+    return {str(k): v for k, v in plain.items()}
+
+
+def check_pair(model: type[Model], data: type) -> None:
+    """End with what the model reads, what the data yields, and which choices fit."""
+    if set(model.reads) & set(data.yields):  # type: ignore[attr-defined]
+        return
+    fitting_data = [d for d in choices("data") if set(model.reads) & set(_class("data", d).yields)]
+    fitting_models = [
+        m
+        for m in choices("model")
+        if set(_class("model", m).reads) & set(data.yields)  # type: ignore[attr-defined]
+    ]
+    raise PairingError(
+        f"model={model.name} reads {_names(model.reads)}, but this data yields "
+        f"{_names(data.yields)}; "  # type: ignore[attr-defined]
+        f"use data={'|'.join(fitting_data)} or model={'|'.join(fitting_models) or '(none yet)'}"
+    )
+
+
+def _names(specs: tuple[type, ...]) -> str:
+    return " or ".join(s.__name__ for s in specs)
+
+
+def _class(group: str, name: str) -> Any:
+    return _target(composed([f"{group}={name}"])[group], group)
+
+
+# --- Construction --------------------------------------------------------------------------
+
+
+def construct(node: dict[str, Any], where: str, **given: Any) -> Any:
+    """Call the node's `_target_` with its checked settings and what the caller gives."""
+    target = _target(node, where)
+    settings = {
+        key: construct(value, f"{where}.{key}") if _is_node(value) else value
+        for key, value in node.items()
+        if key != "_target_"
+    }
+    return target(**checked(target, settings, where, set(given)), **given)
+
+
+def with_defaults(node: dict[str, Any], where: str, fill: bool = True) -> dict[str, Any]:
+    """The node with the constructor's plain defaults written out, its settings checked."""
+    target = _target(node, where)
+    settings = {k: v for k, v in node.items() if k != "_target_"}
+    nested = {k: with_defaults(v, f"{where}.{k}", fill) for k, v in settings.items() if _is_node(v)}
+    flat = {k: v for k, v in settings.items() if k not in nested}
+    checked(target, flat, where, set(nested))
+    defaults = {
+        name: p.default
+        for name, p in _signature(target)[0].items()
+        if fill and p.default is not p.empty and name not in ("spec", "codec")
+    }
+    plain = {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
+    return {"_target_": node["_target_"], **plain, **flat, **nested}
+
+
+def checked(
+    target: Callable,
+    settings: dict[str, Any],
+    where: str,
+    given: set[str] | frozenset = frozenset(),
+) -> dict[str, Any]:
+    """Settings with their values converted to the types of `target`'s parameters.
+
+    Raises `UserError` for a name that is not a parameter or a value of the wrong type.
+    """
+    parameters, hints = _signature(target)
+    result = {}
+    for key, value in settings.items():
+        parameter = parameters.get(key)
+        if parameter is None:
+            if any(p.kind is p.VAR_KEYWORD for p in parameters.values()):
+                result[key] = value
+                continue
+            raise unknown_name(f"{where}.{key}", key, set(parameters) - given, "setting")
+        result[key] = _converted(value, hints.get(key, Any), f"{where}.{key}")
+    missing = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty
+        and p.kind not in (p.VAR_KEYWORD, p.VAR_POSITIONAL)
+        and name not in settings
+        and name not in given | {"spec", "codec"}
+    ]
+    if missing:
+        raise UserError(f"{where}: missing {', '.join(missing)}; write {where}.{missing[0]}=…")
+    return result
+
+
+def _converted(value: Any, hint: Any, where: str) -> Any:
+    try:
+        adapter = TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
+    except PydanticSchemaGenerationError:  # an annotation only a type checker understands
+        return value
+    except Exception as e:
+        if type(e).__name__ != "PydanticUserError":
+            raise
+        adapter = TypeAdapter(hint)  # dataclasses bring their own configuration
+    try:
+        return adapter.validate_python(value)
+    except ValidationError as e:
+        wanted = e.errors()[0]["msg"].removeprefix("Input should be ")
+        raise UserError(f"{where}={value}: should be {wanted}") from e
+
+
+def _signature(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+    """Parameters and their types, by name; what a class takes as **settings is its base's."""
+    parameters: dict[str, inspect.Parameter] = {}
+    hints: dict[str, Any] = {}
+    for owner in target.__mro__ if inspect.isclass(target) else (target,):
+        call = owner.__init__ if inspect.isclass(owner) else owner
+        own = inspect.signature(call).parameters
+        parameters = {**own, **parameters}
+        hints = {**typing.get_type_hints(call), **hints}
+        if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
+            parameters = {k: p for k, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
+            break
+    named = {k: p for k, p in parameters.items() if k != "self" and p.kind is not p.VAR_POSITIONAL}
+    return named, hints
+
+
+def _target(node: Any, where: str) -> Any:
+    path = node.get("_target_") if node is not None else None
+    if not path:
+        raise UserError(f"{where}: not chosen; write {where}=NAME with one of {choices(where)}")
+    try:
+        return get_object(path)
+    except Exception as e:
+        raise UserError(f"{where}._target_={path}: cannot be imported ({e})") from e
+
+
+def _is_node(value: Any) -> bool:
+    return isinstance(value, dict) and "_target_" in value
+
+
+# --- The objects of a run ------------------------------------------------------------------
+
+
+def build_data(cfg: dict[str, Any], **given: Any) -> Any:
+    return construct(cfg["data"], "data", **given)
+
+
+def build_model(cfg: dict[str, Any], data: Any) -> Model:
+    """The model for this data's sizes, with its optimiser."""
+    model = construct(cfg["model"], "model", spec=data.spec, codec=data.codec)
+    model.optimizer = construct(cfg["optimizer"], "optimizer")
+    model.monitor = (cfg["monitor"], cfg["mode"])
+    return model
+
+
+def build_trainer(cfg: dict[str, Any], bare: bool = False) -> pl.Trainer:
+    """The trainer with its loggers and callbacks; `bare` leaves both out, for evaluation."""
+    groups = {
+        group: [
+            construct(node, f"{group}.{name}")
+            for name, node in (cfg[group] or {}).items()
+            if node is not None
+        ]
+        for group in ("logger", "callbacks")
+    }
+    if bare:
+        groups = {"logger": [], "callbacks": []}
+    return construct(
+        cfg["trainer"],
+        "trainer",
+        logger=groups["logger"] or False,
+        callbacks=groups["callbacks"],
+        default_root_dir=cfg["run_dir"],
+    )

@@ -1,0 +1,61 @@
+"""Entry points: `key=value` arguments, one line for a user's mistake, a traceback for ours."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from musegen.build import readable
+from musegen.contracts import UserError
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Print what the user can mend as one line, and exit with 1; let everything else through."""
+    try:
+        yield
+    except Exception as error:
+        problem = error if isinstance(error, UserError) else readable(error)
+        if problem is None and isinstance(error, OSError) and error.filename:
+            problem = UserError(f"{error.filename}: {error.strerror}")
+        if problem is None or os.environ.get("MUSEGEN_TRACEBACK"):
+            raise
+        print(f"musegen: {problem}", file=sys.stderr)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        print("musegen: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def key_values(arguments: list[str]) -> dict[str, Any]:
+    """`["n=4", "run=runs/x"]` → {"n": 4, "run": "runs/x"}, values read as YAML."""
+    for argument in arguments:
+        if "=" not in argument:
+            raise UserError(f"cannot read {argument!r}: write key=value")
+    try:
+        plain = OmegaConf.to_container(OmegaConf.from_dotlist(arguments))
+    except Exception as e:
+        raise UserError(f"cannot read {' '.join(arguments)!r}: write key=value ({e})") from e
+    assert isinstance(plain, dict)
+    return {str(k): v for k, v in plain.items()}
+
+
+def quiet() -> None:
+    """Keep Lightning's advice on matters that are settled here out of the user's way."""
+    for message in (
+        ".*does not have many workers.*",
+        ".*GPU available but not used.*",
+        ".*exists and is not empty.*",
+        ".*smaller than the logging interval.*",
+        ".*LeafSpec.*",
+        ".*lr_scheduler.step\\(\\).*before.*optimizer.step.*",
+    ):
+        warnings.filterwarnings("ignore", message)
+    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)

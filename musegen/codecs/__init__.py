@@ -1,0 +1,1 @@
+"""Frozen settings and a pure inverse pair, encode and decode, for each kind of data."""

@@ -1,0 +1,194 @@
+"""MIDI files ↔ notes in seconds, read with mido and bounded against hostile files.
+
+A piece is a `NOTES` array: one row per note, in the canonical order of (start, pitch). Channels
+are merged, percussion (channel 10) is left out, and a pitch never overlaps itself: struck again
+while it sounds, it is cut at the new onset.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import defaultdict, deque
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import mido
+import numpy as np
+from mido.midifiles import meta
+
+from musegen.contracts import UserError
+
+NOTES = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "u1"), ("velocity", "u1")])
+"""Columns of a piece: start and end in seconds, MIDI pitch 0–127, velocity 1–127."""
+
+MAX_BYTES = 4 << 20
+"""Ten times the largest file of MAESTRO; mido turns each two bytes into a 500-byte object."""
+MAX_SECONDS = 6 * 3600.0
+"""Longer than any real piece; one forged delta of 2²⁸ ticks is days at common tempos."""
+
+PERCUSSION_CHANNEL = 9
+SUSTAIN_PEDAL = 64
+TICKS_PER_BEAT = 500
+MICROSECONDS_PER_BEAT = 500_000
+TICKS_PER_SECOND = TICKS_PER_BEAT * 1_000_000 // MICROSECONDS_PER_BEAT
+"""Files are written with a tick of one millisecond."""
+
+
+def read_notes(path: str | Path, *, sustain: bool = False) -> np.ndarray:
+    """Notes of a MIDI file, in seconds, every channel but percussion.
+
+    Tempo changes are respected (SMPTE divisions too), a note_on of velocity 0 ends a note, and
+    a note that is never released ends with the last event. With `sustain`, notes released while
+    the pedal (controller 64 ≥ 64) is down last until it is lifted or the pitch is struck again.
+
+    Raises `UserError` for a file that cannot be read, is larger than 4 MiB or longer than six
+    hours. A readable file without notes gives an empty array.
+    """
+    try:
+        size = os.path.getsize(path)
+        if size > MAX_BYTES:
+            raise UserError(f"{path}: {size} bytes, but a MIDI file may have {MAX_BYTES}")
+        with _ignoring_unused_meta_messages():
+            file = mido.MidiFile(path, clip=True)
+        events = _events(file)
+    except UserError:
+        raise
+    except EOFError as e:
+        raise UserError(f"{path}: not a readable MIDI file (it ends too early)") from e
+    except Exception as e:  # mido raises whatever its byte arithmetic runs into
+        raise UserError(f"{path}: not a readable MIDI file ({type(e).__name__}: {e})") from e
+    if events and events[-1][0] > MAX_SECONDS:
+        raise UserError(
+            f"{path}: claims to last {events[-1][0] / 3600:.0f} hours, but "
+            f"{MAX_SECONDS / 3600:.0f} are allowed; a delta time is probably corrupt"
+        )
+    return _pair(events, sustain)
+
+
+def write_notes(notes: np.ndarray, path: str | Path) -> None:
+    """Write notes as a one-track MIDI file, times rounded to milliseconds, atomically."""
+    notes = tidy(_on_grid(notes))
+    onsets = [(n["start"], 1, n["pitch"], n["velocity"]) for n in notes]
+    releases = [(n["end"], 0, n["pitch"], 0) for n in notes]
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=MICROSECONDS_PER_BEAT)])
+    clock = 0
+    for seconds, _, pitch, velocity in sorted(onsets + releases):  # releases before onsets
+        tick = round(float(seconds) * TICKS_PER_SECOND)
+        track.append(
+            mido.Message("note_on", note=int(pitch), velocity=int(velocity), time=tick - clock)
+        )
+        clock = tick
+    track.append(mido.MetaMessage("end_of_track"))
+    part = Path(f"{path}.part")
+    mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_BEAT, tracks=[track]).save(part)
+    part.replace(path)
+
+
+def tidy(notes: np.ndarray) -> np.ndarray:
+    """The canonical form: sorted by (start, pitch), no empty note, no pitch overlapping itself.
+
+    A later onset cuts the earlier note of the same pitch; of two notes of one pitch with the
+    same onset one remains, with the longer duration and the greater velocity.
+    """
+    notes = notes[notes["end"] > notes["start"]]
+    if not len(notes):
+        return notes
+    notes = notes[np.lexsort((notes["start"], notes["pitch"]))]
+    first = np.r_[
+        True, (np.diff(notes["start"]) > 0) | (np.diff(notes["pitch"].astype(np.int16)) > 0)
+    ]
+    heads = np.flatnonzero(first)
+    merged = notes[heads]
+    merged["end"] = np.maximum.reduceat(notes["end"], heads)
+    merged["velocity"] = np.maximum.reduceat(notes["velocity"], heads)
+    same_pitch = merged["pitch"][:-1] == merged["pitch"][1:]
+    next_start = np.where(same_pitch, merged["start"][1:], np.inf)
+    merged["end"][:-1] = np.minimum(merged["end"][:-1], next_start)
+    return merged[np.lexsort((merged["pitch"], merged["start"]))]
+
+
+def _on_grid(notes: np.ndarray) -> np.ndarray:
+    rounded = notes.copy()
+    for column in ("start", "end"):
+        rounded[column] = np.round(notes[column] * TICKS_PER_SECOND) / TICKS_PER_SECOND
+    return rounded
+
+
+@contextmanager
+def _ignoring_unused_meta_messages() -> Iterator[None]:
+    """Read over SMPTE offsets and key signatures, which we do not use.
+
+    mido rejects the whole file for a value outside their ranges even with clip=True; nearly
+    half of MuseData's files carry such an offset. Without a spec it keeps the bytes unread.
+    """
+    unused = {b: meta._META_SPECS.pop(b) for b in (0x54, 0x59) if b in meta._META_SPECS}
+    try:
+        yield
+    finally:
+        meta._META_SPECS.update(unused)
+
+
+def _events(file: mido.MidiFile) -> list[tuple[float, mido.Message]]:
+    """(seconds, message) of note and pedal messages in playing order."""
+    ticked: list[tuple[int, mido.Message]] = []
+    start = 0
+    for track in file.tracks:
+        tick = start
+        for message in track:
+            tick += message.time
+            if message.type in ("note_on", "note_off", "set_tempo") or (
+                message.type == "control_change" and message.control == SUSTAIN_PEDAL
+            ):
+                ticked.append((tick, message))
+        if file.type == 2:  # independent sequences: one after the other
+            start = tick
+    ticked.sort(key=lambda event: event[0])  # stable: the order within a track is kept
+
+    seconds_per_tick = _seconds_per_tick(file.ticks_per_beat, MICROSECONDS_PER_BEAT)
+    clock, last_tick, events = 0.0, 0, []
+    for tick, message in ticked:
+        clock += (tick - last_tick) * seconds_per_tick
+        last_tick = tick
+        if message.type == "set_tempo":
+            seconds_per_tick = _seconds_per_tick(file.ticks_per_beat, message.tempo)
+        elif message.channel != PERCUSSION_CHANNEL:
+            events.append((clock, message))
+    return events
+
+
+def _seconds_per_tick(division: int, tempo: int) -> float:
+    if division > 0:
+        return tempo * 1e-6 / division
+    # Negative: SMPTE, minus the frames per second in the high byte, ticks per frame in the low.
+    frames, ticks = 256 - ((division >> 8) & 0xFF), division & 0xFF
+    return 1.0 / (frames * ticks)
+
+
+def _pair(events: list[tuple[float, mido.Message]], sustain: bool) -> np.ndarray:
+    """Match onsets with releases, first in first out for each channel and pitch."""
+    rows: list[list[float]] = []
+    sounding: defaultdict[tuple[int, int], deque[int]] = defaultdict(deque)
+    held: defaultdict[int, list[int]] = defaultdict(list)  # released under the pedal
+    pedal: set[int] = set()
+    for seconds, m in events:
+        if m.type == "control_change":
+            if m.value >= 64 and sustain:
+                pedal.add(m.channel)
+            else:
+                pedal.discard(m.channel)
+                for row in held.pop(m.channel, ()):
+                    rows[row][1] = seconds
+        elif m.type == "note_on" and m.velocity > 0:
+            sounding[m.channel, m.note].append(len(rows))
+            rows.append([seconds, np.inf, m.note, m.velocity])
+        elif sounding[m.channel, m.note]:
+            row = sounding[m.channel, m.note].popleft()
+            if m.channel in pedal:
+                held[m.channel].append(row)
+            else:
+                rows[row][1] = seconds
+    end = events[-1][0] if events else 0.0
+    notes = np.array([tuple(row) for row in rows], NOTES)
+    notes["end"] = np.minimum(notes["end"], end)
+    return tidy(notes)

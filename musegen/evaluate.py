@@ -1,0 +1,98 @@
+"""The test figures of a run: `python -m musegen.evaluate run=<run folder or checkpoint>`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from musegen import build, cli
+from musegen.contracts import UserError
+from musegen.models import Model, load_model
+
+
+def test_figures(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
+    """Figures of the model over the test split, by name."""
+    trainer = build.build_trainer(settings, bare=True)
+    trainer.test(model, datamodule=data, verbose=False)
+    figures = {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items()}
+    return figures | model.assess(data)
+
+
+def test_table(figures: dict[str, float]) -> str:
+    """The figures as an aligned table."""
+    width = max(map(len, figures), default=0)
+    return "\n".join(["test", *(f"  {k:<{width}}  {v:.6f}" for k, v in figures.items())])
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint that `run` names: itself, or the best (else the last) of a run folder."""
+    if run.is_dir():
+        for name in ("best.ckpt", "last.ckpt"):
+            if (run / "checkpoints" / name).exists():
+                return run / "checkpoints" / name
+        raise UserError(f"run={run}: no checkpoints/best.ckpt or last.ckpt in this folder")
+    if not run.exists():
+        raise UserError(f"run={run}: no such run folder or checkpoint")
+    return run
+
+
+def run_settings(checkpoint: Path) -> dict[str, Any]:
+    """The config that was saved beside a checkpoint of a run folder."""
+    path = checkpoint.parent.parent / "config.yaml"
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(plain, dict)
+    except Exception as e:
+        raise UserError(
+            f"{path}: cannot read the run's config ({type(e).__name__}); "
+            "name the data with data=NAME"
+        ) from e
+    return {str(k): v for k, v in plain.items()}
+
+
+def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
+    """Test a run's best checkpoint on its own data, or on data named by overrides.
+
+    The data take the codec of the checkpoint, so that figures are of the same classes.
+    """
+    checkpoint = find_checkpoint(run)
+    model = load_model(checkpoint)
+    if any(o.startswith("data=") for o in overrides):
+        cfg = build.composed([f"model={model.name}", f"run_dir={checkpoint.parent}", *overrides])
+        settings = build.completed(cfg)
+    else:
+        cfg = OmegaConf.create(run_settings(checkpoint))
+        cfg.merge_with_dotlist(overrides)
+        settings = build.completed(cfg)
+    settings["data"].pop("codec", None)
+    data = build.build_data(settings, codec=model.codec)
+    data.prepare_data()
+    data.setup("test")
+    figures = test_figures(model, data, settings)
+    print(test_table(figures))
+    name = "evaluation.json" if overrides else "test.json"
+    target = (run if run.is_dir() else run.parent) / name
+    target.write_text(json.dumps(figures, indent=2) + "\n")
+    print(f"written to {target}")
+    return figures
+
+
+def main() -> None:
+    cli.quiet()
+    with cli.one_line_errors():
+        arguments = sys.argv[1:]
+        runs = [a.removeprefix("run=") for a in arguments if a.startswith("run=")]
+        if len(runs) != 1:
+            raise UserError(
+                "which run? python -m musegen.evaluate run=<run folder or checkpoint> "
+                "[data=NAME] [data.root=DIR]"
+            )
+        evaluate(Path(runs[0]), [a for a in arguments if not a.startswith("run=")])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,86 @@
+"""Interpolated n-grams over integer sequences: the baseline that every network must beat."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+
+class NGram:
+    """An n-gram with absolute discounting, interpolated down to the uniform distribution.
+
+        P_k(x | c) = (max(N(c, x) − d, 0) + d · T(c) · P_{k−1}(x | c')) / N(c)
+
+    where c is the last k−1 symbols, c' all but the oldest of them, N a count in the training
+    sequences, and T(c) how many different symbols followed c (Ney, Essen & Kneser 1994). A
+    context never seen falls back to the shorter one; below order 1 stands 1/choices.
+
+    Every sequence is read as if an endless row of a symbol of its own stood before it.
+    """
+
+    BEFORE = -1
+
+    def __init__(self, order: int, discount: float) -> None:
+        if order < 1 or not 0 < discount < 1:
+            raise ValueError(f"order={order} must be at least 1, discount={discount} in (0, 1)")
+        self.order, self.discount = order, discount
+        self.counts: list[defaultdict[tuple, dict[int, int]]] = [
+            defaultdict(dict) for _ in range(order)
+        ]
+        self.totals: list[dict[tuple, int]] = []
+
+    def fit(self, sequences: Iterable[Sequence[int]]) -> NGram:
+        """Count the training sequences."""
+        for sequence in sequences:
+            padded = [self.BEFORE] * (self.order - 1) + [int(x) for x in sequence]
+            for end in range(self.order - 1, len(padded)):
+                symbol = padded[end]
+                for k in range(self.order):
+                    followers = self.counts[k][tuple(padded[end - k : end])]
+                    followers[symbol] = followers.get(symbol, 0) + 1
+        self.totals = [{c: sum(f.values()) for c, f in table.items()} for table in self.counts]
+        return self
+
+    def nats(self, sequence: Sequence[int], choices: Sequence[int]) -> np.ndarray:
+        """−log p of every symbol given those before it, for each order: (order, T) nats.
+
+        `choices[t]` is the number of symbols that could stand at t (the uniform floor).
+        """
+        padded = [self.BEFORE] * (self.order - 1) + [int(x) for x in sequence]
+        probability = np.empty((self.order, len(sequence)))
+        d = self.discount
+        for t, n_choices in enumerate(choices):
+            end = t + self.order - 1
+            symbol, p = padded[end], 1.0 / n_choices
+            for k in range(self.order):
+                context = tuple(padded[end - k : end])
+                followers = self.counts[k].get(context)
+                if followers:
+                    seen = max(followers.get(symbol, 0) - d, 0.0)
+                    p = (seen + d * len(followers) * p) / self.totals[k][context]
+                probability[k, t] = p
+        return -np.log(probability)
+
+
+def best_ngram(
+    train: Sequence[Sequence[int]],
+    val: Sequence[Sequence[int]],
+    choices: Sequence[Sequence[int]],
+    max_order: int,
+    discounts: Sequence[float] = (0.5, 0.7, 0.9),
+) -> tuple[NGram, int]:
+    """The n-gram and the order that give the validation sequences the fewest nats.
+
+    `choices` belongs to `val`, as in `NGram.nats`.
+    """
+    best: tuple[float, NGram, int] | None = None
+    for discount in discounts:
+        model = NGram(max_order, discount).fit(train)
+        nats = sum(model.nats(s, c).sum(1) for s, c in zip(val, choices, strict=True))
+        order = int(np.argmin(nats))
+        if best is None or nats[order] < best[0]:
+            best = (float(nats[order]), model, order + 1)
+    assert best is not None
+    return best[1], best[2]

@@ -1,0 +1,50 @@
+"""The models, one file each, and how a checkpoint becomes a model again."""
+
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from musegen.contracts import UserError
+from musegen.models.base import Model
+from musegen.models.lstm_midi import LSTMMidi
+
+MODELS: dict[str, type[Model]] = {m.name: m for m in (LSTMMidi,)}
+
+
+def load_model(path: str | Path) -> Model:
+    """The model of a checkpoint, on the CPU and in evaluation mode; needs no data.
+
+    Nothing in the file is executed: it is read with `weights_only=True`. Raises `UserError` for
+    a missing, half-written or foreign file, or one that does not fit this version's models.
+    """
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except FileNotFoundError as e:
+        raise UserError(f"{path}: no such checkpoint") from e
+    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as e:
+        raise UserError(f"{path}: not a whole checkpoint of plain tensors and numbers") from e
+    settings: dict[str, Any] = (
+        checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
+    )
+    settings = dict(settings)
+    kind = settings.pop("name", None)
+    if kind not in MODELS:
+        known = ", ".join(MODELS)
+        raise UserError(f"{path}: a checkpoint of {kind or 'another program'}, not of {known}")
+    try:
+        model = MODELS[kind](**settings)
+        model.load_state_dict(checkpoint["state_dict"])
+    except (KeyError, TypeError, RuntimeError) as e:
+        raise UserError(f"{path}: does not fit this version's {kind} ({_first_line(e)})") from e
+    return model.eval()
+
+
+def _first_line(e: BaseException) -> str:
+    return str(e).splitlines()[0] if str(e) else type(e).__name__
+
+
+__all__ = ["MODELS", "Model", "load_model"]

@@ -1,0 +1,114 @@
+"""What every model of this house shares: hyper-parameters, one training step, one evaluation."""
+
+from __future__ import annotations
+
+import inspect
+from abc import abstractmethod
+from collections.abc import Sequence
+from typing import Any, ClassVar
+
+import pytorch_lightning as pl
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from musegen.contracts import PairingError, Spec, spec_from_dict
+from musegen.optim import Optimizer
+
+
+class Model(pl.LightningModule):
+    """A generative model: `losses` teaches it, `score` measures it, `generate` lets it speak.
+
+    Subclasses take every size from the spec and call `self.remember()` in their constructor.
+    What is saved in a checkpoint is plain (numbers, strings, lists, dicts) and loads with
+    `weights_only=True`; `load_from_checkpoint` gives the model back without its data.
+    """
+
+    name: ClassVar[str]
+    """Its name in conf/model and in checkpoints."""
+    reads: ClassVar[tuple[type[Spec], ...]]
+    """The kinds of data it can be paired with."""
+    codec_type: ClassVar[type | None] = None
+    monitor: ClassVar[tuple[str, str]] = ("val/nats", "min")
+    """The score that decides which checkpoint is best, and whether it is a "min" or a "max"."""
+
+    def __init__(self, spec: Spec | dict[str, Any], codec: Any = None) -> None:
+        super().__init__()
+        self.spec = spec_from_dict(spec) if isinstance(spec, dict) else spec
+        if not isinstance(self.spec, self.reads):
+            kinds = " or ".join(s.__name__ for s in self.reads)
+            raise PairingError(
+                f"{self.name} reads {kinds}, but the data yields {type(self.spec).__name__}"
+            )
+        self.codec = (
+            self.codec_type(**codec) if self.codec_type and isinstance(codec, dict) else codec
+        )
+        self.optimizer = Optimizer()
+        self.val_metric = self.new_metric()
+        self.test_metric = self.new_metric()
+
+    def remember(self) -> None:
+        """Save the calling constructor's arguments, spec and codec as plain values."""
+        caller = inspect.currentframe().f_back  # type: ignore[union-attr]
+        self.save_hyperparameters(ignore=["spec", "codec"], frame=caller)
+        self.hparams.update(
+            name=self.name,
+            spec=self.spec.to_dict(),
+            codec=self.codec.to_dict() if self.codec is not None else None,
+        )
+
+    @abstractmethod
+    def losses(self, batch: Any) -> dict[str, Tensor]:
+        """Named parts of the training loss; `backward()` on their sum is the update."""
+
+    @abstractmethod
+    def new_metric(self) -> Metric:
+        """What accumulates `score` over a split; its `compute` gives a dict of named figures."""
+
+    @abstractmethod
+    def score(self, batch: Any, metric: Metric, stage: str) -> None:
+        """Update `metric` with one batch of the `val` or `test` split."""
+
+    @abstractmethod
+    def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
+        """New samples; `musegen.render.files.WRITERS` says what each kind of spec expects."""
+
+    def assess(self, data: Any) -> dict[str, float]:
+        """Figures of the test split that no pass over its batches gives, e.g. log Z by AIS."""
+        return {}
+
+    def steps(self, batch: Any) -> int:
+        """How many predictions a batch holds, the weight of its loss in the epoch's mean."""
+        return len(batch[0])
+
+    def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        parts = self.losses(batch)
+        loss = torch.stack(list(parts.values())).sum()
+        logged = {f"train/{name}": part.detach() for name, part in parts.items()}
+        self.log("train/loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True,
+                 batch_size=self.steps(batch))  # fmt: skip
+        if len(parts) > 1:
+            self.log_dict(logged, on_step=False, on_epoch=True, batch_size=self.steps(batch))
+        return loss
+
+    def validation_step(self, batch: Any, batch_idx: int) -> None:
+        self.score(batch, self.val_metric, "val")
+
+    def test_step(self, batch: Any, batch_idx: int) -> None:
+        self.score(batch, self.test_metric, "test")
+
+    def on_validation_epoch_end(self) -> None:
+        self._report(self.val_metric, "val")
+
+    def on_test_epoch_end(self) -> None:
+        self._report(self.test_metric, "test")
+
+    def _report(self, metric: Metric, stage: str) -> None:
+        figures = {f"{stage}/{name}": value for name, value in metric.compute().items()}
+        metric.reset()
+        # Already reduced over ranks by the metric itself; in float32 the last digits would go.
+        self.log_dict({k: v.double() for k, v in figures.items()}, rank_zero_only=False)
+
+    def configure_optimizers(self) -> Any:
+        total_steps = int(self.trainer.estimated_stepping_batches)
+        return self.optimizer.configure(self.parameters(), total_steps, *self.monitor)

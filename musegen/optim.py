@@ -1,0 +1,92 @@
+"""Optimisers and learning-rate schedules, as settings."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import nn
+from torch.optim import lr_scheduler
+
+from musegen.contracts import UserError
+
+
+@dataclass(frozen=True)
+class Optimizer:
+    """Which optimiser, and how its rate runs over training.
+
+    - name: `adam`, `adamw` or `sgd` (`momentum` and `nesterov` apply to `sgd`, `betas` to the
+      others). Weight decay is decoupled in `adamw`, L2 in the others, and leaves biases alone.
+    - schedule: `none`; `cosine`, from `lr` to `final_lr` along half a cosine over all steps;
+      `plateau`, times `factor` after `patience` epochs without a better monitored score.
+    - warmup_steps: the rate rises linearly over the first steps (`none` and `cosine`).
+
+    Raises `UserError` for values that the optimiser would refuse.
+    """
+
+    name: Literal["adam", "adamw", "sgd"] = "adam"
+    lr: float = 1e-3
+    weight_decay: float = 0.0
+    betas: tuple[float, float] = (0.9, 0.999)
+    momentum: float = 0.0
+    nesterov: bool = False
+    schedule: Literal["none", "cosine", "plateau"] = "none"
+    warmup_steps: int = 0
+    final_lr: float = 0.0
+    factor: float = 0.5
+    patience: int = 3
+
+    def __post_init__(self) -> None:
+        if not (self.lr > 0 and math.isfinite(self.lr)):
+            raise UserError(f"optimizer.lr={self.lr}: must be above 0")
+        if self.nesterov and self.momentum <= 0:
+            raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0, e.g. 0.9")
+        if self.weight_decay < 0 or self.momentum < 0 or self.warmup_steps < 0:
+            raise UserError("optimizer: weight_decay, momentum and warmup_steps must not be < 0")
+
+    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
+        """The torch optimiser over these parameters, vectors spared from weight decay."""
+        parameters = [p for p in parameters if p.requires_grad]
+        groups: list[dict[str, Any]] = [
+            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        groups = [g for g in groups if g["params"]]
+        if self.name == "sgd":
+            return torch.optim.SGD(
+                groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov
+            )
+        # One fused kernel over all parameters: the loop over tensors costs more than the maths.
+        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
+        return kind(groups, lr=self.lr, betas=self.betas, fused=True)
+
+    def configure(
+        self, parameters: Iterable[nn.Parameter], total_steps: int, monitor: str, mode: str
+    ) -> dict[str, Any]:
+        """What `LightningModule.configure_optimizers` returns."""
+        optimizer = self.build(parameters)
+        if self.schedule == "plateau":
+            plateau = lr_scheduler.ReduceLROnPlateau(
+                optimizer,
+                mode=mode,  # type: ignore[arg-type]
+                factor=self.factor,
+                patience=self.patience,
+            )
+            schedule = {"scheduler": plateau, "monitor": monitor}
+        else:
+            rate = lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, total_steps))
+            schedule = {"scheduler": rate, "interval": "step"}
+        return {"optimizer": optimizer, "lr_scheduler": schedule}
+
+    def rate(self, step: int, total_steps: int) -> float:
+        """The learning rate at a step, as a share of `lr`."""
+        if step < self.warmup_steps:
+            return (step + 1) / self.warmup_steps
+        if self.schedule == "none":
+            return 1.0
+        done = (step - self.warmup_steps) / max(1, total_steps - self.warmup_steps)
+        floor = self.final_lr / self.lr
+        return floor + (1 - floor) * 0.5 * (1 + math.cos(math.pi * min(1.0, done)))

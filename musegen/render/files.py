@@ -1,0 +1,44 @@
+"""A model's samples → files a person can open."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from musegen.codecs.midi import write_notes
+from musegen.contracts import Messages, Rolls, Spec
+from musegen.metrics.music import degenerate
+from musegen.render.audio import synthesise, write_wave
+from musegen.render.plots import piano_roll
+
+
+def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
+    """Write each piece as .mid, .wav and .png into the folder; returns the .mid paths.
+
+    A piece that degenerated (silence, one note for ever) is written all the same and reported.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    paths = []
+    for i, notes in enumerate(pieces):
+        stem = folder / f"{i:02d}"
+        write_notes(notes, stem.with_suffix(".mid"))
+        write_wave(synthesise(notes), stem.with_suffix(".wav"))
+        piano_roll(notes, stem.with_suffix(".png"), title=stem.name)
+        if problem := degenerate(notes):
+            print(f"{stem.with_suffix('.mid')} degenerated: {problem}")
+        paths.append(stem.with_suffix(".mid"))
+    return paths
+
+
+WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
+    Messages: write_pieces,
+    Rolls: write_pieces,
+}
+
+
+def write_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
+    """Write what a model of this spec generated in the forms that suit it."""
+    return WRITERS[type(spec)](samples, folder)

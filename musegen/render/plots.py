@@ -1,0 +1,47 @@
+"""Pictures, drawn with matplotlib and written as PNG."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.collections import PatchCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+SECONDS_PER_INCH = 6.0
+
+
+def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
+    """Draw `NOTES` as bars, time in seconds × MIDI pitch, darker for louder."""
+    seconds = notes["end"].max(initial=1.0)
+    width = float(np.clip(seconds / SECONDS_PER_INCH, 6, 60))
+    figure = Figure(figsize=(width, 4), layout="constrained")
+    axes = figure.add_subplot()
+    bars = PatchCollection(
+        [Rectangle((n["start"], n["pitch"] - 0.45), n["end"] - n["start"], 0.9) for n in notes],
+        cmap="viridis_r",
+        linewidth=0,
+    )
+    bars.set_array(notes["velocity"].astype(float))
+    bars.set_clim(0, 127)
+    axes.add_collection(bars)
+    axes.set_xlim(0, seconds)
+    axes.set_ylim(int(notes["pitch"].min(initial=60)) - 3, int(notes["pitch"].max(initial=72)) + 3)
+    axes.set_xlabel("time (s)")
+    axes.set_ylabel("MIDI note")
+    axes.yaxis.set_major_locator(_octaves())
+    axes.yaxis.set_major_formatter(lambda pitch, _: f"C{int(pitch) // 12 - 1} ({int(pitch)})")
+    axes.grid(axis="y", alpha=0.3)
+    figure.colorbar(bars, label="velocity", pad=0.01)
+    if title:
+        axes.set_title(title, loc="left", fontsize=10)
+    part = Path(f"{path}.part")
+    figure.savefig(part, format="png", dpi=110)
+    part.replace(path)
+
+
+def _octaves():
+    from matplotlib.ticker import MultipleLocator
+
+    return MultipleLocator(12)

@@ -1,0 +1,69 @@
+"""One run, in the order of events: compose, build, fit, test the best checkpoint, sample."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import hydra
+import pytorch_lightning as pl
+from omegaconf import DictConfig, OmegaConf
+
+from musegen import build
+from musegen.cli import one_line_errors, quiet
+from musegen.evaluate import test_figures, test_table
+from musegen.models import load_model
+from musegen.render.files import write_samples
+
+
+@hydra.main(version_base="1.3", config_path=str(build.CONF), config_name="train")
+def train(cfg: DictConfig) -> float:
+    """Train, test and sample; returns the best monitored score, for sweeps."""
+    with one_line_errors():
+        return run(build.completed(cfg))
+
+
+def run(settings: dict[str, Any]) -> float:
+    """The whole story, from a completed config."""
+    run_dir = Path(settings["run_dir"])
+    trainer = build.build_trainer(settings)
+    pl.seed_everything(settings["seed"], workers=True, verbose=False)
+    data = build.build_data(settings)
+    data.prepare_data()
+    data.setup()
+    model = build.build_model(settings, data)
+    if trainer.is_global_zero:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        OmegaConf.save(OmegaConf.create(settings), run_dir / "config.yaml")
+        weights = sum(p.numel() for p in model.parameters())
+        print(f"model  {model.name}, {weights:,} weights\ndata   {data.describe()}")
+        print(f"device {trainer.strategy.root_device}\nfolder {run_dir}", flush=True)
+
+    trainer.fit(model, datamodule=data)
+
+    checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
+    if checkpoint:
+        model = load_model(checkpoint)
+    figures = test_figures(model, data, settings)
+    if trainer.is_global_zero:
+        print(test_table(figures))
+        (run_dir / "test.json").write_text(json.dumps(figures, indent=2) + "\n")
+        if settings["sample"] is not None:
+            samples = model.generate(**settings["sample"])
+            for path in write_samples(model.spec, samples, run_dir / "samples"):
+                print(f"sample {path}")
+    return float(score) if score is not None else float("nan")
+
+
+def main() -> None:
+    """`python train.py …` and `musegen-train …`."""
+    quiet()
+    sys.argv[1:] = build.free_overrides(sys.argv[1:])
+    # Hydra then raises instead of printing its own version of the error.
+    os.environ["HYDRA_FULL_ERROR"] = "1"
+    with one_line_errors():
+        train()

@@ -1,0 +1,59 @@
+"""The user's `trainer.gpus`, mapped to Lightning's accelerator, devices and strategy."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from musegen.contracts import UserError, unknown_name
+
+HOUSE: dict[str, Any] = {
+    "use_distributed_sampler": False,  # the data modules' batch samplers know the ranks
+    "enable_model_summary": False,  # the start banner says it
+    "enable_progress_bar": sys.stdout.isatty(),  # elsewhere a line per epoch is enough
+}
+"""Trainer arguments that differ from Lightning's defaults everywhere; `trainer.*` wins."""
+
+
+def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Trainer:
+    """A Lightning Trainer.
+
+    - gpus: null takes one GPU if torch sees one, else the CPU; 0 the CPU; n that many GPUs, by
+      DDP when n > 1; −1 all; a list those.
+    - everything else is passed on to `pytorch_lightning.Trainer`; `accelerator`, `devices` and
+      `strategy` given here win over what `gpus` implies.
+
+    Raises `UserError` for more GPUs than there are, an unknown argument, or a value that
+    Lightning refuses.
+    """
+    known = inspect.signature(pl.Trainer.__init__).parameters
+    for key in settings:
+        if key not in known:
+            raise unknown_name(f"trainer.{key}", key, ["gpus", *known], "Trainer argument")
+    try:
+        return pl.Trainer(**{**devices(gpus), **HOUSE, **settings})
+    except (MisconfigurationException, ValueError, TypeError) as e:
+        raise UserError(f"trainer: {' '.join(str(e).split())}") from e
+
+
+def devices(gpus: int | list[int] | None) -> dict[str, Any]:
+    """Trainer arguments that `gpus` stands for."""
+    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus is None:
+        gpus = min(1, seen)
+    if gpus == 0 or gpus == []:
+        return {"accelerator": "cpu", "devices": 1}
+    wanted = max(gpus) + 1 if isinstance(gpus, list) else (seen if gpus == -1 else gpus)
+    if (isinstance(gpus, int) and gpus < -1) or (isinstance(gpus, list) and min(gpus) < 0):
+        raise UserError(f"trainer.gpus={gpus}: write a number, -1 for all, or a list like [0,1]")
+    if wanted > seen or seen == 0:
+        types = f"trainer.gpus={seen} or less" if seen else "trainer.gpus=0 for the CPU"
+        raise UserError(f"trainer.gpus={gpus}: torch sees {seen} GPUs here; type {types}")
+    count = len(gpus) if isinstance(gpus, list) else wanted
+    arguments: dict[str, Any] = {"accelerator": "gpu", "devices": gpus}
+    return {**arguments, "strategy": "ddp"} if count > 1 else arguments
