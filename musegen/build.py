@@ -101,6 +101,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
             cfg[key] = value
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
+    plain["seed"] = _converted(plain["seed"], int, "seed")
     for group in ("model", "data", "optimizer", "trainer"):
         plain[group] = with_defaults(plain[group], group)
     for group in ("logger", "callbacks"):
@@ -165,7 +166,11 @@ def with_defaults(node: dict[str, Any], where: str, fill: bool = True) -> dict[s
     defaults = {
         name: p.default
         for name, p in _signature(target)[0].items()
-        if fill and p.default is not p.empty and name not in ("spec", "codec")
+        if fill
+        and p.default is not p.empty
+        and name not in ("spec", "codec")
+        # What is passed on has its defaults elsewhere, and they may depend on one another.
+        and not (_passed_on(target) and name not in inspect.signature(target).parameters)
     }
     plain = {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
     return {"_target_": node["_target_"], **plain, **flat, **nested}
@@ -216,15 +221,20 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
     try:
         return adapter.validate_python(value)
     except ValidationError as e:
-        wanted = e.errors()[0]["msg"].removeprefix("Input should be ")
-        raise UserError(f"{where}={value}: should be {wanted}") from e
+        wanted = dict.fromkeys(p["msg"].removeprefix("Input should be ") for p in e.errors())
+        raise UserError(f"{where}={value}: should be {' or '.join(wanted)}") from e
 
 
 def _signature(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
-    """Parameters and their types, by name; what a class takes as **settings is its base's."""
+    """Parameters and their types, by name.
+
+    What a class takes as **settings is its base's; a function may say whose its are with an
+    attribute `passes_to`.
+    """
     parameters: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
-    for owner in target.__mro__ if inspect.isclass(target) else (target,):
+    owners = target.__mro__ if inspect.isclass(target) else (target, *_passed_on(target))
+    for owner in owners:
         call = owner.__init__ if inspect.isclass(owner) else owner
         own = inspect.signature(call).parameters
         parameters = {**own, **parameters}
@@ -234,6 +244,10 @@ def _signature(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[str
             break
     named = {k: p for k, p in parameters.items() if k != "self" and p.kind is not p.VAR_POSITIONAL}
     return named, hints
+
+
+def _passed_on(target: Callable) -> tuple[Callable, ...]:
+    return (target.passes_to,) if hasattr(target, "passes_to") else ()
 
 
 def _target(node: Any, where: str) -> Any:

@@ -32,9 +32,9 @@ def run(settings: dict[str, Any]) -> float:
     trainer = build.build_trainer(settings)
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     data = build.build_data(settings)
+    model = build.build_model(settings, data)  # before any data work: it may refuse its settings
     data.prepare_data()
     data.setup()
-    model = build.build_model(settings, data)
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
         OmegaConf.save(OmegaConf.create(settings), run_dir / "config.yaml")

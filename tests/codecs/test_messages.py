@@ -1,0 +1,152 @@
+"""Message streams: listed events, the codec's inverse pair, decoding of anything."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from conftest import make_notes, tune
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musegen.codecs.messages import (
+    MESSAGES,
+    MessageCodec,
+    messages_to_notes,
+    notes_to_messages,
+)
+from musegen.codecs.midi import tidy
+from musegen.contracts import Messages, UserError
+
+CODECS = [
+    MessageCodec(),
+    MessageCodec(velocity_bins=127),
+    MessageCodec(pitch_range=(24, 103), time_scale="linear", time_bins=10, time_max=1.0),
+    MessageCodec(pitch_range=(0, 128), velocity_bins=1, time_bins=2),
+]
+
+
+def stream(*rows: tuple[int, int, float]) -> np.ndarray:
+    return np.array(list(rows), MESSAGES)
+
+
+def test_notes_become_messages_releases_first() -> None:
+    notes = make_notes([(0.0, 0.5, 60, 80), (0.0, 0.5, 64, 70), (0.5, 1.0, 60, 90)])
+    expected = stream((60, 80, 0), (64, 70, 0), (60, 0, 0.5), (64, 0, 0), (60, 90, 0), (60, 0, 0.5))
+    np.testing.assert_array_equal(notes_to_messages(notes), expected)
+
+
+def test_the_first_message_has_no_pause_before_it() -> None:
+    assert notes_to_messages(make_notes([(9.0, 10.0, 60, 80)]))["time"].tolist() == [0.0, 1.0]
+
+
+def test_notes_and_messages_are_inverse() -> None:
+    notes = tidy(tune(1))
+    back = messages_to_notes(notes_to_messages(notes))
+    np.testing.assert_array_equal(back[["pitch", "velocity"]], notes[["pitch", "velocity"]])
+    np.testing.assert_allclose(back["end"], notes["end"] - notes["start"][0], atol=1e-5)
+
+
+def test_stray_release_restrike_and_hanging_note() -> None:
+    played = messages_to_notes(
+        stream((70, 0, 0.0), (60, 80, 0.5), (60, 90, 0.5), (62, 50, 1.0), (62, 0, 1.0))
+    )
+    expected = make_notes([(0.5, 1.0, 60, 80), (1.0, 3.0, 60, 90), (2.0, 3.0, 62, 50)])
+    np.testing.assert_array_equal(played, expected)
+
+
+def test_empty_stream() -> None:
+    assert len(messages_to_notes(stream())) == 0
+    assert MessageCodec().encode(stream()).shape == (0, 3)
+
+
+def test_course_time_scale() -> None:
+    codec = MessageCodec(time_scale="linear", time_bins=10, time_max=1.0)
+    classes = codec.time_class(np.array([0, 0.001, 0.099, 0.101, 0.95, 1.0, 30], np.float32))
+    assert classes.tolist() == [0, 1, 1, 2, 10, 10, 10]
+    assert codec.decode(np.array([[0, 0, 3]]))["time"][0] == pytest.approx(0.25)
+
+
+def test_default_time_scale_keeps_ornaments_and_pauses_apart() -> None:
+    codec = MessageCodec()
+    seconds = np.array([0.0, 0.005, 0.02, 0.025, 0.25, 0.3, 2.0, 2.5, 8.0, 100.0], np.float32)
+    classes = codec.time_class(seconds)
+    assert (np.diff(classes[:-1]) > 0).all()
+    assert classes[-1] == classes[-2] == codec.spec.times - 1
+    within = seconds[1:-1]
+    decoded = codec.decode(np.stack([classes * 0, classes * 0, classes], 1))["time"][1:-1]
+    assert np.abs(np.log(decoded / within)).max() < 0.07
+
+
+def test_velocity_zero_is_a_class_of_its_own() -> None:
+    for codec in CODECS:
+        classes = codec.encode(stream(*[(60, v, 0.1) for v in range(128)]))[:, 1]
+        assert classes[0] == 0
+        assert classes[1] == 1
+        assert (classes[1:] > 0).all()
+        assert classes.max() == codec.spec.velocities - 1
+
+
+def test_full_velocity_resolution_is_exact() -> None:
+    codec = MessageCodec(velocity_bins=127)
+    whole = stream(*[(60, v, 0.0) for v in range(128)])
+    np.testing.assert_array_equal(codec.quantise(whole)["velocity"], np.arange(128))
+
+
+def test_notes_out_of_range_leave_their_time_behind() -> None:
+    codec = MessageCodec(pitch_range=(60, 70))
+    kept = codec.in_range(stream((60, 80, 0.0), (20, 80, 0.5), (20, 0, 0.5), (60, 0, 1.0)))
+    np.testing.assert_array_equal(kept, stream((60, 80, 0.0), (60, 0, 2.0)))
+
+
+def test_spec_and_plain_settings() -> None:
+    assert MessageCodec().spec == Messages(88, 33, 64)
+    for codec in CODECS:
+        assert MessageCodec(**codec.to_dict()) == codec
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"pitch_range": (60, 60)}, "pitch_range"),
+        ({"pitch_range": (0, 129)}, "pitch_range"),
+        ({"velocity_bins": 128}, "velocity_bins"),
+        ({"time_scale": "square"}, "time_scale"),
+        ({"time_bins": 1}, "time_bins"),
+        ({"time_min": 2.0, "time_max": 1.0}, "time_min"),
+    ],
+)
+def test_wrong_settings(settings: dict, named: str) -> None:
+    with pytest.raises(UserError, match=named):
+        MessageCodec(**settings)
+
+
+codecs = st.sampled_from(CODECS)
+messages = st.lists(
+    st.tuples(st.integers(0, 127), st.integers(0, 127), st.floats(0, 20, width=32)), max_size=60
+)
+
+
+@given(codecs, messages)
+def test_encode_and_decode_are_an_inverse_pair(codec: MessageCodec, rows) -> None:
+    classes = codec.encode(stream(*rows))
+    assert (classes >= 0).all()
+    assert (classes < np.array(codec.spec.sizes)).all()
+    np.testing.assert_array_equal(codec.encode(codec.decode(classes)), classes)
+    quantised = codec.quantise(stream(*rows))
+    np.testing.assert_array_equal(codec.quantise(quantised), quantised)
+    kept = codec.in_range(stream(*rows))
+    np.testing.assert_array_equal(quantised["note"], kept["note"])
+    np.testing.assert_array_equal(quantised["time"] == 0, kept["time"] == 0)
+    np.testing.assert_array_equal(quantised["velocity"] == 0, kept["velocity"] == 0)
+
+
+@given(codecs, st.data())
+def test_whatever_a_model_emits_can_be_played(codec: MessageCodec, data) -> None:
+    sizes = codec.spec.sizes
+    fields = st.tuples(*[st.integers(0, n - 1) for n in sizes])
+    classes = np.array(data.draw(st.lists(fields, min_size=1, max_size=60)))
+    notes = messages_to_notes(codec.decode(classes))
+    np.testing.assert_array_equal(tidy(notes), notes)
+    assert np.isfinite(notes["end"]).all()
+    assert (notes["velocity"] > 0).all()
+    assert not len(notes) or notes["end"].max() <= codec.decode(classes)["time"].sum() + 1e-3

@@ -1,0 +1,199 @@
+"""MIDI files ↔ notes: listed events, broken files, round trips."""
+
+from __future__ import annotations
+
+import csv
+import struct
+import time
+from pathlib import Path
+
+import mido
+import numpy as np
+import pytest
+from conftest import make_notes, tune
+from hypothesis import given
+from hypothesis import strategies as st
+
+from musegen.codecs import midi
+from musegen.codecs.midi import read_notes, tidy, write_notes
+from musegen.contracts import UserError
+
+
+def save(path: Path, *tracks: list[mido.Message | mido.MetaMessage], **settings) -> Path:
+    file = mido.MidiFile(**{"ticks_per_beat": 100, **settings})
+    file.tracks += [mido.MidiTrack(t) for t in tracks]
+    file.save(path)
+    return path
+
+
+def on(note: int, velocity: int, delta: int, channel: int = 0) -> mido.Message:
+    return mido.Message("note_on", note=note, velocity=velocity, time=delta, channel=channel)
+
+
+def off(note: int, delta: int, channel: int = 0) -> mido.Message:
+    return mido.Message("note_off", note=note, time=delta, channel=channel)
+
+
+def pedal(value: int, delta: int) -> mido.Message:
+    return mido.Message("control_change", control=64, value=value, time=delta)
+
+
+def test_three_notes_with_a_tempo_change(tmp_path: Path) -> None:
+    # 100 ticks a beat: at the default 120 bpm a beat lasts 0.5 s, after the change 1 s.
+    path = save(
+        tmp_path / "a.mid",
+        [on(60, 64, 0), off(60, 100), mido.MetaMessage("set_tempo", tempo=1_000_000, time=0),
+         on(62, 65, 0), on(62, 0, 50), on(64, 66, 50), off(64, 100)],
+    )  # fmt: skip
+    expected = make_notes([(0, 0.5, 60, 64), (0.5, 1.0, 62, 65), (1.5, 2.5, 64, 66)])
+    np.testing.assert_array_equal(read_notes(path), expected)
+
+
+def test_tempo_in_another_track_applies(tmp_path: Path) -> None:
+    tempo = [mido.MetaMessage("set_tempo", tempo=1_000_000, time=0)]
+    path = save(tmp_path / "a.mid", tempo, [on(60, 64, 0), off(60, 100)])
+    assert read_notes(path)["end"][0] == 1.0
+
+
+def test_every_channel_but_percussion(tmp_path: Path) -> None:
+    tracks = [[on(60 + c, 64, 0, c), off(60 + c, 100, c)] for c in range(16)]
+    pitches = read_notes(save(tmp_path / "a.mid", *tracks))["pitch"]
+    assert pitches.tolist() == [60 + c for c in range(16) if c != 9]
+
+
+def test_smpte_division(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.mid", [on(60, 64, 0), off(60, 500)])
+    data = bytearray(path.read_bytes())
+    data[12:14] = struct.pack(">bB", -25, 40)  # 25 frames of 40 ticks: a tick is 1 ms
+    path.write_bytes(data)
+    assert read_notes(path)["end"][0] == pytest.approx(0.5)
+
+
+def test_asynchronous_tracks_follow_each_other(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "a.mid", [on(60, 64, 0), off(60, 100)], [on(62, 64, 0), off(62, 100)], type=2
+    )
+    assert read_notes(path)["start"].tolist() == [0.0, 0.5]
+
+
+def test_sustain_pedal_lengthens_until_it_is_lifted(tmp_path: Path) -> None:
+    events = [on(60, 64, 0), pedal(127, 50), off(60, 50), pedal(0, 100), on(64, 64, 0), off(64, 1)]
+    path = save(tmp_path / "a.mid", events)
+    assert read_notes(path)["end"][0] == 0.5
+    assert read_notes(path, sustain=True)["end"][0] == 1.0
+
+
+def test_restruck_under_the_pedal_is_cut(tmp_path: Path) -> None:
+    events = [pedal(127, 0), on(60, 64, 0), off(60, 50), on(60, 70, 50), off(60, 50), pedal(0, 50)]
+    notes = read_notes(save(tmp_path / "a.mid", events), sustain=True)
+    np.testing.assert_array_equal(notes, make_notes([(0, 0.5, 60, 64), (0.5, 1.0, 60, 70)]))
+
+
+def test_unreleased_and_stray_messages(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.mid", [off(70, 0), on(60, 64, 0), on(62, 64, 50), off(62, 50)])
+    expected = make_notes([(0, 0.5, 60, 64), (0.25, 0.5, 62, 64)])
+    np.testing.assert_array_equal(read_notes(path), expected)
+
+
+def test_unused_meta_messages_out_of_range_are_read_over(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.mid", [mido.MetaMessage("smpte_offset"), on(60, 64, 0), off(60, 10)])
+    data = path.read_bytes()
+    at = data.index(b"\xff\x54\x05")
+    path.write_bytes(data[: at + 7] + b"\xff" + data[at + 8 :])  # sub-frames 255 of 99
+    with pytest.raises(ValueError, match="0..99"):
+        mido.MidiFile(path, clip=True)
+    assert len(read_notes(path)) == 1
+    with pytest.raises(ValueError, match="0..99"):  # mido itself is as it was
+        mido.MidiFile(path, clip=True)
+
+
+def test_a_forged_delta_is_refused_before_it_is_used(tmp_path: Path) -> None:
+    path = save(tmp_path / "a.mid", [on(60, 64, 0), off(60, 2**28 - 1)])
+    with pytest.raises(UserError, match=r"a\.mid: claims to last 373 hours"):
+        read_notes(path)
+
+
+def test_a_forged_delta_after_the_last_note_does_no_harm(tmp_path: Path) -> None:
+    end = mido.MetaMessage("end_of_track", time=2**28 - 1)
+    assert len(read_notes(save(tmp_path / "a.mid", [on(60, 64, 0), off(60, 10), end]))) == 1
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "ends too early"),
+        (b"just some text, not music\n", "MThd not found"),
+        (b"MThd\0\0\0\6\0\1\0\1\0\0MTrk\0\0\0\4\0\xff\x2f\0", None),  # no notes at division 0
+        (b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk\0\0\1\0\0\x90\x40", "ends too early"),
+    ],
+)
+def test_unreadable_files(tmp_path: Path, content: bytes, reason: str | None) -> None:
+    path = tmp_path / "a.mid"
+    path.write_bytes(content)
+    with pytest.raises(UserError, match=reason or "ZeroDivisionError"):
+        read_notes(path)
+
+
+def test_a_file_too_large_is_not_even_opened(tmp_path: Path) -> None:
+    path = tmp_path / "a.mid"
+    with open(path, "wb") as file:
+        file.truncate(midi.MAX_BYTES + 1)
+    with pytest.raises(UserError, match="4194305 bytes"):
+        read_notes(path)
+
+
+def test_round_trip_through_a_file(tmp_path: Path) -> None:
+    notes = tidy(tune(3))
+    write_notes(notes, tmp_path / "a.mid")
+    np.testing.assert_allclose(read_notes(tmp_path / "a.mid")["start"] + notes["start"][0],
+                               notes["start"] + read_notes(tmp_path / "a.mid")["start"][0],
+                               atol=0.001)  # fmt: skip
+    np.testing.assert_array_equal(read_notes(tmp_path / "a.mid")["pitch"], notes["pitch"])
+    assert not list(tmp_path.glob("*.part"))
+
+
+note_rows = st.lists(
+    st.tuples(st.integers(0, 5000), st.integers(0, 2000), st.integers(0, 127), st.integers(1, 127)),
+    max_size=40,
+)
+
+
+@given(rows=note_rows)
+def test_tidy_is_well_formed_idempotent_and_survives_a_file(rows, tmp_path_factory) -> None:
+    notes = make_notes([(s / 1000, (s + d) / 1000, p, v) for s, d, p, v in rows])
+    clean = tidy(notes)
+    assert (clean["end"] > clean["start"]).all()
+    for pitch in np.unique(clean["pitch"]):
+        of_pitch = clean[clean["pitch"] == pitch]
+        assert (of_pitch["start"][1:] >= of_pitch["end"][:-1]).all()
+    np.testing.assert_array_equal(tidy(clean), clean)
+    path = tmp_path_factory.getbasetemp() / "property.mid"
+    write_notes(notes, path)
+    back = read_notes(path)
+    np.testing.assert_array_equal(back[["pitch", "velocity"]], clean[["pitch", "velocity"]])
+    for column in ("start", "end"):
+        np.testing.assert_allclose(back[column], clean[column], atol=1e-9)
+
+
+@pytest.mark.real_data
+def test_odd_files_give_notes_or_one_clear_line(real_data: Path) -> None:
+    """Every file of the parser test suites: as mido reads it, or refused by a UserError."""
+    folder = real_data / "midi_odd"
+    with open(folder / "INDEX.tsv", newline="") as table:
+        rows = list(csv.DictReader(table, delimiter="\t"))
+    assert len(rows) > 200
+    for row in rows:
+        started = time.perf_counter()
+        by_mido = row["mido_notes_or_error"]
+        try:
+            notes = read_notes(folder / row["file"])
+        except UserError as e:
+            assert "\n" not in str(e)
+            assert row["file"] in str(e)
+            assert not by_mido.isdigit(), f"{row['file']}: mido reads {by_mido} notes"
+        else:
+            # Percussion, re-struck and empty notes are onsets to mido but not notes here; with
+            # clip=True more files can be read than the index tells of.
+            assert not by_mido.isdigit() or len(notes) <= int(by_mido)
+            assert np.isfinite(notes["end"]).all()
+        assert time.perf_counter() - started < 20

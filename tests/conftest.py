@@ -1,0 +1,78 @@
+"""Fixtures: small pieces made here, real data where MUSEGEN_DATA names it, entry points in-process."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from musegen.codecs.midi import NOTES, write_notes
+
+ROOT = Path(__file__).parent.parent
+torch.set_num_threads(1)  # tests run side by side, and their nets are tiny
+
+
+def make_notes(rows: list[tuple[float, float, int, int]]) -> np.ndarray:
+    """(start, end, pitch, velocity) rows as a `NOTES` array."""
+    return np.array(rows, NOTES)
+
+
+def tune(seed: int, n: int = 40) -> np.ndarray:
+    """A tune of n notes that no other seed has: a scale in a key and rhythm of its own."""
+    rng = np.random.default_rng(seed)
+    steps = np.cumsum(rng.choice([0.125, 0.25, 0.5], n))
+    pitches = 50 + seed + rng.choice([0, 2, 4, 5, 7, 9, 11, 12], n)
+    velocities = rng.integers(30, 110, n)
+    rows = zip(np.r_[0.0, steps[:-1]], steps, pitches, velocities, strict=True)
+    return make_notes([(float(a), float(b), int(p), int(v)) for a, b, p, v in rows])
+
+
+@pytest.fixture(autouse=True)
+def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No test reads or writes the user's cache."""
+    monkeypatch.setenv("MUSEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture
+def midi_folder(tmp_path: Path) -> Path:
+    """Six different tunes as MIDI files, one in a subfolder."""
+    folder = tmp_path / "midi"
+    (folder / "more").mkdir(parents=True)
+    for i in range(6):
+        write_notes(tune(i), folder / ("more" if i == 5 else "") / f"tune{i}.mid")
+    return folder
+
+
+@pytest.fixture
+def cli(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run an entry point in this process: (exit code, stdout, stderr)."""
+
+    def call(main: Callable[[], None], *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr(sys, "argv", ["musegen", *map(str, arguments)])
+        capfd.readouterr()
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = int(stop.code or 0)
+        out, err = capfd.readouterr()
+        return code, out, err
+
+    return call
+
+
+@pytest.fixture
+def real_data() -> Path:
+    """The folder of real data sets; the test is skipped where MUSEGEN_DATA does not name one."""
+    folder = os.environ.get("MUSEGEN_DATA")
+    if not folder or not Path(folder).is_dir():
+        pytest.skip("MUSEGEN_DATA does not name the folder with the real data sets")
+    return Path(folder).resolve()

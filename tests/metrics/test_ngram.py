@@ -1,0 +1,45 @@
+"""The n-gram baseline: probabilities by hand, and that they sum to one."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from musegen.metrics.ngram import NGram, best_ngram
+
+# "a b a b a c" as 0 1 0 1 0 2
+TRAIN = [[0, 1, 0, 1, 0, 2]]
+
+
+def test_probabilities_by_hand() -> None:
+    model = NGram(2, 0.5).fit(TRAIN)
+    # Unigram of b: N(b) = 2 of 6, three different symbols: (2 − ½)/6 + ½·3/6·⅓ = ⅓.
+    # Bigram b after a: N(a) = 3, followers b (2) and c (1): (2 − ½)/3 + ½·2/3·⅓ = 11/18.
+    nats = model.nats([0, 1], choices=[3, 3])
+    assert np.exp(-nats[0, 1]) == pytest.approx(1 / 3)
+    assert np.exp(-nats[1, 1]) == pytest.approx(11 / 18)
+
+
+def test_unseen_context_falls_back_and_unseen_symbol_is_possible() -> None:
+    model = NGram(2, 0.5).fit(TRAIN)
+    nats = model.nats([2, 1], choices=[4, 4])  # nothing ever followed c
+    assert nats[1, 1] == nats[0, 1]
+    never = model.nats([3], choices=[4])[1, 0]
+    assert np.exp(-never) == pytest.approx(0.5 * (0.5 * 3 / 6 / 4))  # after "before": one follower
+
+
+def test_probabilities_of_all_symbols_sum_to_one() -> None:
+    model = NGram(3, 0.7).fit(TRAIN)
+    for context in ([], [0], [0, 1], [2], [1, 1]):
+        choices = [3] * (len(context) + 1)
+        total = sum(np.exp(-model.nats([*context, x], choices)[2, -1]) for x in range(3))
+        assert total == pytest.approx(1)
+
+
+def test_best_order_is_chosen_on_validation() -> None:
+    rng = np.random.default_rng(0)
+    noise = [rng.integers(0, 3, 200).tolist()]
+    cycle = [[0, 1, 2] * 60]
+    choices = [[3] * 200]
+    assert best_ngram(noise, [rng.integers(0, 3, 200).tolist()], choices, 4)[1] == 1
+    assert best_ngram(cycle, [[1, 2, 0] * 30], [[3] * 90], 4)[1] >= 2

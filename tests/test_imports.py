@@ -1,0 +1,56 @@
+"""Imports run one way."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+from conftest import ROOT
+
+LAYERS = {
+    "contracts": 0, "codecs": 1, "sampling": 1, "optim": 1, "metrics": 2, "models": 3,
+    "callbacks": 4, "render": 4, "trainer": 4, "build": 5, "cli": 6, "evaluate": 7,
+    "generate": 8, "train": 8,
+}  # fmt: skip
+"""Who may import whom in musegen/: only the same room or a lower one."""
+
+
+def imported(path: Path) -> set[str]:
+    names = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
+
+
+def files(package: str) -> list[Path]:
+    return sorted((ROOT / package).rglob("*.py"))
+
+
+def room(module: str) -> str | None:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and parts[0] == "musegen" else None
+
+
+@pytest.mark.parametrize("path", files("musegen"), ids=str)
+def test_musegen_looks_only_down(path: Path) -> None:
+    parts = path.relative_to(ROOT / "musegen").with_suffix("").parts
+    names = imported(path)
+    assert not any(n.split(".")[0] == "datamodules" for n in names)
+    if parts[0] == "__init__":
+        return
+    for name in names:
+        other = room(name)
+        if other in LAYERS and other != parts[0]:
+            assert LAYERS[other] < LAYERS[parts[0]], f"{path.name} imports {name}"
+        if name.split(".")[0] == "hydra":
+            assert parts[0] in ("build", "train"), "Hydra stays in build.py and train.py"
+
+
+@pytest.mark.parametrize("path", files("datamodules"), ids=str)
+def test_datamodules_know_only_contracts_and_codecs(path: Path) -> None:
+    rooms = {room(n) for n in imported(path)} - {None}
+    assert rooms <= {"contracts", "codecs"}
