@@ -10,6 +10,7 @@ import inspect
 import re
 import typing
 from collections.abc import Callable
+from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -195,7 +196,11 @@ def checked(
                 result[key] = value
                 continue
             raise unknown_name(f"{where}.{key}", key, set(parameters) - given, "setting")
-        result[key] = _converted(value, hints.get(key, Any), f"{where}.{key}")
+        hint, place = hints.get(key, Any), f"{where}.{key}"
+        nested: Any = next((h for h in (hint, *typing.get_args(hint)) if is_dataclass(h)), None)
+        if nested is not None and isinstance(value, dict):
+            value = nested(**checked(nested, value, place))  # settings of a part, e.g. a codec
+        result[key] = _converted(value, hint, place)
     missing = [
         name
         for name, p in parameters.items()

@@ -1,4 +1,4 @@
-"""Fixtures: small pieces made here, real data where MUSEGEN_DATA names it, entry points in-process."""
+"""Fixtures: small pieces made here, real data where MUSEGEN_DATA names it, entry points."""
 
 from __future__ import annotations
 

@@ -58,8 +58,9 @@ def test_defaults_are_written_out_and_nothing_is_left_to_resolve() -> None:
 
 
 def test_any_constructor_parameter_can_be_set() -> None:
-    settings = completed("model.hidden=32", "data.codec._target_=musegen.codecs.messages.MessageCodec",
-                         "data.codec.time_bins=9", "trainer.precision=bf16-mixed")  # fmt: skip
+    settings = completed(
+        "model.hidden=32", "data.codec.time_bins=9", "trainer.precision=bf16-mixed"
+    )
     data = build.build_data(settings)
     assert data.spec.times == 10
     assert build.build_model(settings, data).hparams["hidden"] == 32
@@ -106,6 +107,8 @@ def test_the_course_experiment_is_the_course() -> None:
         ("trainer.gpus=two", "trainer.gpus=two: should be"),
         ("data=midi_folder", "data=midi_folder needs a folder of MIDI files: add data.root=DIR"),
         ("data.window=0", "data: window=0"),
+        ("data.codec.time_bin=9", "data.codec.time_bin: no such setting; did you mean time_bins"),
+        ("data.codec.time_bins=1", "time_bins=1: must be 2 to 10000"),
     ],
 )
 def test_one_line_says_what_to_type(

@@ -64,8 +64,8 @@ def test_evaluation_agrees_to_the_last_digit(run: Path, cli) -> None:
 
 
 def test_evaluation_on_other_data_takes_the_checkpoints_codec(run: Path, cli, midi_folder) -> None:
-    code, out, err = cli(evaluate.main, f"run={run}", "data=midi_folder", f"data.root={midi_folder}",
-                         "data.split_seed=7")  # fmt: skip
+    other = ["data=midi_folder", f"data.root={midi_folder}", "data.split_seed=7"]
+    code, out, err = cli(evaluate.main, f"run={run}", *other)
     assert code == 0, err
     written = json.loads((run / "evaluation.json").read_text())
     assert f"{written['nats']:.6f}" == figures(out)["nats"]

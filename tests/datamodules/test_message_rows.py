@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import Counter
 
 import numpy as np
@@ -103,7 +104,7 @@ def test_streams_read_every_piece_whole_and_in_order(rows: int, shuffle: bool) -
     plan = StreamBatches(lengths, 5, rows, shuffle=shuffle).plan(0, 0, 1)
     assert Counter(targets(dataset, plan)) == everything(*lengths)
     for lane in zip(*plan, strict=True):
-        for before, cut in zip(lane, lane[1:], strict=False):
+        for before, cut in itertools.pairwise(lane):
             assert cut.fresh or (cut.piece, cut.start) == (before.piece, before.start + 5)
         assert lane[0].fresh
 

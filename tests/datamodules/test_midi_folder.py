@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 import shutil
 import warnings
 from pathlib import Path
@@ -28,10 +30,10 @@ def ready(folder: Path, **settings) -> MidiFolder:
 def test_pieces_are_read_and_split(midi_folder: Path) -> None:
     data = ready(midi_folder)
     assert {k: len(v) for k, v in data.pieces.items()} == {"train": 4, "val": 1, "test": 1}
-    for piece in sum(data.pieces.values(), []):
+    for piece in functools.reduce(operator.iadd, data.pieces.values(), []):
         expected = notes_to_messages(read_notes(midi_folder / piece.name))
         np.testing.assert_array_equal(piece.stream, expected)
-    names = {p.name for p in sum(data.pieces.values(), [])}
+    names = {p.name for p in functools.reduce(operator.iadd, data.pieces.values(), [])}
     assert "more/tune5.mid" in names
     assert data.describe().startswith("train 4 pieces / 320 messages, val 1")
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import operator
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ NAMES = [f"piece{i}.mid" for i in range(20)]
 def test_every_piece_is_on_one_side() -> None:
     split = split_pieces(NAMES, 0.1, 0.2, seed=0)
     assert {k: len(v) for k, v in split.items()} == {"test": 4, "val": 2, "train": 14}
-    assert sorted(sum(split.values(), [])) == list(range(20))
+    assert sorted(functools.reduce(operator.iadd, split.values(), [])) == list(range(20))
 
 
 def test_reproducible_whatever_the_order_and_different_by_seed() -> None:

@@ -1,0 +1,117 @@
+"""MAESTRO from a zip, a folder or a download."""
+
+from __future__ import annotations
+
+import zipfile
+from pathlib import Path
+
+import pytest
+from conftest import tune
+from test_fetch import server  # noqa: F401
+
+from datamodules import maestro
+from datamodules.maestro import Maestro
+from musegen.codecs.midi import write_notes
+from musegen.contracts import UserError
+
+ROWS = [
+    ("Wolfgang Amadeus Mozart", "train", "2004/a.midi"),
+    ("Wolfgang Amadeus Mozart", "validation", "2004/b.midi"),
+    ("Wolfgang Amadeus Mozart", "test", "2006/c.midi"),
+    ("Franz Liszt", "train", "2006/d.midi"),
+    ("Franz Liszt", "train", "2006/e.midi"),
+    ("Franz Liszt", "train", "2006/f.midi"),
+]
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> Path:
+    """A small zip with MAESTRO's layout."""
+    path = tmp_path / "zip" / maestro.MAESTRO_ZIP
+    path.parent.mkdir()
+    table = "canonical_composer,canonical_title,split,midi_filename\n"
+    with zipfile.ZipFile(path, "w") as zipped:
+        for i, (composer, split, name) in enumerate(ROWS):
+            table += f"{composer},Sonata {i},{split},{name}\n"
+            write_notes(tune(i), tmp_path / "tune.midi")
+            zipped.write(tmp_path / "tune.midi", f"maestro-v3.0.0/{name}")
+        zipped.writestr("maestro-v3.0.0/maestro-v3.0.0.csv", table)
+    return path
+
+
+def names(data: Maestro) -> dict[str, list[str]]:
+    data.setup()
+    return {k: [p.name for p in v] for k, v in data.pieces.items()}
+
+
+OWN_SPLIT = {"train": ["2004/a.midi"], "val": ["2004/b.midi"], "test": ["2006/c.midi"]}
+
+
+@pytest.mark.parametrize("given", ["zip", "folder with the zip", "unpacked"])
+def test_one_composer_in_the_data_sets_own_split(archive: Path, given: str, tmp_path) -> None:
+    root = archive
+    if given == "folder with the zip":
+        root = archive.parent
+    elif given == "unpacked":
+        root = tmp_path / "unpacked"
+        zipfile.ZipFile(archive).extractall(root)
+    assert names(Maestro(root=root)) == OWN_SPLIT
+
+
+def test_a_composer_without_own_split_is_split_by_piece(archive: Path) -> None:
+    split = names(Maestro(composer="liszt", root=archive))
+    assert {k: len(v) for k, v in split.items()} == {"train": 1, "val": 1, "test": 1}
+
+
+def test_all_composers(archive: Path) -> None:
+    assert len(names(Maestro(composer=None, root=archive))["train"]) == 4
+
+
+def test_unknown_composer(archive: Path) -> None:
+    with pytest.raises(UserError, match="composer=Sorabji: not among Franz Liszt; Wolfgang"):
+        Maestro(composer="Sorabji", root=archive).setup()
+
+
+def test_download(archive: Path, server: str, monkeypatch) -> None:  # noqa: F811
+    import hashlib
+
+    import test_fetch
+
+    monkeypatch.setattr(test_fetch, "CONTENT", archive.read_bytes())
+    sha = hashlib.sha256(archive.read_bytes()).hexdigest()
+    monkeypatch.setattr(maestro, "MAESTRO_URLS", (f"{server}/good",))
+    monkeypatch.setattr(maestro, "MAESTRO_SHA256", sha)
+    assert names(Maestro()) == OWN_SPLIT
+
+
+def test_no_network_and_no_file(monkeypatch) -> None:
+    monkeypatch.delenv("MUSEGEN_DATA", raising=False)
+    monkeypatch.setattr(maestro, "MAESTRO_URLS", ("http://127.0.0.1:9/maestro-v3.0.0-midi.zip",))
+    with pytest.raises(UserError, match="maestro-v3.0.0-midi.zip could not be downloaded.*70470ee"):
+        Maestro().setup()
+
+
+def test_what_is_not_maestro(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    with pytest.raises(UserError, match="holds neither"):
+        Maestro(root=tmp_path / "a").setup()
+    (tmp_path / "text.zip").write_text("no zip")
+    with pytest.raises(UserError, match="not a readable zip"):
+        Maestro(root=tmp_path / "text.zip").setup()
+    with zipfile.ZipFile(tmp_path / "empty.zip", "w") as zipped:
+        zipped.writestr("a.mid", b"")
+    with pytest.raises(UserError, match="not MAESTRO v3"):
+        Maestro(root=tmp_path / "empty.zip").setup()
+
+
+def test_hostile_archives(tmp_path: Path, monkeypatch) -> None:
+    with zipfile.ZipFile(tmp_path / "climb.zip", "w") as zipped:
+        zipped.writestr("../../../outside.mid", b"x")
+    with pytest.raises(UserError, match="would leave its folder"):
+        Maestro(root=tmp_path / "climb.zip").setup()
+    monkeypatch.setattr(maestro, "MAX_UNPACKED", 10)
+    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
+        zipped.writestr("a.mid", b"\0" * 11)
+    with pytest.raises(UserError, match="unpacks to more than"):
+        Maestro(root=tmp_path / "bomb.zip").setup()
+    assert not list(tmp_path.rglob("outside.mid"))

@@ -1,0 +1,72 @@
+"""music21's Mozart as MIDI: atomic, resumable, the awkward movement too."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datamodules import mozart
+from datamodules.midi_messages import Mozart
+from musegen.codecs.midi import read_notes
+
+
+def corpus_path(name: str) -> Path:
+    from music21 import corpus
+
+    return next(Path(p) for p in corpus.getComposer("mozart") if name in str(p))
+
+
+def test_repeats_that_cannot_be_played_are_left_alone(tmp_path: Path) -> None:
+    """K. 458 ii raises ExpanderException; written straight through it has all its notes."""
+    target = tmp_path / "k458_2.mid"
+    mozart._convert((corpus_path("k458/movement2"), target))
+    notes = read_notes(target)
+    assert 700 < len(notes) <= 813
+    assert sorted({p.name for p in tmp_path.iterdir()}) == ["k458_2.mid"]
+
+
+def test_a_failed_conversion_leaves_no_file(tmp_path: Path, monkeypatch) -> None:
+    from music21.midi import MidiFile
+
+    def half(self) -> None:
+        self.file.write(b"MThd half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MidiFile, "write", half)
+    with pytest.raises(KeyboardInterrupt):
+        mozart._convert((corpus_path("k545"), tmp_path / "k545.mid"))
+    assert not list(tmp_path.glob("*.mid"))
+
+
+def one_by_one(work, items: list, what: str) -> list:
+    return [work(item) for item in items]
+
+
+def test_an_interrupted_conversion_goes_on_and_a_finished_one_rests(
+    tmp_path: Path, monkeypatch
+) -> None:
+    converted = []
+
+    def convert(item: tuple[Path, Path]) -> None:
+        if len(converted) == 5:
+            raise KeyboardInterrupt
+        converted.append(item[1].name)
+        item[1].touch()
+
+    monkeypatch.setattr(mozart, "_convert", convert)
+    with pytest.raises(KeyboardInterrupt):
+        mozart.convert_mozart(tmp_path, one_by_one)
+    first = converted.copy()
+    monkeypatch.setattr(mozart, "_convert", lambda item: (converted.append(item[1].name),
+                                                         item[1].touch()))  # fmt: skip
+    folder = mozart.convert_mozart(tmp_path, one_by_one)
+    assert len(set(converted)) == len(converted) == 16
+    assert converted[:5] == first
+    assert len(list(folder.glob("*.mid"))) == 16
+    mozart.convert_mozart(tmp_path, None)  # type: ignore[arg-type]  # nothing left to do
+
+
+def test_the_spec_needs_no_conversion(monkeypatch) -> None:
+    monkeypatch.setattr("datamodules.midi_messages.convert_mozart", None)
+    assert Mozart().spec.notes == 88
