@@ -100,6 +100,16 @@ def test_carried_state_equals_one_long_row() -> None:
     torch.testing.assert_close(torch.cat(nats, 1), expected.view(3, 8, 3))
 
 
+def test_a_step_equals_a_sequence_of_one() -> None:
+    lstm, rows = model(), batch(T=1)
+    _, state = lstm(batch(seed=3).x_BLF)
+    expected, (h, c) = lstm(rows.x_BLF[:, :1], state)
+    y_BD, cells = lstm.step(rows.x_BLF[:, 0], (state[0].unbind(), state[1].unbind()))
+    torch.testing.assert_close(y_BD, expected[:, 0])
+    torch.testing.assert_close(torch.stack(cells[0]), h)
+    torch.testing.assert_close(torch.stack(cells[1]), c)
+
+
 def test_fresh_rows_forget_and_the_others_do_not() -> None:
     lstm, first, second = model(), batch(seed=1), batch(seed=2)
     alone, _, _ = lstm.nats(second, "test")

@@ -1,0 +1,199 @@
+"""Messages per second, as ratios measured in one run: ours beside the course's and a bare loop.
+
+    python benchmarks/messages_speed.py
+
+- training: the course's loop (one target per window of 30) against ours (every position taught),
+  both with one LSTM layer of 128 units, three independent heads, dropout 0.2 and Adam;
+- fit: `Trainer.fit` of the default job, loggers and all, against a bare PyTorch loop over the
+  same tensors with the same optimiser, clipping and schedule;
+- generation: the course's loop (the window of 30 is run anew for each message) against ours,
+  one piece and 64 at once, at the course's size and at the default size.
+
+Every pair is timed alternately, `ROUNDS` times, and the ratio is the median of the rounds' own:
+on a shared machine a ratio within a round is worth more than a time.
+"""
+
+from __future__ import annotations
+
+import shutil
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from datamodules.midi_messages import Mozart
+from musegen import build, cli
+from musegen.models import Model
+from musegen.models.lstm_midi import LSTMMidi
+
+ROUNDS = 5
+WINDOW = 30
+
+
+class CourseLSTM(nn.Module):
+    """The course's network: one-hots side by side → LSTM(128) → three heads at the last step."""
+
+    def __init__(self, sizes: tuple[int, int, int], hidden: int = 128) -> None:
+        super().__init__()
+        self.sizes = sizes
+        self.lstm = nn.LSTM(sum(sizes), hidden, batch_first=True)
+        self.dropout = nn.Dropout(0.2)
+        self.heads = nn.ModuleList(nn.Linear(hidden, n) for n in sizes)
+
+    def forward(self, x_BTF: torch.Tensor) -> list[torch.Tensor]:
+        fields = [F.one_hot(x_BTF[..., f], n).float() for f, n in enumerate(self.sizes)]
+        h_BTH, _ = self.lstm(torch.cat(fields, -1))
+        last_BH = self.dropout(h_BTH[:, -1])
+        return [head(last_BH) for head in self.heads]
+
+
+def seconds(work: Callable[[], int]) -> float:
+    """Seconds per message; `work` returns how many messages it did."""
+    started = time.perf_counter()
+    done = work()
+    return (time.perf_counter() - started) / done
+
+
+def compare(name: str, theirs: Callable[[], int], ours: Callable[[], int]) -> None:
+    """Print messages per second of both, and the median ratio over the rounds."""
+    theirs(), ours()  # warm up
+    rounds = [(seconds(theirs), seconds(ours)) for _ in range(ROUNDS)]
+    ratios = [a / b for a, b in rounds]
+    rates = [f"{1 / statistics.median(column):>9,.0f}" for column in zip(*rounds, strict=True)]
+    print(f"| {name} | {rates[0]} | {rates[1]} | {statistics.median(ratios):.2f} |", flush=True)
+
+
+def course_training(stream: torch.Tensor, sizes: tuple[int, int, int]) -> Callable[[], int]:
+    """The course's loop: shuffled windows of 30, batches of 64, one target each."""
+    net = CourseLSTM(sizes)
+    adam = torch.optim.Adam(net.parameters(), 1e-3)
+    starts = torch.randperm(len(stream) - WINDOW)[: 64 * 30].tolist()
+
+    def work() -> int:
+        for b in range(0, len(starts), 64):
+            batch = starts[b : b + 64]
+            x = torch.stack([stream[s : s + WINDOW] for s in batch])
+            y = torch.stack([stream[s + WINDOW] for s in batch])
+            loss = sum(F.cross_entropy(z, y[:, f]) for f, z in enumerate(net(x)))
+            adam.zero_grad()
+            loss.backward()  # type: ignore[union-attr]
+            adam.step()
+        return len(starts)
+
+    return work
+
+
+def our_training(data: Mozart) -> Callable[[], int]:
+    """Our model at the course's size, through the data module's loader, in a bare loop."""
+    net = LSTMMidi(data.spec, data.codec, hidden=128, layers=1, heads="independent", dropout=0.2)
+    adam = net.optimizer.build(net.parameters())
+
+    def work() -> int:
+        done = 0
+        for batch in data.train_dataloader():
+            loss = sum(net.losses(batch).values())
+            adam.zero_grad()
+            loss.backward()  # type: ignore[union-attr]
+            adam.step()
+            done += net.steps(batch)
+        return done
+
+    return work
+
+
+def fit_against_bare_loop(data: Mozart, epochs: int = 2) -> tuple[Callable, Callable]:
+    """(the bare loop, Trainer.fit with the default loggers and callbacks), same maths."""
+    folder = tempfile.mkdtemp()
+    settings = build.completed(
+        build.composed([f"trainer.max_epochs={epochs}", f"run_dir={folder}"])
+    )
+
+    def new_model() -> Model:
+        torch.manual_seed(0)
+        return build.build_model(settings, data)
+
+    def fit() -> int:
+        shutil.rmtree(folder, ignore_errors=True)
+        build.build_trainer(settings).fit(new_model(), datamodule=data)
+        return epochs * trained(data)
+
+    def bare() -> int:
+        model = new_model().train()
+        steps = epochs * len(data.train_dataloader())
+        made = model.optimizer.configure(model.parameters(), steps, *model.monitor)
+        optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+        for _ in range(epochs):
+            for batch in data.train_dataloader():
+                loss = sum(model.losses(batch).values())
+                optimizer.zero_grad()
+                loss.backward()  # type: ignore[union-attr]
+                torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+                optimizer.step()
+                schedule.step()
+            model.eval()
+            with torch.no_grad():
+                for batch in data.val_dataloader():
+                    model.score(batch, model.val_metric, "val")
+            model.val_metric.compute(), model.val_metric.reset()
+            model.train()
+        return epochs * trained(data)
+
+    return bare, fit
+
+
+def trained(data: Mozart) -> int:
+    """Messages in one epoch's windows."""
+    return len(data.train_dataloader()) * data.batch_size * data.window
+
+
+def course_generation(sizes: tuple[int, int, int], length: int = 200) -> Callable[[], int]:
+    net = CourseLSTM(sizes).eval()
+
+    @torch.no_grad()
+    def work() -> int:
+        window = torch.stack([torch.randint(0, n, (WINDOW,)) for n in sizes], -1)
+        for _ in range(length):
+            logits = net(window[None])
+            drawn = [torch.multinomial(F.softmax(z[0], -1), 1) for z in logits]
+            window = torch.cat([window[1:], torch.cat(drawn)[None]])
+        return length
+
+    return work
+
+
+def our_generation(net: LSTMMidi, n: int, length: int = 400) -> Callable[[], int]:
+    return lambda: n * length if net.generate(n, length) else 0
+
+
+def main() -> None:
+    cli.quiet()
+    pl.seed_everything(0, verbose=False)
+    data = Mozart(batch_size=64)
+    data.prepare_data()
+    data.setup()
+    stream = torch.from_numpy(
+        np.concatenate([data.codec.encode(p.stream) for p in data.pieces["train"]])
+    )
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    print("| | reference, messages/s | ours, messages/s | ratio |\n|---|---|---|---|")
+    compare("training, 128 units: the course's loop", course_training(stream, data.spec.sizes),
+            our_training(data))  # fmt: skip
+    default_data = Mozart()
+    default_data.setup()
+    compare("default job: a bare loop against fit", *fit_against_bare_loop(default_data))
+    small = LSTMMidi(data.spec, data.codec, 128, 1, heads="independent")
+    default = LSTMMidi(data.spec, data.codec)
+    course = course_generation(data.spec.sizes)
+    for name, net in (("128 units", small), ("default size", default)):
+        for n in (1, 64):
+            compare(f"generating, {name}, {n} at once", course, our_generation(net, n))
+
+
+if __name__ == "__main__":
+    main()
