@@ -13,9 +13,8 @@ velocity, past): a release's velocity nearly decides its note, and what sounds d
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -31,10 +30,16 @@ from musegen.models.base import Model
 from musegen.models.dropout import Dropout
 from musegen.sampling import Sampler
 
-State = tuple[Tensor, Tensor]
-"""The LSTM's hidden and cell state, each (layers, B, H)."""
-Cells = tuple[Sequence[Tensor], Sequence[Tensor]]
-"""The same as one (B, H) for each layer."""
+
+class State(NamedTuple):
+    """What is carried along a piece."""
+
+    h: Any
+    """The LSTM's hidden state: (layers, B, H), or for single steps one (B, H) per layer."""
+    c: Any
+    """Its cell state, alike."""
+    held_BP: Tensor
+    """1 where a pitch sounds, else 0."""
 
 
 class IndependentHeads(nn.Module):
@@ -45,11 +50,13 @@ class IndependentHeads(nn.Module):
         self.sizes = sizes
         self.out = nn.Linear(hidden, sum(sizes))
 
-    def forward(self, h_ND: Tensor, x_NF: Tensor) -> list[Tensor]:
-        """Logits (N, V) per field; x_NF, the true message, is not looked at."""
+    def forward(self, h_ND: Tensor, held_NP: Tensor, x_NF: Tensor) -> list[Tensor]:
+        """Logits (N, V) per field; held notes and the true message x_NF are not looked at."""
         return list(self.out(h_ND).split(self.sizes, dim=-1))
 
-    def sample(self, h_BD: Tensor, sampler: Sampler, generator: Generator) -> Tensor:
+    def sample(
+        self, h_BD: Tensor, held_BP: Tensor, sampler: Sampler, generator: Generator
+    ) -> Tensor:
         """Draw the next message, (B, F)."""
         logits = self.out(h_BD).split(self.sizes, dim=-1)
         return torch.stack([sampler(logits_BV, generator) for logits_BV in logits], dim=-1)
@@ -59,12 +66,15 @@ class ChainedHeads(nn.Module):
     """Note from the state; velocity from state and note; time from state, note and velocity.
 
     Each of the later two is one hidden layer of `width` units whose input adds the projected
-    state and the embeddings of the fields before it.
+    state and the embeddings of the fields before it. Where held notes are read, the note's
+    logits also see them directly, and the velocity knows whether its note sounds: of a sounding
+    note the next message is nearly always the release.
     """
 
-    def __init__(self, hidden: int, sizes: tuple[int, int, int], width: int) -> None:
+    def __init__(self, hidden: int, sizes: tuple[int, int, int], width: int, held: bool) -> None:
         super().__init__()
         notes, velocities, times = sizes
+        self.held = held
         self.split = (notes, width, width)
         self.from_state = nn.Linear(hidden, sum(self.split))
         self.note_for_velocity = nn.Embedding(notes, width)
@@ -72,27 +82,42 @@ class ChainedHeads(nn.Module):
         self.velocity_for_time = nn.Embedding(velocities, width)
         self.velocity_out = nn.Linear(width, velocities)
         self.time_out = nn.Linear(width, times)
+        if held:
+            self.held_for_note = nn.Linear(notes, notes, bias=False)
+            self.sounds_for_velocity = nn.Embedding(2, width)
 
-    def forward(self, h_ND: Tensor, x_NF: Tensor) -> list[Tensor]:
+    def forward(self, h_ND: Tensor, held_NP: Tensor, x_NF: Tensor) -> list[Tensor]:
         """Logits (N, V) per field, given the true fields before it."""
-        note_logits, *states = self.from_state(h_ND).split(self.split, dim=-1)
+        note_logits, for_velocity, for_time = self._from(h_ND, held_NP)
         note, velocity, _ = x_NF.unbind(-1)
         return [
             note_logits,
-            self._velocity(states[0], note),
-            self._time(states[1], note, velocity),
+            self._velocity(for_velocity, held_NP, note),
+            self._time(for_time, note, velocity),
         ]
 
-    def sample(self, h_BD: Tensor, sampler: Sampler, generator: Generator) -> Tensor:
+    def sample(
+        self, h_BD: Tensor, held_BP: Tensor, sampler: Sampler, generator: Generator
+    ) -> Tensor:
         """Draw the next message, (B, F), each field given the fields drawn before it."""
-        note_logits, *states = self.from_state(h_BD).split(self.split, dim=-1)
+        note_logits, for_velocity, for_time = self._from(h_BD, held_BP)
         note = sampler(note_logits, generator)
-        velocity = sampler(self._velocity(states[0], note), generator)
-        time = sampler(self._time(states[1], note, velocity), generator)
+        velocity = sampler(self._velocity(for_velocity, held_BP, note), generator)
+        time = sampler(self._time(for_time, note, velocity), generator)
         return torch.stack([note, velocity, time], dim=-1)
 
-    def _velocity(self, state: Tensor, note: Tensor) -> Tensor:
-        return self.velocity_out(F.relu(state + self.note_for_velocity(note)))
+    def _from(self, h: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        note_logits, for_velocity, for_time = self.from_state(h).split(self.split, dim=-1)
+        if self.held:
+            note_logits = note_logits + self.held_for_note(held)
+        return note_logits, for_velocity, for_time
+
+    def _velocity(self, state: Tensor, held: Tensor, note: Tensor) -> Tensor:
+        given = self.note_for_velocity(note)
+        if self.held:
+            sounds = held.gather(-1, note[:, None])[:, 0].long()
+            given = given + self.sounds_for_velocity(sounds)
+        return self.velocity_out(F.relu(state + given))
 
     def _time(self, state: Tensor, note: Tensor, velocity: Tensor) -> Tensor:
         given = self.note_for_time(note) + self.velocity_for_time(velocity)
@@ -105,6 +130,9 @@ class LSTMMidi(Model):
     - hidden, layers: the LSTM stack. dropout: between its layers and before the heads.
     - embedding: width of each field's embedding; null reads one-hots, as the course does.
     - heads: `chained` or `independent`; head_width: hidden units of the chained heads.
+    - held: width of an embedding of the set of sounding notes, read beside each message; 0
+      leaves it out, as the course does. The set is a function of the past, but one that an LSTM
+      learns badly: without it releases miss their notes and the sounding ones pile up.
 
     The network is taught at every position that the batch's mask marks. Rows that continue
     (`MessageBatch.fresh_B` false) carry the state on, without gradients through the border:
@@ -126,14 +154,15 @@ class LSTMMidi(Model):
         embedding: tuple[int, int, int] | None = (64, 32, 32),
         heads: Literal["chained", "independent"] = "chained",
         head_width: int = 128,
+        held: int = 64,
         dropout: float = 0.3,
     ) -> None:
         super().__init__(spec, codec)
         self.remember()
-        if min(hidden, layers, head_width) < 1 or not 0 <= dropout < 1:
+        if min(hidden, layers, head_width) < 1 or held < 0 or not 0 <= dropout < 1:
             raise UserError(
                 f"model: hidden={hidden}, layers={layers}, head_width={head_width} must be at "
-                f"least 1 and dropout={dropout} in [0, 1)"
+                f"least 1, held={held} not negative and dropout={dropout} in [0, 1)"
             )
         sizes = self.spec.sizes
         # One class more than each field has: "before the piece".
@@ -142,47 +171,68 @@ class LSTMMidi(Model):
             for f, size in enumerate(sizes)
         ]
         self.embed = nn.ModuleList(tables)
-        width = sum(table.embedding_dim for table in tables)
+        width = sum(table.embedding_dim for table in tables) + held
+        self.embed_held = nn.Linear(self.spec.notes, held, bias=False) if held else None
         self.lstm = nn.LSTM(
             width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
         self.dropout = Dropout(dropout)
         self.heads: ChainedHeads | IndependentHeads = (
-            ChainedHeads(hidden, sizes, head_width)
+            ChainedHeads(hidden, sizes, head_width, held > 0)
             if heads == "chained"
             else IndependentHeads(hidden, sizes)
         )
         self._carried: dict[str, State] = {}
 
-    def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, State]:
-        """Messages → the LSTM's output h_BTD at every step, and the state to go on with."""
-        return self.lstm(self._embedded(x_BTF), state)
+    def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+        """Messages → the LSTM's output h_BTD, the notes held_BTP that sound after each message,
+        and the state to go on with."""
+        before_BP = state.held_BP if state else x_BTF.new_zeros((len(x_BTF), self.spec.notes))
+        held_BTP = self._held(x_BTF, before_BP)
+        cells = (state.h, state.c) if state else None
+        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, held_BTP), cells)
+        return h_BTD, held_BTP, State(h, c, held_BTP[:, -1])
 
-    def step(self, x_BF: Tensor, cells: Cells) -> tuple[Tensor, Cells]:
+    def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, State]:
         """One message → the output h_BD and the next state; equals `forward` with T = 1.
 
         Cell by cell: for a single step oneDNN's sequence kernel spends six times as long on
         repacking its weights as the cells need altogether.
         """
-        y_BD = self._embedded(x_BF)
+        held_BP = self._held(x_BF[:, None], state.held_BP)[:, 0]
+        y_BD = self._embedded(x_BF, held_BP)
         states = []
-        for weights, h_BH, c_BH in zip(self.lstm.all_weights, *cells, strict=True):
+        for weights, h_BH, c_BH in zip(self.lstm.all_weights, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
             y_BD = states[-1][0]
         h, c = zip(*states, strict=True)
-        return y_BD, (h, c)
+        return y_BD, State(h, c, held_BP)
 
-    def _embedded(self, x_F: Tensor) -> Tensor:
-        """(…, F) classes → (…, E): the fields' embeddings side by side."""
-        return torch.cat([embed(x_F[..., f]) for f, embed in enumerate(self.embed)], dim=-1)
+    def _held(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
+        """held_BTP: 1 where a note sounds after a message, else 0."""
+        note_BT, struck_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(self.dtype)
+        # One column more: "before the piece" lands there and is cut off.
+        held_BP = F.pad(before_BP.to(self.dtype), (0, 1))
+        after = []
+        for t in range(note_BT.shape[1]):
+            held_BP = held_BP.scatter(1, note_BT[:, t : t + 1], struck_BT[:, t : t + 1])
+            after.append(held_BP)
+        return torch.stack(after, dim=1)[..., :-1]
+
+    def _embedded(self, x_F: Tensor, held_P: Tensor) -> Tensor:
+        """(…, F) classes and (…, P) held notes → (…, E), side by side."""
+        parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
+        if self.embed_held is not None:
+            parts.append(self.embed_held(held_P))
+        return torch.cat(parts, dim=-1)
 
     def nats(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """nats_NF of the N masked steps, their logits per field and their targets x_NF."""
-        h_BTD, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
-        self._carried[stage] = (state[0].detach(), state[1].detach())
+        h_BTD, held_BTP, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
+        self._carried[stage] = State(state.h.detach(), state.c.detach(), state.held_BP)
         h_ND = self.dropout(h_BTD[batch.mask_BT])
         x_NF = batch.x_BLF[:, 1:][batch.mask_BT]
-        logits = self.heads(h_ND, x_NF)
+        logits = self.heads(h_ND, held_BTP[batch.mask_BT], x_NF)
         nats = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
         return torch.stack(nats, dim=-1), logits, x_NF
 
@@ -205,10 +255,10 @@ class LSTMMidi(Model):
     def _state(self, batch: MessageBatch, stage: str) -> State | None:
         """The state that the batch before left, zeroed in the rows that start anew."""
         carried = self._carried.get(stage)
-        if carried is None or carried[0].shape[1] != len(batch.fresh_B):
+        if carried is None or len(carried.held_BP) != len(batch.fresh_B):
             return None
-        keep_B1 = (~batch.fresh_B).to(carried[0].dtype)[:, None]
-        return carried[0] * keep_B1, carried[1] * keep_B1
+        keep_B1 = (~batch.fresh_B).to(carried.held_BP.dtype)[:, None]
+        return State(*(kept * keep_B1 for kept in carried))
 
     def on_train_epoch_start(self) -> None:
         self._carried.pop("train", None)
@@ -253,13 +303,15 @@ class LSTMMidi(Model):
         self.eval()
         try:
             read_BTF = torch.as_tensor(np.concatenate([start_TF, primed_TF]), device=self.device)
-            h_BTD, (h, c) = self(read_BTF[None])
+            h_BTD, _, (h, c, held_BP) = self(read_BTF[None])
             h_BD = h_BTD[:, -1].expand(n, -1)
-            cells: Cells = h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind()
+            state = State(
+                h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), held_BP.expand(n, -1)
+            )
             drawn = []
             for _ in range(length):
-                drawn.append(self.heads.sample(h_BD, sampler, generator))
-                h_BD, cells = self.step(drawn[-1], cells)
+                drawn.append(self.heads.sample(h_BD, state.held_BP, sampler, generator))
+                h_BD, state = self.step(drawn[-1], state)
         finally:
             self.train(training)
         composed_BTF = torch.stack(drawn, dim=1).cpu().numpy()

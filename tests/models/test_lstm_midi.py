@@ -12,7 +12,8 @@ from conftest import tune
 from musegen.codecs.messages import MessageCodec
 from musegen.codecs.midi import tidy, write_notes
 from musegen.contracts import Frames, MessageBatch, Messages, PairingError, UserError
-from musegen.models.lstm_midi import LSTMMidi
+from musegen.models.lstm_midi import LSTMMidi, State
+from musegen.sampling import Sampler
 
 CODEC = MessageCodec()
 
@@ -35,7 +36,7 @@ def batch(B: int = 3, T: int = 7, seed: int = 0) -> MessageBatch:
 def test_a_fresh_network_with_zero_heads_is_uniform(heads: str) -> None:
     lstm = model(heads=heads)
     for name, parameter in lstm.heads.named_parameters():
-        if "out" in name or "from_state" in name:
+        if "out" in name or "from_state" in name or "held_for_note" in name:
             torch.nn.init.zeros_(parameter)
     losses = {k: float(v.detach()) for k, v in lstm.losses(batch()).items()}
     assert list(losses) == ["note", "velocity", "time"]
@@ -62,11 +63,12 @@ def test_the_three_heads_are_one_distribution(heads: str) -> None:
 def test_chained_heads_see_the_fields_before_and_only_those() -> None:
     lstm = model()
     h_ND, x_NF = torch.randn(1, 16), torch.tensor([[5, 6, 7]])
-    before = lstm.heads(h_ND, x_NF)
+    held_NP = torch.zeros(1, 88)
+    before = lstm.heads(h_ND, held_NP, x_NF)
     for field, changes in ((0, (1, 2)), (1, (2,)), (2, ())):
         other = x_NF.clone()
         other[0, field] += 1
-        after = lstm.heads(h_ND, other)
+        after = lstm.heads(h_ND, held_NP, other)
         assert [i for i in range(3) if not torch.equal(before[i], after[i])] == list(changes)
 
 
@@ -102,12 +104,25 @@ def test_carried_state_equals_one_long_row() -> None:
 
 def test_a_step_equals_a_sequence_of_one() -> None:
     lstm, rows = model(), batch(T=1)
-    _, state = lstm(batch(seed=3).x_BLF)
-    expected, (h, c) = lstm(rows.x_BLF[:, :1], state)
-    y_BD, cells = lstm.step(rows.x_BLF[:, 0], (state[0].unbind(), state[1].unbind()))
+    _, _, state = lstm(batch(seed=3).x_BLF)
+    expected, _, after = lstm(rows.x_BLF[:, :1], state)
+    cells = State(state.h.unbind(), state.c.unbind(), state.held_BP)
+    y_BD, stepped = lstm.step(rows.x_BLF[:, 0], cells)
     torch.testing.assert_close(y_BD, expected[:, 0])
-    torch.testing.assert_close(torch.stack(cells[0]), h)
-    torch.testing.assert_close(torch.stack(cells[1]), c)
+    torch.testing.assert_close(torch.stack(stepped.h), after.h)
+    torch.testing.assert_close(torch.stack(stepped.c), after.c)
+    torch.testing.assert_close(stepped.held_BP, after.held_BP)
+
+
+def test_held_notes_are_those_struck_and_not_released() -> None:
+    lstm = model()
+    before = list(CODEC.spec.sizes)
+    x_BTF = torch.tensor([[before, [5, 9, 0], [7, 3, 1], [5, 0, 2], [5, 4, 0], [8, 0, 0]]])
+    _, held_BTP, state = lstm(x_BTF)
+    held = [row.nonzero()[:, 0].tolist() for row in held_BTP[0]]
+    assert held == [[], [5], [5, 7], [7], [5, 7], [5, 7]]
+    _, held_BTP, _ = lstm(torch.tensor([[[7, 0, 0]]]), state)
+    assert held_BTP[0, 0].nonzero()[:, 0].tolist() == [5]
 
 
 def test_fresh_rows_forget_and_the_others_do_not() -> None:
@@ -168,19 +183,16 @@ def test_generation_samples_what_the_loss_measures() -> None:
     yes_B = torch.ones(len(every), dtype=torch.bool)
     rows = MessageBatch(torch.cat([start, every[:, None]], 1), yes_B[:, None], yes_B)
     exact = lstm.nats(rows, "test")[0].sum(1).neg().exp()
-    h_BTD, _ = lstm(start[:1])
+    h_BTD, held_BTP, _ = lstm(start[:1])
     drawn = lstm.heads.sample(
-        h_BTD[0].expand(40_000, -1), _plain(), torch.Generator().manual_seed(0)
+        h_BTD[0].expand(40_000, -1),
+        held_BTP[0].expand(40_000, -1),
+        Sampler(),
+        torch.Generator().manual_seed(0),
     )
     index = (drawn[:, 0] * 2 + drawn[:, 1]) * 3 + drawn[:, 2]
     frequencies = torch.bincount(index, minlength=len(every)) / 40_000
     torch.testing.assert_close(frequencies, exact.detach(), atol=0.01, rtol=0)
-
-
-def _plain():
-    from musegen.sampling import Sampler
-
-    return Sampler()
 
 
 def test_prime(tmp_path) -> None:
