@@ -115,6 +115,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
             plain[group][name] = with_defaults(node, f"{group}.{name}", fill=False)
     if plain["sample"] is not None:
         plain["sample"] = checked(model.generate, plain["sample"], "sample")
+    plain["assess"] = checked(model.assess, plain.get("assess") or {}, "assess", {"data"})
     return {str(k): v for k, v in plain.items()}
 
 

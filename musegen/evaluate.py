@@ -19,7 +19,7 @@ def test_figures(model: Model, data: Any, settings: dict[str, Any]) -> dict[str,
     trainer = build.build_trainer(settings, bare=True)
     trainer.test(model, datamodule=data, verbose=False)
     figures = {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items()}
-    return figures | model.assess(data)
+    return figures | model.assess(data, **settings["assess"])
 
 
 def test_table(figures: dict[str, float]) -> str:
@@ -69,7 +69,8 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
         cfg.merge_with_dotlist(overrides)
         settings = build.completed(cfg)
     settings["data"].pop("codec", None)
-    data = build.build_data(settings, codec=model.codec)
+    given = {} if model.codec is None else {"codec": model.codec}
+    data = build.build_data(settings, **given)
     data.prepare_data()
     data.setup("test")
     figures = test_figures(model, data, settings)

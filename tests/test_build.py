@@ -11,6 +11,8 @@ from musegen import train as train_module
 from musegen.contracts import UserError
 
 MODELS_FOR = {
+    "mnist": {"rbm"},
+    "mnist_5k": {"rbm"},
     "mozart": {"lstm_midi"},
     "midi_folder": {"lstm_midi"},
     "maestro": {"lstm_midi"},
@@ -81,7 +83,11 @@ def test_the_course_experiment_is_the_course() -> None:
     ("typed", "said"),
     [
         ("model=lstm_mid", "model=lstm_mid: no such model config; did you mean lstm_midi?"),
-        ("data=bach", "data=bach: no such data config; there are maestro, midi_folder, mozart"),
+        (
+            "data=bach",
+            "data=bach: no such data config; there are maestro, midi_folder, mnist, "
+            "mnist_5k, mozart",
+        ),
         ("experiment=lstm", "experiment=lstm: no such experiment config"),
         ("modle=lstm_midi", "modle: no such key or group; did you mean mode or model"),
         ("sed=3", "sed: no such key or group; did you mean seed?"),

@@ -11,8 +11,9 @@ import torch
 from musegen.contracts import UserError
 from musegen.models.base import Model
 from musegen.models.lstm_midi import LSTMMidi
+from musegen.models.rbm import RBM
 
-MODELS: dict[str, type[Model]] = {m.name: m for m in (LSTMMidi,)}
+MODELS: dict[str, type[Model]] = {m.name: m for m in (LSTMMidi, RBM)}
 
 
 def load_model(path: str | Path) -> Model:

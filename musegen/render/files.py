@@ -9,10 +9,11 @@ from typing import Any
 import numpy as np
 
 from musegen.codecs.midi import write_notes
-from musegen.contracts import Messages, Rolls, Spec
+from musegen.contracts import Frames, Messages, Rolls, Spec
 from musegen.metrics.music import degenerate
 from musegen.render.audio import synthesise, write_wave
 from musegen.render.plots import piano_roll
+from musegen.render.tiles import write_tiles
 
 
 def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
@@ -33,7 +34,13 @@ def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
     return paths
 
 
+def write_sheet(rows: Sequence[np.ndarray], folder: Path) -> list[Path]:
+    """Write rows of frames, each (n, D) in [0, 1], as one tile image."""
+    return [write_tiles(rows, folder / "sheet.png")]
+
+
 WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
+    Frames: write_sheet,
     Messages: write_pieces,
     Rolls: write_pieces,
 }

@@ -1,0 +1,52 @@
+"""Rows of vectors as one tile image, a pixel of paint for every unit."""
+
+from __future__ import annotations
+
+import io
+import math
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib.image
+import numpy as np
+
+GAP = 1
+"""Pixels between tiles, as in the tutorial."""
+
+
+def tiles(rows: Sequence[np.ndarray]) -> np.ndarray:
+    """(tiles, D) arrays in [0, 1], one per row of the sheet → one grey image in [0, 1].
+
+    Vectors of a square number of units become squares; others, such as the 88 keys of a
+    piano-roll frame, upright strips with the first unit at the bottom.
+    """
+    units = rows[0].shape[-1]
+    side = math.isqrt(units)
+    height, width = (side, side) if side * side == units else (units, 1)
+    columns = max(len(row) for row in rows)
+    sheet = np.zeros(
+        (len(rows) * (height + GAP) - GAP, columns * (width + GAP) - GAP), dtype=np.float32
+    )
+    for r, row in enumerate(rows):
+        for c, vector in enumerate(row):
+            tile = vector.reshape(height, width)
+            top, left = r * (height + GAP), c * (width + GAP)
+            sheet[top : top + height, left : left + width] = tile if width > 1 else tile[::-1]
+    return sheet
+
+
+def stretched(vectors_ND: np.ndarray) -> np.ndarray:
+    """Each vector's own range stretched to [0, 1], to show the shape of weights."""
+    low = vectors_ND.min(1, keepdims=True)
+    return (vectors_ND - low) / np.maximum(vectors_ND.max(1, keepdims=True) - low, 1e-8)
+
+
+def write_tiles(rows: Sequence[np.ndarray], path: Path) -> Path:
+    """Draw `tiles(rows)` as a grey PNG, a pixel a unit; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    png = io.BytesIO()
+    matplotlib.image.imsave(png, tiles(rows), cmap="gray", vmin=0, vmax=1, format="png")
+    part = Path(f"{path}.part")
+    part.write_bytes(png.getvalue())
+    part.replace(path)
+    return path

@@ -1,0 +1,324 @@
+"""The RBM against everything that can be counted by hand when it is tiny."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import torch
+from exact_rbm import log_weights, log_z, states
+from torch.utils.data import DataLoader
+
+from datamodules.mnist import MNIST
+from musegen import evaluate, generate
+from musegen import train as train_module
+from musegen.contracts import FrameBatch, Frames, PairingError, Tokens, UserError
+from musegen.models import load_model
+from musegen.models.rbm import RBM
+from musegen.optim import Optimizer
+
+D, H = 5, 3
+
+
+def tiny(scale: float = 1.0, **settings) -> RBM:
+    torch.manual_seed(3)
+    model = RBM(Frames(D), hidden=H, **settings)
+    for p in model.parameters():
+        torch.nn.init.normal_(p, std=scale)
+    return model
+
+
+def exact_p(model: RBM) -> torch.Tensor:
+    """p(v) of every v in the order of `states`."""
+    return log_weights(*(p.detach() for p in model.parameters())).softmax(0)
+
+
+DATA_ND = torch.tensor([[1, 1, 0, 0, 1], [0, 1, 1, 0, 1], [1, 0, 0, 1, 0], [1, 1, 0, 1, 1]]).float()
+
+
+def test_free_energy_is_the_sum_over_hidden_states() -> None:
+    model = tiny()
+    F_N = model.free_energy(states(D).float())
+    expected_N = -log_weights(*(p.detach() for p in model.parameters()))
+    assert torch.allclose(F_N.double(), expected_N, atol=1e-5)
+
+
+@pytest.mark.parametrize("chain", ["cd", "pcd"])
+def test_gradient_is_that_of_the_exact_likelihood(chain: str) -> None:
+    # With chains long enough to forget where they began, only the noise of 40,000 chains stays.
+    model = tiny(scale=0.5, chain=chain, k=60)
+    nats = model.free_energy(DATA_ND).mean() + log_z(model.W_DH, model.b_v, model.b_h)
+    exact = torch.autograd.grad(nats, list(model.parameters()))
+    x_BD = DATA_ND.repeat(10_000, 1)
+    losses = model.losses(FrameBatch(x_BD))
+    ours = torch.autograd.grad(sum(losses.values()), list(model.parameters()))
+    for g, e in zip(ours, exact, strict=True):
+        assert torch.allclose(g, e.float(), atol=0.015)
+    assert max(float(e.abs().max()) for e in exact) > 0.1
+
+
+def test_one_step_from_the_data_is_biased_towards_them() -> None:
+    # CD-1's gradient has an exact value of its own: the data's distribution after one step.
+    model = tiny(chain="cd", k=1)
+    v_ND = states(D).float()
+    h_NM = model.hidden_means(v_ND)
+    p_h_given_v = torch.stack([
+        torch.where(h == 1, h_NM, 1 - h_NM).prod(1) for h in states(H).float()
+    ], dim=1)  # fmt: skip
+    v_given_h = (states(H).float() @ model.W_DH.t() + model.b_v).sigmoid()
+    p_v_given_h = torch.stack([
+        torch.where(v == 1, v_given_h, 1 - v_given_h).prod(1) for v in v_ND
+    ], dim=1)  # fmt: skip
+    kernel = (p_h_given_v @ p_v_given_h).detach()
+    index = (DATA_ND @ torch.tensor([16.0, 8, 4, 2, 1])).long()
+    expected_N = kernel[index].mean(0)
+    end_BD = model.chain_end(DATA_ND.repeat(20_000, 1))
+    counts = torch.bincount((end_BD @ torch.tensor([16.0, 8, 4, 2, 1])).long(), minlength=2**D)
+    assert (counts / counts.sum() - expected_N).abs().sum() / 2 < 0.01
+
+
+def test_persistent_chains_come_to_the_machines_distribution() -> None:
+    model = tiny(chain="pcd", k=1)
+    x_BD = torch.zeros(50_000, D)
+    for _ in range(60):
+        end_BD = model.chain_end(x_BD)
+    counts = torch.bincount((end_BD @ torch.tensor([16.0, 8, 4, 2, 1])).long(), minlength=2**D)
+    assert (counts / counts.sum() - exact_p(model)).abs().sum() / 2 < 0.01
+
+
+def test_persistent_chains_go_on_and_others_start_at_the_data() -> None:
+    # Weights so strong that a Gibbs step copies what was there: all on stays all on.
+    for chain, expected in (("pcd", 0.0), ("cd", 1.0)):
+        model = RBM(Frames(D), hidden=H, chain=chain, k=3)
+        torch.nn.init.constant_(model.W_DH, 40.0)
+        torch.nn.init.constant_(model.b_v, -60.0)
+        torch.nn.init.constant_(model.b_h, -100.0)
+        ones_BD = torch.ones(4, D)
+        assert torch.equal(model.chain_end(ones_BD), torch.full((4, D), expected)), chain
+
+
+def test_pseudo_likelihood_bit_by_bit() -> None:
+    model = tiny()
+    p = exact_p(model).reshape([2] * D)
+    for row in DATA_ND.long().tolist():
+        expected = 0.0
+        for i in range(D):
+            both = p[tuple(slice(None) if j == i else row[j] for j in range(D))]
+            expected += float((both[row[i]] / both.sum()).log())
+        x_BD = torch.tensor([row]).float()
+        assert model.full_pseudo_likelihood(x_BD).item() == pytest.approx(expected, abs=1e-4)
+        one_by_one = torch.stack([model.pseudo_likelihood(x_BD, i) for i in range(D)])
+        assert one_by_one.mean().item() == pytest.approx(expected, abs=1e-4)
+    # In validation the bit is the row's: with as many equal rows as bits, the mean is exact.
+    same_BD = DATA_ND[:1].expand(D, -1)
+    exact = model.full_pseudo_likelihood(DATA_ND[:1]).item()
+    assert model._one_bit_each(same_BD).mean().item() == pytest.approx(exact, abs=1e-4)
+
+
+def test_monitors_survive_a_machine_that_is_sure_and_wrong() -> None:
+    model = tiny(scale=300.0)
+    metric = model.new_metric()
+    for stage in ("val", "test"):
+        model.score(FrameBatch(DATA_ND), metric, stage)
+    assert all(np.isfinite(float(v)) for v in metric.compute().values())
+
+
+def test_sparsity_moves_units_towards_the_target() -> None:
+    model = tiny(scale=0.1, sparsity=0.1, sparsity_cost=1.0)
+    assert set(model.losses(FrameBatch(DATA_ND))) == {"contrast", "sparsity"}
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
+    for _ in range(300):
+        optimizer.zero_grad()
+        model.losses(FrameBatch(DATA_ND))["sparsity"].backward()
+        optimizer.step()
+    assert torch.allclose(model.hidden_means(DATA_ND).mean(0), torch.full((H,), 0.1), atol=0.03)
+
+
+class Toy(pl.LightningDataModule):
+    """Eight rows of four bits, in batches of four."""
+
+    x_ND = torch.tensor([[1, 0, 0, 1], [1, 1, 0, 0]]).float().repeat(4, 1)
+
+    def loader(self) -> DataLoader:
+        return DataLoader(self.x_ND, 4, collate_fn=lambda rows: FrameBatch(torch.stack(rows)))
+
+    train_dataloader = val_dataloader = test_dataloader = loader
+
+
+def fitted(model: RBM, tmp_path, epochs: int, **settings) -> pl.Trainer:
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False,
+                         max_epochs=epochs, enable_progress_bar=False,
+                         enable_model_summary=False)  # fmt: skip
+    model.optimizer = Optimizer("sgd", lr=0.05)
+    trainer.fit(model, Toy(), **settings)
+    trainer.save_checkpoint(tmp_path / f"{epochs}.ckpt")
+    return trainer
+
+
+def test_chains_travel_in_the_checkpoint_but_not_as_buffers(tmp_path) -> None:
+    torch.manual_seed(0)
+    model = RBM(Frames(4), hidden=H, k=2)
+    fitted(model, tmp_path, 1)
+    saved = torch.load(tmp_path / "1.ckpt", weights_only=True)
+    assert set(saved["state_dict"]) == {"W_DH", "b_v", "b_h", "mean_D"}
+    assert saved["chains"].shape == (1, 4, H)
+    assert torch.equal(saved["chains"][0], model._gibbs.h_BH)
+    assert saved["updates"] == 2
+
+    resumed = RBM(Frames(4), hidden=H, k=2)
+    starts = []
+    original = resumed.chain_end
+
+    def watched(x_BD):
+        if resumed._gibbs is None:
+            starts.append(resumed._resumed_SH.clone())
+        return original(x_BD)
+
+    resumed.chain_end = watched
+    fitted(resumed, tmp_path, 2, ckpt_path=tmp_path / "1.ckpt")
+    assert torch.equal(starts[0], saved["chains"][0])
+    assert resumed._updates == 4
+
+
+def test_a_resumed_run_is_the_uninterrupted_one(tmp_path) -> None:
+    def model() -> RBM:
+        torch.manual_seed(0)
+        return RBM(Frames(4), hidden=H, k=2)
+
+    class Reseed(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
+            torch.manual_seed(100 + trainer.global_step)
+
+    def fit(model: RBM, epochs: int, path=None) -> pl.Trainer:
+        trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False,
+                             max_epochs=epochs, callbacks=[Reseed()], enable_progress_bar=False,
+                             enable_model_summary=False)  # fmt: skip
+        model.optimizer = Optimizer("sgd", lr=0.05, momentum=0.5)
+        trainer.fit(model, Toy(), ckpt_path=path)
+        return trainer
+
+    whole, first, second = model(), model(), model()
+    fit(whole, 4)
+    fit(first, 2).save_checkpoint(tmp_path / "half.ckpt")
+    fit(second, 4, tmp_path / "half.ckpt")
+    for name, value in whole.state_dict().items():
+        assert torch.equal(value, second.state_dict()[name]), name
+
+
+def test_biases_start_at_the_log_odds(tmp_path) -> None:
+    model = RBM(Frames(4), hidden=H, visible_bias="log_odds")
+    model.trainer = pl.Trainer(logger=False, enable_checkpointing=False, accelerator="cpu")
+    model.trainer.datamodule = Toy()
+    model.on_fit_start()
+    means = (torch.tensor([8.0, 4.0, 0.0, 4.0]) + 0.5) / 9
+    assert torch.allclose(model.mean_D, means)
+    assert torch.allclose(model.b_v, means.logit())
+
+
+def test_log_likelihood_of_a_tiny_machine() -> None:
+    torch.manual_seed(2)
+    model = RBM(Frames(4), hidden=H)
+    torch.nn.init.normal_(model.W_DH)
+    figures = model.assess(Toy(), chains=500, reverse_rows=8, schedule=((200, 1.0),))
+    index = (Toy.x_ND @ torch.tensor([8.0, 4, 2, 1])).long()
+    truth = float(exact_p(model).log()[index].mean())
+    assert figures["log_likelihood"] == pytest.approx(truth, abs=4 * figures["log_z_error"])
+    assert 0 < figures["log_z_error"] < 0.05
+    assert figures["log_likelihood_reverse"] == pytest.approx(truth, abs=0.2)
+    assert not model.assess(Toy(), chains=0, reverse_rows=0)
+    with pytest.raises(UserError, match="chains=1"):
+        model.assess(Toy(), chains=1)
+
+
+def test_generation_leaves_no_trace_and_repeats() -> None:
+    model = tiny()
+    model.losses(FrameBatch(DATA_ND))
+    chains_BH, random = model._gibbs.h_BH.clone(), torch.get_rng_state()
+    looks = model.generate(n=7, rows=3, steps=5, seed=4)
+    assert [look.shape for look in looks] == [(7, D)] * 3
+    assert all(look.min() >= 0 and look.max() <= 1 for look in looks)
+    assert np.array_equal(looks, model.generate(n=7, rows=3, steps=5, seed=4))
+    assert not np.array_equal(looks, model.generate(n=7, rows=3, steps=5, seed=5))
+    assert torch.equal(random, torch.get_rng_state())
+    assert torch.equal(chains_BH, model._gibbs.h_BH)
+    assert model.training
+
+
+@pytest.mark.parametrize("wrong", [{"k": 0}, {"hidden": 0}, {"sparsity": 1.0}])
+def test_settings_out_of_range(wrong: dict) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        RBM(Frames(D), **wrong)
+    with pytest.raises(UserError):
+        tiny().generate(n=0)
+
+
+def test_it_reads_frames_of_any_width_and_nothing_else() -> None:
+    assert RBM(Frames(88), hidden=150).W_DH.shape == (88, 150)
+    with pytest.raises(PairingError, match="rbm reads Frames"):
+        RBM(Tokens(4))
+
+
+def test_the_tutorials_start() -> None:
+    model = RBM(Frames(784))
+    bound = 4 * (6 / 1284) ** 0.5
+    assert 0.999 * bound < model.W_DH.abs().max().item() <= bound
+    assert not model.b_v.any()
+    assert not model.b_h.any()
+
+
+def stripes(n: int, seed: int) -> np.ndarray:
+    """28×28 images with one bright column each."""
+    columns_N = np.random.default_rng(seed).integers(0, 28, n)
+    images = np.zeros((n, 28, 28), np.uint8)
+    images[np.arange(n), :, columns_N] = 230
+    return images.reshape(n, 784)
+
+
+def figures(out: str) -> dict[str, str]:
+    return dict(re.findall(r"^  (\w+) +(-?[\d.]+)$", out, re.M))
+
+
+def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
+    splits = {"train": stripes(60, 0), "val": stripes(20, 1), "test": stripes(20, 2)}
+    monkeypatch.setattr(MNIST, "images", lambda self: splits)
+    run = tmp_path / "run"
+    code, out, err = cli(
+        train_module.main, "model=rbm", "data=mnist", "model.hidden=8", "model.k=2",
+        "trainer.max_epochs=2", "assess.schedule=[[20,1.0]]", "assess.chains=10",
+        "sample.rows=2", "sample.steps=3", "callbacks.pictures.steps=3",
+        "callbacks.likelihood.every=2", f"hydra.run.dir={run}",
+    )  # fmt: skip
+    assert code == 0, err
+    trained = figures(out)
+    assert set(trained) == {
+        "pseudo_likelihood", "reconstruction", "free_energy", "log_likelihood", "log_z",
+        "log_z_error", "effective_chains", "log_likelihood_reverse", "log_z_reverse",
+        "log_z_reverse_error",
+    }  # fmt: skip
+    header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
+    assert {"train/pseudo_likelihood", "val/free_energy_gap", "val/log_likelihood"} <= set(header)
+    pictures = {str(p.relative_to(run)) for p in run.rglob("*.png")}
+    assert pictures == {
+        "filters/epoch_01.png", "filters/epoch_02.png", "samples.png", "reconstructions.png",
+        "samples/sheet.png",
+    }  # fmt: skip
+
+    before = json.loads((run / "test.json").read_text())
+    code, out, err = cli(evaluate.main, f"run={run}")
+    assert code == 0, err
+    assert figures(out) == trained
+    assert json.loads((run / "test.json").read_text()) == before
+
+    code, out, err = cli(evaluate.main, f"run={run}", "assess.chains=0", "assess.reverse_rows=0")
+    assert code == 0, err
+    assert "log_z" not in figures(out)
+    code, _, err = cli(evaluate.main, f"run={run}", "assess.chain=5")
+    assert (code, err) == (1, "musegen: assess.chain: no such setting; did you mean chains?\n")
+
+    assert load_model(run / "checkpoints" / "best.ckpt").spec == Frames(784)
+    code, out, err = cli(generate.main, f"run={run}", "n=3", "rows=2", "steps=2")
+    assert code == 0, err
+    assert (run / "generated" / "sheet.png").exists()
