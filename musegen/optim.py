@@ -55,11 +55,11 @@ class Optimizer:
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
         groups = [g for g in groups if g["params"]]
+        # One fused kernel over all parameters: the loop over tensors costs more than the maths.
         if self.name == "sgd":
             return torch.optim.SGD(
-                groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov
+                groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=True
             )
-        # One fused kernel over all parameters: the loop over tensors costs more than the maths.
         kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
         return kind(groups, lr=self.lr, betas=self.betas, fused=True)
 
@@ -76,6 +76,8 @@ class Optimizer:
                 patience=self.patience,
             )
             schedule = {"scheduler": plateau, "monitor": monitor}
+        elif self.schedule == "none" and self.warmup_steps == 0:
+            return {"optimizer": optimizer}
         else:
             rate = lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, total_steps))
             schedule = {"scheduler": rate, "interval": "step"}

@@ -91,7 +91,7 @@ class RBM(Model):
         self._gibbs: GibbsChains | None = None
         self._resumed_SH: Tensor | None = None
         self._updates = 0
-        self._train_monitor: tuple[str, Tensor, int] | None = None
+        self._sums: dict[str, tuple[Tensor, int]] = {}
         self._reference: list[Tensor] = []
 
     # --- Teaching ---------------------------------------------------------------------------
@@ -106,12 +106,18 @@ class RBM(Model):
 
     def losses(self, batch: FrameBatch) -> dict[str, Tensor]:
         x_BD = batch.x_BD
-        end_BD = self.chain_end(x_BD)
-        self._watch(x_BD)
-        contrast = self.free_energy(x_BD).mean() - self.free_energy(end_BD).mean()
+        end_SD = self.chain_end(x_BD)
+        # Data and chain ends in one product, and so in one product on the way back.
+        both_ND = torch.cat([x_BD, end_SD])
+        a_NH = torch.addmm(self.b_h, both_ND, self.W_DH)
+        energy_N = -(both_ND @ self.b_v) - F.softplus(a_NH).sum(1)
+        weight_N = torch.cat([x_BD.new_full((len(s),), 1 / len(s)) for s in (x_BD, end_SD)])
+        weight_N[len(x_BD) :] *= -1
+        contrast = energy_N @ weight_N
+        self._watch(x_BD, a_NH.detach()[: len(x_BD)])
         if self.sparsity is None:
             return {"contrast": contrast}
-        q_H = self.hidden_means(x_BD).mean(0)
+        q_H = a_NH[: len(x_BD)].sigmoid().mean(0)
         target_H = torch.full_like(q_H, self.sparsity)
         cost = F.binary_cross_entropy(q_H, target_H, reduction="sum")
         return {"contrast": contrast, "sparsity": self.sparsity_cost * cost}
@@ -128,34 +134,51 @@ class RBM(Model):
             gibbs.set_visible(x_BD, W_DH, b_h)
         return gibbs.run(self.k, W_DH, b_v, b_h)
 
-    @torch.no_grad()
-    def _watch(self, x_BD: Tensor) -> None:
-        """The tutorial's monitor, before the update; summed here, logged once an epoch.
+    def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
+        """The base's step, its loss summed here and logged with the epoch's last batch.
 
-        Lightning's `self.log` in every step would cost more than the monitor itself.
+        An update of 20 rows takes a few milliseconds; `self.log` in each would be a good part.
         """
+        parts = self.losses(batch)
+        loss = torch.stack(list(parts.values())).sum()
+        figures = {"loss": loss, **(parts if len(parts) > 1 else {})}
+        for name, value in figures.items():
+            self._note(name, value.detach())
+        if self.trainer.is_last_batch:
+            means = {f"train/{n}": total / steps for n, (total, steps) in self._sums.items()}
+            self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
+            self._sums = {}
+        return loss
+
+    def _note(self, name: str, value: Tensor) -> None:
+        total, steps = self._sums.get(name, (torch.zeros_like(value), 0))
+        self._sums[name] = (total.add_(value), steps + 1)
+
+    @torch.no_grad()
+    def _watch(self, x_BD: Tensor, a_BH: Tensor) -> None:
+        """The tutorial's monitor, before the update; a_BH is what x brings to the hidden units."""
         if self.chain == "pcd":
             bit = self._updates % self.spec.dim
-            name, value = "pseudo_likelihood", self.pseudo_likelihood(x_BD, bit).mean()
+            self._note("pseudo_likelihood", self.pseudo_likelihood(x_BD, bit, a_BH).mean())
         else:
             assert self._gibbs is not None
-            logit_BD = self._gibbs.logit_BD
-            name, value = "reconstruction", _cross_entropy(logit_BD, x_BD).mean()
+            self._note("reconstruction", _cross_entropy(self._gibbs.logit_BD, x_BD).mean())
         self._updates += 1
-        _, total, steps = self._train_monitor or (name, torch.zeros_like(value), 0)
-        self._train_monitor = (name, total + value, steps + 1)
         if len(self._reference) * len(x_BD) < REFERENCE_ROWS:
             self._reference.append(x_BD)
 
-    def pseudo_likelihood(self, x_BD: Tensor, bit: int) -> Tensor:
+    def pseudo_likelihood(self, x_BD: Tensor, bit: int, a_BH: Tensor | None = None) -> Tensor:
         """D · log p(x_bit | the others), one per row; the input is rounded, as in the tutorial.
 
         The mean over bits is the log pseudo-likelihood. Flipping one bit moves every hidden
-        activation by one row of W, so F(flipped) costs no second matrix product.
+        activation by one row of W, so F(flipped) costs no second matrix product; and the first
+        is spared where x is binary and its activations a_BH are at hand.
         """
-        x_BD = x_BD.round()
-        a_BH = torch.addmm(self.b_h, x_BD, self.W_DH)
-        return self.spec.dim * self._log_conditional(x_BD, a_BH, F.softplus(a_BH).sum(-1), bit)
+        rounded_BD = x_BD.round()
+        if a_BH is None or not torch.equal(rounded_BD, x_BD):
+            a_BH = torch.addmm(self.b_h, rounded_BD, self.W_DH)
+        at_x_B = F.softplus(a_BH).sum(-1)
+        return self.spec.dim * self._log_conditional(rounded_BD, a_BH, at_x_B, bit)
 
     def full_pseudo_likelihood(self, x_BD: Tensor) -> Tensor:
         """Σ_i log p(x_i | the others), every bit, one per row."""
@@ -186,12 +209,6 @@ class RBM(Model):
         if self.visible_bias == "log_odds":
             with torch.no_grad():
                 self.b_v.copy_(self.mean_D.logit())
-
-    def on_train_epoch_end(self) -> None:
-        if self._train_monitor is not None:
-            name, total, steps = self._train_monitor
-            self.log(f"train/{name}", total / steps, sync_dist=True)
-            self._train_monitor = None
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """The chains of every rank (R, S, H), and which bit the monitor has come to."""
