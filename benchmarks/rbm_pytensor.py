@@ -34,7 +34,7 @@ def training_function(data_ND: np.ndarray):
         return -pt.dot(v, b) - pt.softplus(pt.dot(v, W) + c).sum(axis=1)
 
     def drawn(p):
-        return pt.cast(streams.uniform(size=p.shape, dtype="float32") < p, "float32")
+        return pt.cast(streams.binomial(1, p), "float32")
 
     h = chain
     for _ in range(K):  # unrolled: quicker here than the tutorial's scan
