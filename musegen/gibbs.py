@@ -24,8 +24,9 @@ class GibbsChains:
 
     On a CPU random numbers take as long as much of the arithmetic: a unit is drawn inside the
     buffer of its uniform number, u ← [u < p], at several times the speed of `torch.bernoulli`
-    and without a temporary. On CUDA the steps are far shorter than their launches: they are
-    captured as one graph, the first time that the same weights come back, and replayed.
+    and without a temporary. On CUDA the steps are far shorter than their launches: all k are
+    captured as one graph at the first call, and replayed for as long as the weights stay where
+    they are in memory. A generator of one's own goes without the graph.
     """
 
     def __init__(self, chains: int, W_DH: Tensor) -> None:
