@@ -10,9 +10,10 @@ import torch
 
 from musegen.contracts import UserError
 from musegen.models.base import Model
+from musegen.models.char_rnn import CharRNN
 from musegen.models.lstm_midi import LSTMMidi
 
-MODELS: dict[str, type[Model]] = {m.name: m for m in (LSTMMidi,)}
+MODELS: dict[str, type[Model]] = {m.name: m for m in (LSTMMidi, CharRNN)}
 
 
 def load_model(path: str | Path) -> Model:
