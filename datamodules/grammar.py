@@ -1,0 +1,74 @@
+"""Strings of a formal language, generated and never stored: 0ⁿ1ⁿ and its siblings."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import numpy as np
+
+from datamodules.base import SPLITS
+from datamodules.texts import Texts
+from musegen.codecs.chars import CharCodec
+from musegen.codecs.grammars import GRAMMARS
+from musegen.contracts import Tokens, UserError
+
+COURSE_WEIGHTS = (10.0, 6.0, 4.0, 3.0, 1.0)
+"""Chances of n = 1, 2, 3, 4 and of every greater n: many small n, a few large."""
+
+
+class Counting(Texts):
+    """Strings start 0ⁿ1ⁿ end, n drawn from the course's skewed distribution.
+
+    - grammar: `anbn`, `anbncn`, `dyck1` or `dyck2`; n counts the symbols of a block, or the
+      pairs of brackets.
+    - n_max: training strings have n ≤ n_max; weights: chances of n = 1, 2, …, the last one for
+      all greater n.
+    - train_size: training strings. val_n, test_n: validation and test have every n of these
+      ranges, ends included, `copies` times (brackets have many strings of one size).
+    - count_to: how far evaluation looks for the capacity.
+    """
+
+    yields = (Tokens,)
+
+    def __init__(
+        self,
+        grammar: Literal["anbn", "anbncn", "dyck1", "dyck2"] = "anbn",
+        n_max: int = 20,
+        weights: tuple[float, ...] = COURSE_WEIGHTS,
+        train_size: int = 2000,
+        val_n: tuple[int, int] = (1, 30),
+        test_n: tuple[int, int] = (1, 100),
+        copies: int = 1,
+        count_to: int = 1000,
+        batch_size: int = 32,
+        codec: CharCodec | None = None,
+        seed: int = 1,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(codec, batch_size, seed, num_workers)
+        if min(n_max, train_size, copies, count_to) < 1:
+            raise UserError(
+                f"data: n_max={n_max}, train_size={train_size}, copies={copies} and "
+                f"count_to={count_to} must be at least 1"
+            )
+        if not weights or min(weights) < 0 or sum(weights[:n_max]) <= 0:
+            raise UserError(f"data.weights={list(weights)}: chances ≥ 0, one at least above 0")
+        for key, (low, high) in (("val_n", val_n), ("test_n", test_n)):
+            if not 1 <= low <= high:
+                raise UserError(f"data.{key}={[low, high]}: need 1 ≤ first ≤ last")
+        self.grammar = GRAMMARS[grammar]
+        self.codec = codec or CharCodec(self.grammar.symbols, unknown=False)
+        self.n_max, self.train_size, self.copies = n_max, train_size, copies
+        self.weights, self.ranges, self.count_to = weights, {"val": val_n, "test": test_n}, count_to
+
+    def setup(self, stage: str | None = None) -> None:
+        if self.texts:
+            return
+        chance = np.array([self.weights[min(i, len(self.weights) - 1)] for i in range(self.n_max)])
+        rng = np.random.default_rng([self.seed, 0])
+        sizes = 1 + rng.choice(self.n_max, self.train_size, p=chance / chance.sum())
+        self.texts["train"] = [self.grammar.drawn(int(n), rng) for n in sizes]
+        for split, (low, high) in self.ranges.items():
+            rng = np.random.default_rng([self.seed, SPLITS.index(split)])
+            wanted = np.repeat(np.arange(low, high + 1), self.copies)
+            self.texts[split] = [self.grammar.drawn(int(n), rng) for n in wanted]
