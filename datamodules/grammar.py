@@ -25,6 +25,8 @@ class Counting(Texts):
       all greater n.
     - train_size: training strings. val_n, test_n: validation and test have every n of these
       ranges, ends included, `copies` times (brackets have many strings of one size).
+    - curriculum: epochs over which the largest n grows from `first_n` to n_max; 0 takes all n from
+      the beginning. An epoch draws as many strings as ever, from those that are short enough.
     - count_to: how far evaluation looks for the capacity.
     """
 
@@ -39,6 +41,8 @@ class Counting(Texts):
         val_n: tuple[int, int] = (1, 30),
         test_n: tuple[int, int] = (1, 100),
         copies: int = 1,
+        curriculum: int = 0,
+        first_n: int = 4,
         count_to: int = 1000,
         batch_size: int = 32,
         codec: CharCodec | None = None,
@@ -46,10 +50,10 @@ class Counting(Texts):
         num_workers: int = 0,
     ) -> None:
         super().__init__(codec, batch_size, seed, num_workers)
-        if min(n_max, train_size, copies, count_to) < 1:
+        if min(n_max, train_size, copies, first_n, count_to) < 1 or curriculum < 0:
             raise UserError(
-                f"data: n_max={n_max}, train_size={train_size}, copies={copies} and "
-                f"count_to={count_to} must be at least 1"
+                f"data: n_max={n_max}, train_size={train_size}, copies={copies}, first_n={first_n} "
+                f"and count_to={count_to} must be at least 1, curriculum={curriculum} not negative"
             )
         if not weights or min(weights) < 0 or sum(weights[:n_max]) <= 0:
             raise UserError(f"data.weights={list(weights)}: chances ≥ 0, one at least above 0")
@@ -59,6 +63,7 @@ class Counting(Texts):
         self.grammar = GRAMMARS[grammar]
         self.codec = codec or CharCodec(self.grammar.symbols, unknown=False)
         self.n_max, self.train_size, self.copies = n_max, train_size, copies
+        self.curriculum, self.first_n = curriculum, first_n
         self.weights, self.ranges, self.count_to = weights, {"val": val_n, "test": test_n}, count_to
 
     def setup(self, stage: str | None = None) -> None:
@@ -68,7 +73,15 @@ class Counting(Texts):
         rng = np.random.default_rng([self.seed, 0])
         sizes = 1 + rng.choice(self.n_max, self.train_size, p=chance / chance.sum())
         self.texts["train"] = [self.grammar.drawn(int(n), rng) for n in sizes]
+        self.sizes = sizes
         for split, (low, high) in self.ranges.items():
             rng = np.random.default_rng([self.seed, SPLITS.index(split)])
             wanted = np.repeat(np.arange(low, high + 1), self.copies)
             self.texts[split] = [self.grammar.drawn(int(n), rng) for n in wanted]
+
+    def chances(self, epoch: int) -> np.ndarray | None:
+        if epoch >= self.curriculum:
+            return None
+        most = self.first_n + (self.n_max - self.first_n) * epoch // self.curriculum
+        short = self.sizes <= max(most, int(self.sizes.min()))
+        return short / short.sum()

@@ -9,6 +9,8 @@ from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Literal
 
+import numpy as np
+
 from datamodules.base import SPLITS, cache_folder, data_root
 from datamodules.fetch import fetch
 from datamodules.texts import Texts, read_text
@@ -109,8 +111,11 @@ class LabelledNames(Texts):
     def describe(self) -> str:
         return f"{super().describe()}, {self.spec.num_labels} labels"
 
-    def _balance(self) -> list[int] | None:
-        return self.labels["train"] if self.balance else None
+    def chances(self, epoch: int) -> np.ndarray | None:
+        if not self.balance:
+            return None
+        _, label, count = np.unique(self.labels["train"], return_inverse=True, return_counts=True)
+        return 1.0 / count[label] / len(count)
 
     def _tidy(self, raw: list[str]) -> list[str]:
         """Unique names in their first order, spaces inside single and none around."""

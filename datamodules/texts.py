@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -46,9 +46,8 @@ class TextRows(Dataset[TokenBatch | LabelledTokenBatch]):
 class TextBatches(EpochBatches[int]):
     """Whole texts, those of a batch of similar length.
 
-    With `shuffle` an epoch draws every text once; with `balance` too it draws as many texts,
-    each label as likely as any other (with replacement). Otherwise every text comes once, the
-    longest first.
+    With `shuffle` an epoch draws every text once, or, where `chances` gives the texts' chances in
+    that epoch, as many texts by chance. Otherwise every text comes once, the longest first.
     """
 
     def __init__(
@@ -57,15 +56,11 @@ class TextBatches(EpochBatches[int]):
         batch_size: int,
         seed: int = 0,
         shuffle: bool = False,
-        balance: Sequence[int] | None = None,
+        chances: Callable[[int], np.ndarray | None] = lambda epoch: None,
     ) -> None:
         super().__init__()
-        self.lengths = np.asarray(lengths)
+        self.lengths, self.chances = np.asarray(lengths), chances
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
-        self.chance: np.ndarray | None = None
-        if balance is not None:
-            _, label, count = np.unique(balance, return_inverse=True, return_counts=True)
-            self.chance = 1.0 / count[label] / len(count)
 
     def plan(self, epoch: int, rank: int, world: int) -> list[list[int]]:
         n, size = len(self.lengths), self.batch_size
@@ -73,7 +68,8 @@ class TextBatches(EpochBatches[int]):
             order = np.argsort(-self.lengths, kind="stable")
             return [order[b : b + size].tolist() for b in range(0, n, size)][rank::world]
         rng = epoch_rng(self.seed, epoch)
-        order = rng.choice(n, n, p=self.chance) if self.chance is not None else rng.permutation(n)
+        chance = self.chances(epoch)
+        order = rng.permutation(n) if chance is None else rng.choice(n, n, p=chance)
         batches = []
         for first in range(0, n, POOL * size):
             pool = order[first : first + POOL * size]
@@ -133,19 +129,18 @@ class Texts(DataModule):
     def test_dataloader(self) -> DataLoader:
         return self._loader("test")
 
-    def _balance(self) -> list[int] | None:
-        """Labels that training batches draw evenly, if they should."""
+    def chances(self, epoch: int) -> np.ndarray | None:
+        """Each training text's chance in an epoch; None draws every text once."""
         return None
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
         rows = self.coded(split)
         labels = None if self.labels is None else self.labels[split]
         lengths = [len(r) for r in rows]
-        balance = self._balance() if shuffle else None
         assert self.codec is not None
         return self._batched(
             TextRows(rows, self.codec, labels),
-            TextBatches(lengths, self.batch_size, self.seed, shuffle, balance),
+            TextBatches(lengths, self.batch_size, self.seed, shuffle, self.chances),
         )
 
     def _batched(self, rows: Dataset, batches: EpochBatches) -> DataLoader:

@@ -49,6 +49,20 @@ def test_an_epoch_is_a_function_of_seed_and_epoch():
     assert len(order(1, 0)) == 9
 
 
+def test_the_curriculum_lengthens_the_strings():
+    data = Counting(n_max=20, weights=(1.0,), curriculum=8, first_n=4, train_size=500)
+    data.setup()
+    loader = data.train_dataloader()
+
+    def longest(epoch):
+        loader.batch_sampler.set_epoch(epoch)
+        batches = [b.mask_BT for b in loader]
+        assert sum(len(m) for m in batches) == 500
+        return max(int(m.sum(1).max()) // 2 for m in batches)
+
+    assert [longest(e) for e in (0, 1, 4, 7, 8, 30)] == [4, 6, 12, 18, 20, 20]
+
+
 @pytest.mark.parametrize(
     "settings",
     [{"n_max": 0}, {"weights": ()}, {"weights": (0.0,)}, {"weights": (-1.0, 2.0)},

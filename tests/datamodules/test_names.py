@@ -100,12 +100,16 @@ def test_a_label_of_two_names_is_for_training(tmp_path):
     assert data.labels["train"].count(1) == 2
 
 
-def test_balanced_batches_draw_every_label_alike():
-    labels = [0] * 900 + [1] * 100
-    plan = TextBatches([5] * 1000, 10, shuffle=True, balance=labels).plan(0, 0, 1)
-    drawn = Counter(labels[i] for batch in plan for i in batch)
-    assert drawn.total() == 1000
-    assert drawn[1] == pytest.approx(500, abs=60)
+def test_balanced_batches_draw_every_label_alike(tmp_path):
+    root = folder(tmp_path, A=numbered("a", 900), B=numbered("b", 100))
+    drawn = Counter(
+        label for batch in loaded(root, balance=True).train_dataloader()
+        for label in batch.label_B.tolist()
+    )  # fmt: skip
+    assert drawn.total() == 800
+    assert drawn[1] == pytest.approx(400, abs=60)
+    plain = [b.label_B for b in loaded(root).train_dataloader()]
+    assert sum(int(label_B.sum()) for label_B in plain) == 80
 
 
 def test_batches_hold_every_text_once_on_whichever_rank():
