@@ -49,7 +49,8 @@ class Counting(Texts):
         seed: int = 1,
         num_workers: int = 0,
     ) -> None:
-        super().__init__(codec, batch_size, seed, num_workers)
+        own = CharCodec(GRAMMARS[grammar].symbols, unknown=False)
+        super().__init__(codec or own, batch_size, seed, num_workers)
         if min(n_max, train_size, copies, first_n, count_to) < 1 or curriculum < 0:
             raise UserError(
                 f"data: n_max={n_max}, train_size={train_size}, copies={copies}, first_n={first_n} "
@@ -61,7 +62,6 @@ class Counting(Texts):
             if not 1 <= low <= high:
                 raise UserError(f"data.{key}={[low, high]}: need 1 ≤ first ≤ last")
         self.grammar = GRAMMARS[grammar]
-        self.codec = codec or CharCodec(self.grammar.symbols, unknown=False)
         self.n_max, self.train_size, self.copies = n_max, train_size, copies
         self.curriculum, self.first_n = curriculum, first_n
         self.weights, self.ranges, self.count_to = weights, {"val": val_n, "test": test_n}, count_to

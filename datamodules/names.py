@@ -95,9 +95,9 @@ class LabelledNames(Texts):
             if not found:
                 raise UserError(f"label {label}: no names to train on")
         split = {label: self._split(found) for label, found in names.items()}
-        if self.codec is None:
+        if self._codec is None:
             training = [name for parts in split.values() for name in parts["train"]]
-            self.codec = CharCodec.of(
+            self._codec = CharCodec.of(
                 training, self.min_count, labels=tuple(names), ascii=self.ascii
             )
         classes = {label: self.codec.label_class(label) for label in names}

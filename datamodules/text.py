@@ -104,7 +104,7 @@ class Text(Texts):
         if self.path is None:
             raise UserError("data=text needs a file: add data.path=FILE")
         path = Path(self.path).expanduser()
-        ascii = self.ascii if self.codec is None else self.codec.ascii
+        ascii = self.ascii if self._codec is None else self._codec.ascii
         text = normalise(read_text(path), ascii)
         n = len(text)
         n_val, n_test = (max(1, round(n * f)) for f in (self.val_fraction, self.test_fraction))
@@ -119,15 +119,14 @@ class Text(Texts):
             "val": [text[n_train : n_train + n_val]],
             "test": [text[n_train + n_val :]],
         }
-        if self.codec is None:
-            self.codec = CharCodec.of(self.texts["train"], self.min_count, end=False, ascii=ascii)
+        if self._codec is None:
+            self._codec = CharCodec.of(self.texts["train"], self.min_count, end=False, ascii=ascii)
 
     def describe(self) -> str:
         counts = [f"{s} {len(self.texts[s][0]):,} characters" for s in SPLITS]
         return f"{', '.join(counts)}, {self.spec.vocab_size} classes"
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
-        assert self.codec is not None
         stream = self.coded(split)[0]
         batches = WindowBatches(len(stream), self.window, self.batch_size, self.seed, shuffle)
         return self._batched(WindowRows(stream, self.codec), batches)

@@ -83,11 +83,9 @@ class TextBatches(EpochBatches[int]):
 class Texts(DataModule):
     """Texts by split, in `texts` and `labels` after `setup`; subclasses say where they come from.
 
-    The codec is derived from the training texts unless one is given, so that a data set without
-    a given codec knows its spec only after `setup`.
+    The codec is derived from the training texts unless one is given; then asking for the spec or
+    the codec reads the data.
     """
-
-    codec: CharCodec | None = None
 
     def __init__(
         self, codec: CharCodec | None, batch_size: int, seed: int, num_workers: int
@@ -98,20 +96,27 @@ class Texts(DataModule):
                 f"data: batch_size={batch_size} must be at least 1 and "
                 f"num_workers={num_workers} not negative"
             )
-        self.codec, self.batch_size, self.seed = codec, batch_size, seed
+        self._codec, self.batch_size, self.seed = codec, batch_size, seed
         self.num_workers = num_workers
         self.texts: dict[str, list[str]] = {}
         self.labels: dict[str, list[int]] | None = None
         self._coded: dict[str, list[np.ndarray]] = {}
 
     @property
+    def codec(self) -> CharCodec:
+        """The given codec, or that of the training texts."""
+        if self._codec is None:
+            self.prepare_data()
+            self.setup("fit")
+        assert self._codec is not None, "setup() derives a codec"
+        return self._codec
+
+    @property
     def spec(self) -> Any:
-        assert self.codec is not None, "the vocabulary is known after setup()"
         return self.codec.spec
 
     def coded(self, split: str) -> list[np.ndarray]:
         """The texts of a split as classes."""
-        assert self.codec is not None
         if split not in self._coded:
             self._coded[split] = [self.codec.encode(t) for t in self.texts[split]]
         return self._coded[split]
@@ -137,7 +142,6 @@ class Texts(DataModule):
         rows = self.coded(split)
         labels = None if self.labels is None else self.labels[split]
         lengths = [len(r) for r in rows]
-        assert self.codec is not None
         return self._batched(
             TextRows(rows, self.codec, labels),
             TextBatches(lengths, self.batch_size, self.seed, shuffle, self.chances),
