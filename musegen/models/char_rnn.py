@@ -40,6 +40,10 @@ class CharRNN(Model):
     - cell, hidden, layers: the stack. embedding: width of E and L; null takes `hidden`, as the
       course does.
     - dropout: on the cells' input, between layers and before the linear map.
+    - counter: start an LSTM as one that remembers: +3 on the forget gates and −2 on the input
+      gates, so that a cell neither forgets nor fills up within the first strings (after Gers
+      2000 and Tallec & Ollivier 2018), no way yet from h to the gates, and a classifier 8 times
+      as steep, so that the small cell is heard.
     - dtype: `float64` for counting far, where rounding adds up over thousands of steps.
     """
 
@@ -58,6 +62,7 @@ class CharRNN(Model):
         layers: int = 1,
         embedding: int | None = None,
         dropout: float = 0.0,
+        counter: bool = False,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         super().__init__(spec, codec)
@@ -80,7 +85,21 @@ class CharRNN(Model):
         )
         self.dropout = nn.Dropout(dropout)
         self.out = nn.Linear(hidden, classes)
+        if counter:
+            self._start_as_counter()
         self.to(getattr(torch, dtype))
+
+    @torch.no_grad()
+    def _start_as_counter(self) -> None:
+        if not isinstance(self.cells, nn.LSTM):
+            raise UserError("model.counter=true sets an LSTM's gates; use model.cell=lstm")
+        for _, from_h, bias, _ in self.cells.all_weights:
+            from_h.zero_()
+            input_gate, forget_gate, _, _ = bias.chunk(4)
+            input_gate -= 2.0
+            forget_gate += 3.0
+        for p in self.out.parameters():
+            p.mul_(8.0)
 
     def forward(
         self, x_BT: Tensor, label_B: Tensor | None = None, state: State | None = None

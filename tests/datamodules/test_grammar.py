@@ -50,7 +50,7 @@ def test_an_epoch_is_a_function_of_seed_and_epoch():
 
 
 def test_the_curriculum_lengthens_the_strings():
-    data = Counting(n_max=20, weights=(1.0,), curriculum=8, first_n=4, train_size=500)
+    data = Counting(n_max=20, weights=(1.0,), curriculum=10, hold=2, first_n=4, train_size=500)
     data.setup()
     loader = data.train_dataloader()
 
@@ -60,13 +60,13 @@ def test_the_curriculum_lengthens_the_strings():
         assert sum(len(m) for m in batches) == 500
         return max(int(m.sum(1).max()) // 2 for m in batches)
 
-    assert [longest(e) for e in (0, 1, 4, 7, 8, 30)] == [4, 6, 12, 18, 20, 20]
+    assert [longest(e) for e in (0, 2, 3, 6, 9, 10, 30)] == [4, 4, 6, 12, 18, 20, 20]
 
 
 @pytest.mark.parametrize(
     "settings",
     [{"n_max": 0}, {"weights": ()}, {"weights": (0.0,)}, {"weights": (-1.0, 2.0)},
-     {"val_n": (5, 4)}, {"test_n": (0, 4)}, {"batch_size": 0}],
+     {"val_n": (5, 4)}, {"test_n": (0, 4)}, {"batch_size": 0}, {"hold": 1}],
 )  # fmt: skip
 def test_impossible_settings(settings):
     with pytest.raises(UserError, match=r"data[:.]"):

@@ -174,6 +174,18 @@ def test_constructor_refuses():
     assert net(CharCodec("ab", labels=("x",))).spec == LabelledTokens(4, 1)
 
 
+def test_a_counters_beginning():
+    plain, counter = net(layers=2), net(layers=2, counter=True)
+    moved = torch.tensor([-2.0] * 5 + [3.0] * 5 + [0.0] * 10)
+    for layer in range(2):
+        name = f"bias_ih_l{layer}"
+        torch.testing.assert_close(getattr(counter.cells, name) - getattr(plain.cells, name), moved)
+        assert not getattr(counter.cells, f"weight_hh_l{layer}").any()
+    torch.testing.assert_close(counter.out.weight, 8 * plain.out.weight)
+    with pytest.raises(UserError, match="cell=lstm"):
+        net(cell="rnn", counter=True)
+
+
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
 def test_the_courses_sizes(cell):
     model = net(cell=cell, hidden=2 if cell == "rnn" else 1)
