@@ -32,6 +32,7 @@ class Counting(Texts):
     """
 
     yields = (Tokens,)
+    pool = 1  # a batch of one n only would teach its length and nothing of the others
 
     def __init__(
         self,

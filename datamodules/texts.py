@@ -13,9 +13,6 @@ from datamodules.base import SPLITS, DataModule, EpochBatches, epoch_rng
 from musegen.codecs.chars import CharCodec
 from musegen.contracts import LabelledTokenBatch, TokenBatch, UserError
 
-POOL = 32
-"""Batches drawn together and cut by length: wide enough to save padding, and still random."""
-
 
 def read_text(path: Path) -> str:
     """A UTF-8 file. Raises `UserError` for one that is empty, unreadable or not UTF-8."""
@@ -44,7 +41,7 @@ class TextRows(Dataset[TokenBatch | LabelledTokenBatch]):
 
 
 class TextBatches(EpochBatches[int]):
-    """Whole texts, those of a batch of similar length.
+    """Whole texts; those of a batch are of similar length, cut from `pool` batches drawn together.
 
     With `shuffle` an epoch draws every text once, or, where `chances` gives the texts' chances in
     that epoch, as many texts by chance. Otherwise every text comes once, the longest first.
@@ -57,9 +54,10 @@ class TextBatches(EpochBatches[int]):
         seed: int = 0,
         shuffle: bool = False,
         chances: Callable[[int], np.ndarray | None] = lambda epoch: None,
+        pool: int = 32,
     ) -> None:
         super().__init__()
-        self.lengths, self.chances = np.asarray(lengths), chances
+        self.lengths, self.chances, self.pool = np.asarray(lengths), chances, pool
         self.batch_size, self.seed, self.shuffle = batch_size, seed, shuffle
 
     def plan(self, epoch: int, rank: int, world: int) -> list[list[int]]:
@@ -71,8 +69,8 @@ class TextBatches(EpochBatches[int]):
         chance = self.chances(epoch)
         order = rng.permutation(n) if chance is None else rng.choice(n, n, p=chance)
         batches = []
-        for first in range(0, n, POOL * size):
-            pool = order[first : first + POOL * size]
+        for first in range(0, n, self.pool * size):
+            pool = order[first : first + self.pool * size]
             pool = pool[np.argsort(self.lengths[pool], kind="stable")]
             batches += [pool[b : b + size].tolist() for b in range(0, len(pool), size)]
         batches = [batches[i] for i in rng.permutation(len(batches))]
@@ -86,6 +84,9 @@ class Texts(DataModule):
     The codec is derived from the training texts unless one is given; then asking for the spec or
     the codec reads the data.
     """
+
+    pool = 32
+    """Batches that are drawn together and cut by length; 1 mixes all lengths."""
 
     def __init__(
         self, codec: CharCodec | None, batch_size: int, seed: int, num_workers: int
@@ -144,7 +145,7 @@ class Texts(DataModule):
         lengths = [len(r) for r in rows]
         return self._batched(
             TextRows(rows, self.codec, labels),
-            TextBatches(lengths, self.batch_size, self.seed, shuffle, self.chances),
+            TextBatches(lengths, self.batch_size, self.seed, shuffle, self.chances, self.pool),
         )
 
     def _batched(self, rows: Dataset, batches: EpochBatches) -> DataLoader:

@@ -160,6 +160,13 @@ class CharRNN(Model):
             self.train(training)
         return (results[i] for i in range(len(rows)))
 
+    def on_validation_epoch_end(self) -> None:
+        super().on_validation_epoch_end()
+        data = getattr(self.trainer, "datamodule", None)
+        if (language := getattr(data, "grammar", None)) is not None:
+            far = counting.capacity(self, language, data.ranges["val"][1])
+            self.log("val/capacity", float(far))
+
     def assess(self, data: Any) -> dict[str, float]:
         """Beside the test figures: the best n-gram's; names' and grammars' own figures."""
         if self.codec.labels is not None:
