@@ -162,9 +162,9 @@ class CharRNN(Model):
 
     def on_validation_epoch_end(self) -> None:
         super().on_validation_epoch_end()
-        data = getattr(self.trainer, "datamodule", None)
-        if (language := getattr(data, "grammar", None)) is not None:
-            far = counting.capacity(self, language, data.ranges["val"][1])
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if getattr(data, "grammar", None) is not None:
+            far = counting.capacity(self, data.grammar, data.ranges["val"][1])
             self.log("val/capacity", float(far))
 
     def assess(self, data: Any) -> dict[str, float]:
