@@ -43,6 +43,12 @@ class NGram:
         self.totals = [{c: sum(f.values()) for c, f in table.items()} for table in self.counts]
         return self
 
+    def discounted(self, discount: float) -> NGram:
+        """The same counts with another discount."""
+        other = NGram(self.order, discount)
+        other.counts, other.totals = self.counts, self.totals
+        return other
+
     def nats(self, sequence: Sequence[int], choices: Sequence[int]) -> np.ndarray:
         """−log p of every symbol given those before it, for each order: (order, T) nats.
 
@@ -76,8 +82,9 @@ def best_ngram(
     `choices` belongs to `val`, as in `NGram.nats`.
     """
     best: tuple[float, NGram, int] | None = None
+    counted = NGram(max_order, discounts[0]).fit(train)
     for discount in discounts:
-        model = NGram(max_order, discount).fit(train)
+        model = counted.discounted(discount)
         nats = sum(model.nats(s, c).sum(1) for s, c in zip(val, choices, strict=True))
         order = int(np.argmin(nats))
         if best is None or nats[order] < best[0]:

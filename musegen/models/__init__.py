@@ -10,10 +10,11 @@ import torch
 
 from musegen.contracts import UserError
 from musegen.models.base import Model
+from musegen.models.char_rnn import CharRNN
 from musegen.models.lstm_midi import LSTMMidi
 from musegen.models.rbm import RBM
 
-MODELS: dict[str, type[Model]] = {m.name: m for m in (LSTMMidi, RBM)}
+MODELS: dict[str, type[Model]] = {m.name: m for m in (RBM, CharRNN, LSTMMidi)}
 
 
 def load_model(path: str | Path) -> Model:

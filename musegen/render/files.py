@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from musegen.codecs.midi import write_notes
-from musegen.contracts import Frames, Messages, Rolls, Spec
+from musegen.contracts import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
 from musegen.metrics.music import degenerate
 from musegen.render.audio import synthesise, write_wave
 from musegen.render.plots import piano_roll
@@ -39,10 +39,31 @@ def write_sheet(rows: Sequence[np.ndarray], folder: Path) -> list[Path]:
     return [write_tiles(rows, folder / "sheet.png")]
 
 
+def write_texts(texts: Sequence[str | tuple[str, str]], folder: Path) -> list[Path]:
+    """Write texts into samples.txt, one a line and (label, text) pairs with a tab between them.
+
+    Texts of several lines have a file each. What fits on one screen is printed as well.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    lines = [t if isinstance(t, str) else "\t".join(t) for t in texts]
+    if len(lines) <= 100:
+        print(*lines, sep="\n")
+    files = {"samples.txt": "\n".join(lines)}
+    if any("\n" in line for line in lines):
+        files = {f"{i:02d}.txt": line for i, line in enumerate(lines)}
+    for name, text in files.items():
+        part = folder / f"{name}.part"
+        part.write_text(text + "\n", encoding="utf-8")
+        part.replace(folder / name)
+    return [folder / name for name in files]
+
+
 WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
     Frames: write_sheet,
     Messages: write_pieces,
     Rolls: write_pieces,
+    Tokens: write_texts,
+    LabelledTokens: write_texts,
 }
 
 

@@ -1,0 +1,141 @@
+"""How much faster than the course's per-character loop, and than a bare loop, in one run.
+
+    python benchmarks/char_speed.py                  # data=anbn, and data=names where it is there
+    python benchmarks/char_speed.py hidden=64 batch_size=256
+
+The course reads one string at a time and one character at a time, and updates after each string.
+Ours is the same net (same cell, sizes and optimiser, float32, one thread) on padded batches; both
+see the same training strings. `fit` is Lightning with the default callbacks' work left out, the
+bare loop its batches and losses without Lightning. The rows are measured in turns, five times
+each, and the best of each counts: another process on the machine can only slow one down.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from datamodules.grammar import Counting
+from datamodules.names import Names
+from datamodules.texts import Texts
+from musegen import cli
+from musegen.contracts import UserError
+from musegen.models.char_rnn import CharRNN
+from musegen.optim import Optimizer
+from musegen.trainer import make_trainer
+
+ROUNDS = 5
+ADAM = Optimizer(lr=1e-3)
+
+
+class CourseNet(nn.Module):
+    """The course's net, one character per call: embedding → cell → linear → log-softmax."""
+
+    def __init__(self, model: CharRNN) -> None:
+        super().__init__()
+        self.embed, self.embed_label = model.embed, model.embed_label
+        self.cells, self.out = model.cells, model.out
+
+    def forward(self, x: torch.Tensor, state: Any, label: torch.Tensor | None) -> tuple:
+        e = self.embed(x)
+        if label is not None and self.embed_label is not None:
+            e = e + self.embed_label(label)
+        h, state = self.cells(e[:, None], state)
+        return F.log_softmax(self.out(h[:, 0]), dim=-1), state
+
+
+def course_loop(model: CharRNN, data: Texts, strings: int) -> float:
+    """Strings per second of the course's training loop."""
+    net, optimizer = CourseNet(model), ADAM.build(model.parameters())
+    rows = data.coded("train")[:strings]
+    labels = data.labels["train"] if data.labels else None
+    started = time.perf_counter()
+    for i, row in enumerate(rows):
+        label = None if labels is None else torch.tensor([labels[i]])
+        state, loss = None, torch.zeros(())
+        x = torch.tensor([model.codec.start_class])
+        for symbol in row.tolist():
+            log_p, state = net(x, state, label)
+            x = torch.tensor([symbol])
+            loss = loss + F.nll_loss(log_p, x)
+        optimizer.zero_grad()
+        (loss / len(row)).backward()
+        optimizer.step()
+    return len(rows) / (time.perf_counter() - started)
+
+
+def bare_loop(model: CharRNN, data: Texts, epochs: int) -> float:
+    """Strings per second of the same batches without Lightning."""
+    optimizer = ADAM.build(model.parameters())
+    loader = data.train_dataloader()
+    started, seen = time.perf_counter(), 0
+    for epoch in range(epochs):
+        loader.batch_sampler.set_epoch(epoch)  # type: ignore[union-attr]
+        for batch in loader:
+            optimizer.zero_grad()
+            loss = torch.stack(list(model.losses(batch).values())).sum()
+            loss.backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+            seen += len(batch.x_BL)
+    return seen / (time.perf_counter() - started)
+
+
+def fit(model: CharRNN, data: Texts, epochs: int) -> float:
+    """Strings per second of `Trainer.fit`, from the first batch to the last."""
+    model.optimizer = ADAM
+    trainer = make_trainer(gpus=0, max_epochs=epochs, logger=False, limit_val_batches=0,
+                           enable_checkpointing=False, gradient_clip_val=1.0)  # fmt: skip
+    clock: list[float] = []
+    model.on_train_start = lambda: clock.append(time.perf_counter())  # type: ignore[method-assign]
+    model.on_train_end = lambda: clock.append(time.perf_counter())  # type: ignore[method-assign]
+    trainer.fit(model, train_dataloaders=data.train_dataloader())
+    return epochs * len(data.texts["train"]) / (clock[1] - clock[0])
+
+
+def measure(name: str, data: Texts, settings: dict[str, Any], strings: int, epochs: int) -> None:
+    """One row of the table."""
+    data.prepare_data()
+    data.setup()
+    model = CharRNN(data.codec.spec, data.codec, **settings)
+    ways: dict[str, Callable[[], float]] = {
+        "course": lambda: course_loop(model, data, strings),
+        "bare": lambda: bare_loop(model, data, epochs),
+        "fit": lambda: fit(model, data, epochs),
+    }
+    best = dict.fromkeys(ways, 0.0)
+    for _ in range(ROUNDS):
+        for way, run in ways.items():
+            best[way] = max(best[way], run())
+    net = f"{settings['cell']} {settings['hidden']}, batch {data.batch_size}"
+    print(f"| {name} ({net}) | {best['fit'] / best['course']:.0f} × "
+          f"| {best['bare'] / best['course']:.0f} × | {best['bare'] / best['fit']:.2f} |",
+          flush=True)  # fmt: skip
+
+
+def main() -> None:
+    with cli.one_line_errors():
+        given = cli.key_values(sys.argv[1:])
+        torch.set_num_threads(1)
+        print("| data (net) | fit : course | bare loop : course | time of fit : bare loop |")
+        print("|---|---|---|---|")
+        for cell, hidden in (("rnn", 2), ("lstm", 1)):
+            data = Counting(batch_size=given.get("batch_size", 500))
+            measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=10)
+        for hidden in (given.get("hidden", 128), 256):
+            names = Names(batch_size=given.get("batch_size", 256))
+            try:
+                measure("names", names, {"cell": "lstm", "hidden": hidden}, 100, epochs=1)
+            except UserError as e:
+                print(f"names left out: {e}")
+
+
+if __name__ == "__main__":
+    cli.quiet()
+    main()

@@ -1,0 +1,167 @@
+"""data=names and names_faker: unique names, stratified splits, what may be wrong with a file."""
+
+import hashlib
+from collections import Counter
+
+import pytest
+
+from datamodules import names as names_module
+from datamodules.names import COUNTRIES, FakerNames, Names
+from datamodules.texts import TextBatches
+from musegen.codecs.chars import CharCodec
+from musegen.contracts import LabelledTokens, UserError
+
+
+def folder(tmp_path, **files):
+    for label, text in files.items():
+        data = text if isinstance(text, bytes) else text.encode()
+        (tmp_path / f"{label}.txt").write_bytes(data)
+    return tmp_path
+
+
+def loaded(root, **settings):
+    data = Names(root=root, **settings)
+    data.prepare_data()
+    data.setup()
+    return data
+
+
+def numbered(prefix, n):
+    return "\n".join(f"{prefix}{i}" for i in range(n))
+
+
+def test_repeated_names_stay_on_one_side(tmp_path):
+    # Arabic's 108 distinct names in 2,000 lines: without this the test set leaks.
+    root = folder(tmp_path, A=numbered("a", 10) + "\n" + numbered(" a", 10), B=numbered("b", 20))
+    data = loaded(root)
+    everything = [t for s in data.texts.values() for t in s]
+    assert Counter(everything).most_common(1)[0][1] == 1
+    assert {s: Counter(data.labels[s]) for s in data.labels} == {
+        "train": {0: 8, 1: 16}, "val": {0: 1, 1: 2}, "test": {0: 1, 1: 2}
+    }  # fmt: skip
+
+
+def test_a_name_keeps_its_side_when_others_come(tmp_path):
+    before = loaded(folder(tmp_path, A=numbered("a", 50))).texts["train"]
+    after = loaded(folder(tmp_path, B=numbered("b", 50))).texts["train"]
+    assert [t for t in after if t.startswith("a")] == before
+
+
+def everything(data):
+    return {text for texts in data.texts.values() for text in texts}
+
+
+def test_unicode_and_ascii(tmp_path):
+    root = folder(tmp_path, A="S\u0301l\nSl\n\u015al\u00e0\n\u00a0 x  y \r\nb\nc\n")
+    assert everything(loaded(root)) == {"\u015al", "Sl", "\u015al\xe0", "x y", "b", "c"}
+    assert everything(loaded(root, ascii=True)) == {"Sl", "Sla", "x y", "b", "c"}
+
+
+def test_the_codec_comes_from_the_training_names(tmp_path):
+    data = loaded(folder(tmp_path, A=numbered("a", 30)), min_count=3)
+    counts = Counter("".join(data.texts["train"]))
+    assert data.codec.symbols == "".join(sorted(c for c in counts if counts[c] >= 3))
+    assert data.spec == LabelledTokens(len(data.codec.symbols) + 2, 1)
+
+
+def test_a_given_codec_is_kept(tmp_path):
+    root = folder(tmp_path, Polish="abc\nabd\nabe\n")
+    codec = CharCodec("ab", labels=("Czech", "Polish"), ascii=True)
+    data = loaded(root, codec=codec)
+    assert data.codec is codec
+    assert set(data.labels["train"]) == {1}
+    with pytest.raises(UserError, match="did you mean Polnish"):
+        loaded(root, codec=CharCodec("ab", labels=("Polnish",)))
+
+
+@pytest.mark.parametrize(
+    ("files", "problem"),
+    [
+        ({}, r"holds no LABEL\.txt"),
+        ({"A": ""}, r"A\.txt: empty"),
+        ({"A": "\n \n"}, r"A\.txt: empty"),
+        ({"A": b"abc\xff"}, r"A\.txt: not UTF-8 \(byte 3 is 0xff\)"),
+        ({"A": "a"}, "no label has the 3 names"),
+        ({"A": numbered("a", 9), "B": "\u4e2d\n"}, "label B: no names"),
+    ],
+)
+def test_bad_files(tmp_path, files, problem):
+    with pytest.raises(UserError, match=problem):
+        loaded(folder(tmp_path, **files), ascii=True)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(UserError, match="no such folder"):
+        Names(root=tmp_path / "none").prepare_data()
+
+
+def test_a_label_of_two_names_is_for_training(tmp_path):
+    data = loaded(folder(tmp_path, A=numbered("a", 9), B="x\ny"))
+    assert data.labels["train"].count(1) == 2
+
+
+def test_balanced_batches_draw_every_label_alike(tmp_path):
+    root = folder(tmp_path, A=numbered("a", 900), B=numbered("b", 100))
+    drawn = Counter(
+        label for batch in loaded(root, balance=True).train_dataloader()
+        for label in batch.label_B.tolist()
+    )  # fmt: skip
+    assert drawn.total() == 800
+    assert drawn[1] == pytest.approx(400, abs=60)
+    plain = [b.label_B for b in loaded(root).train_dataloader()]
+    assert sum(int(label_B.sum()) for label_B in plain) == 80
+
+
+def test_batches_hold_every_text_once_on_whichever_rank():
+    lengths = list(range(1, 102))
+    for shuffle in (False, True):
+        plans = [TextBatches(lengths, 10, shuffle=shuffle).plan(0, r, 2) for r in range(2)]
+        drawn = Counter(i for plan in plans for batch in plan for i in batch)
+        assert max(drawn.values()) == 1
+        assert drawn.total() == 101 if not shuffle else drawn.total() >= 90
+    assert len(plans[0]) == len(plans[1])
+
+
+def test_names_are_downloaded_once(tmp_path, monkeypatch):
+    (tmp_path / "served").mkdir()
+    source = folder(tmp_path / "served", A=numbered("a", 9))
+    sha256 = hashlib.sha256((source / "A.txt").read_bytes()).hexdigest()
+    fetched = []
+
+    def fetch(name, urls, wanted, into):
+        fetched.append((name, urls, wanted))
+        (into / name).write_bytes((source / name).read_bytes())
+
+    monkeypatch.delenv("MUSEGEN_DATA", raising=False)
+    monkeypatch.setattr(names_module, "NAMES_SHA256", {"A": sha256})
+    monkeypatch.setattr(names_module, "fetch", fetch)
+    data = Names(cache_dir=tmp_path / "cache")
+    data.prepare_data()
+    data.setup()
+    assert fetched[0] == ("A.txt", [names_module.NAMES_URL + "A.txt"], sha256)
+    assert len(data.texts["train"]) == 7
+
+
+def test_fakers_names_by_country():
+    pytest.importorskip("faker")
+    data = FakerNames(countries=["Japan", "Switzerland"], size=200)
+    data.setup()
+    assert data.codec.labels == ("Japan", "Switzerland")
+    japanese = [t for t, i in zip(data.texts["train"], data.labels["train"], strict=True) if i == 0]
+    assert all(ord(c) > 0x2E80 for name in japanese for c in name)
+    again = FakerNames(countries=["Japan", "Switzerland"], size=200)
+    again.setup()
+    assert again.texts == data.texts
+
+
+def test_a_misspelt_country():
+    with pytest.raises(UserError, match="did you mean Japan"):
+        FakerNames(countries=["Japn"])
+    assert COUNTRIES["fr_CH"] == "Switzerland"
+
+
+@pytest.mark.real_data
+def test_the_18_languages(real_data):
+    data = loaded(real_data / "names18")
+    assert sum(map(len, data.texts.values())) == 18_012
+    assert len(data.codec.labels) == 18
