@@ -19,7 +19,7 @@ from musegen.codecs.messages import notes_to_messages
 from musegen.codecs.midi import read_notes
 from musegen.contracts import UserError
 
-READER_VERSION = 1
+READER_VERSION = 2
 """Part of the cache key: raise it when `read_notes` or `notes_to_messages` changes its result."""
 
 

@@ -7,6 +7,9 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+CONVERSION = 2
+"""Part of the cache's name: raise it when the files written become others."""
+
 
 def convert_mozart(cache: Path, in_parallel: Callable) -> Path:
     """The folder below `cache` that holds every Mozart movement of music21's corpus as MIDI.
@@ -15,7 +18,7 @@ def convert_mozart(cache: Path, in_parallel: Callable) -> Path:
     so that a conversion killed at any moment goes on where it was. The folder's name carries
     music21's version, since another version may hold other scores.
     """
-    folder = cache / f"music21-{_music21_version()}"
+    folder = cache / f"music21-{_music21_version()}-{CONVERSION}"
     complete = folder / "complete"
     if not complete.exists():
         from music21 import corpus
@@ -47,6 +50,7 @@ def _convert(item: tuple[Path, Path]) -> None:
 
     source, target = item
     score = converter.parse(source, forceSource=True)
+    _forget_graces(score)
     try:
         midi = streamToMidiFile(score)
     except repeat.ExpanderException:
@@ -60,6 +64,13 @@ def _convert(item: tuple[Path, Path]) -> None:
     finally:
         midi.close()
     part.replace(target)
+
+
+def _forget_graces(score) -> None:
+    """Leave out grace notes: music21 writes them with no length, their release before their
+    onset, so that each would sound until its pitch comes again."""
+    graces = [n for n in score.recurse().notes if n.duration.isGrace]
+    score.remove(graces, recurse=True)
 
 
 def _forget_repeats(score) -> None:

@@ -8,7 +8,7 @@ while it sounds, it is cut at the new onset.
 from __future__ import annotations
 
 import os
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -129,31 +129,31 @@ def _ignoring_unused_meta_messages() -> Iterator[None]:
         meta._META_SPECS.update(unused)
 
 
-def _events(file: mido.MidiFile) -> list[tuple[float, mido.Message]]:
-    """(seconds, message) of note and pedal messages in playing order."""
-    ticked: list[tuple[int, mido.Message]] = []
+def _events(file: mido.MidiFile) -> list[tuple[float, int, mido.Message]]:
+    """(seconds, track, message) of note and pedal messages in playing order."""
+    ticked: list[tuple[int, int, mido.Message]] = []
     start = 0
-    for track in file.tracks:
+    for number, track in enumerate(file.tracks):
         tick = start
         for message in track:
             tick += message.time
             if message.type in ("note_on", "note_off", "set_tempo") or (
                 message.type == "control_change" and message.control == SUSTAIN_PEDAL
             ):
-                ticked.append((tick, message))
+                ticked.append((tick, number, message))
         if file.type == 2:  # independent sequences: one after the other
             start = tick
     ticked.sort(key=lambda event: event[0])  # stable: the order within a track is kept
 
     seconds_per_tick = _seconds_per_tick(file.ticks_per_beat, MICROSECONDS_PER_BEAT)
     clock, last_tick, events = 0.0, 0, []
-    for tick, message in ticked:
+    for tick, number, message in ticked:
         clock += (tick - last_tick) * seconds_per_tick
         last_tick = tick
         if message.type == "set_tempo":
             seconds_per_tick = _seconds_per_tick(file.ticks_per_beat, message.tempo)
         elif message.channel != PERCUSSION_CHANNEL:
-            events.append((clock, message))
+            events.append((clock, number, message))
     return events
 
 
@@ -165,29 +165,36 @@ def _seconds_per_tick(division: int, tempo: int) -> float:
     return 1.0 / (frames * ticks)
 
 
-def _pair(events: list[tuple[float, mido.Message]], sustain: bool) -> np.ndarray:
-    """Match onsets with releases, first in first out for each channel and pitch."""
+def _pair(events: list[tuple[float, int, mido.Message]], sustain: bool) -> np.ndarray:
+    """Match onsets with releases, for each track, channel and pitch.
+
+    Tracks are kept apart, since two violins may share a channel and a pitch. A pitch struck
+    again before its release is cut there: matching releases in the order of their onsets would
+    let one lost release lengthen every later note of that pitch.
+    """
     rows: list[list[float]] = []
-    sounding: defaultdict[tuple[int, int], deque[int]] = defaultdict(deque)
+    sounding: dict[tuple[int, int, int], int] = {}
     held: defaultdict[int, list[int]] = defaultdict(list)  # released under the pedal
     pedal: set[int] = set()
-    for seconds, m in events:
+    row: int | None
+    for seconds, track, m in events:
         if m.type == "control_change":
             if m.value >= 64 and sustain:
                 pedal.add(m.channel)
             else:
                 pedal.discard(m.channel)
-                for row in held.pop(m.channel, ()):
-                    rows[row][1] = seconds
-        elif m.type == "note_on" and m.velocity > 0:
-            sounding[m.channel, m.note].append(len(rows))
+                for under_pedal in held.pop(m.channel, ()):
+                    rows[under_pedal][1] = seconds
+            continue
+        row = sounding.pop((track, m.channel, m.note), None)
+        struck = m.type == "note_on" and m.velocity > 0
+        if row is not None and m.channel in pedal and not struck:
+            held[m.channel].append(row)
+        elif row is not None:
+            rows[row][1] = seconds
+        if struck:
+            sounding[track, m.channel, m.note] = len(rows)
             rows.append([seconds, np.inf, m.note, m.velocity])
-        elif sounding[m.channel, m.note]:
-            row = sounding[m.channel, m.note].popleft()
-            if m.channel in pedal:
-                held[m.channel].append(row)
-            else:
-                rows[row][1] = seconds
     end = events[-1][0] if events else 0.0
     notes = np.array([tuple(row) for row in rows], NOTES)
     notes["end"] = np.minimum(notes["end"], end)

@@ -38,8 +38,8 @@ class State(NamedTuple):
     """The LSTM's hidden state: (layers, B, H), or for single steps one (B, H) per layer."""
     c: Any
     """Its cell state, alike."""
-    held_BP: Tensor
-    """1 where a pitch sounds, else 0."""
+    age_BP: Tensor
+    """0 where a pitch is silent, else how many messages ago it was struck, from 1 on."""
 
 
 class IndependentHeads(nn.Module):
@@ -50,12 +50,12 @@ class IndependentHeads(nn.Module):
         self.sizes = sizes
         self.out = nn.Linear(hidden, sum(sizes))
 
-    def forward(self, h_ND: Tensor, held_NP: Tensor, x_NF: Tensor) -> list[Tensor]:
+    def forward(self, h_ND: Tensor, age_NP: Tensor, x_NF: Tensor) -> list[Tensor]:
         """Logits (N, V) per field; held notes and the true message x_NF are not looked at."""
         return list(self.out(h_ND).split(self.sizes, dim=-1))
 
     def sample(
-        self, h_BD: Tensor, held_BP: Tensor, sampler: Sampler, generator: Generator
+        self, h_BD: Tensor, age_BP: Tensor, sampler: Sampler, generator: Generator
     ) -> Tensor:
         """Draw the next message, (B, F)."""
         logits = self.out(h_BD).split(self.sizes, dim=-1)
@@ -83,39 +83,39 @@ class ChainedHeads(nn.Module):
         self.velocity_out = nn.Linear(width, velocities)
         self.time_out = nn.Linear(width, times)
         if held:
-            self.held_for_note = nn.Linear(notes, notes, bias=False)
+            self.held_for_note = nn.Linear(2 * notes, notes, bias=False)
             self.sounds_for_velocity = nn.Embedding(2, width)
 
-    def forward(self, h_ND: Tensor, held_NP: Tensor, x_NF: Tensor) -> list[Tensor]:
+    def forward(self, h_ND: Tensor, age_NP: Tensor, x_NF: Tensor) -> list[Tensor]:
         """Logits (N, V) per field, given the true fields before it."""
-        note_logits, for_velocity, for_time = self._from(h_ND, held_NP)
+        note_logits, for_velocity, for_time = self._from(h_ND, age_NP)
         note, velocity, _ = x_NF.unbind(-1)
         return [
             note_logits,
-            self._velocity(for_velocity, held_NP, note),
+            self._velocity(for_velocity, age_NP, note),
             self._time(for_time, note, velocity),
         ]
 
     def sample(
-        self, h_BD: Tensor, held_BP: Tensor, sampler: Sampler, generator: Generator
+        self, h_BD: Tensor, age_BP: Tensor, sampler: Sampler, generator: Generator
     ) -> Tensor:
         """Draw the next message, (B, F), each field given the fields drawn before it."""
-        note_logits, for_velocity, for_time = self._from(h_BD, held_BP)
+        note_logits, for_velocity, for_time = self._from(h_BD, age_BP)
         note = sampler(note_logits, generator)
-        velocity = sampler(self._velocity(for_velocity, held_BP, note), generator)
+        velocity = sampler(self._velocity(for_velocity, age_BP, note), generator)
         time = sampler(self._time(for_time, note, velocity), generator)
         return torch.stack([note, velocity, time], dim=-1)
 
-    def _from(self, h: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _from(self, h: Tensor, age: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         note_logits, for_velocity, for_time = self.from_state(h).split(self.split, dim=-1)
         if self.held:
-            note_logits = note_logits + self.held_for_note(held)
+            note_logits = note_logits + self.held_for_note(_held_features(age))
         return note_logits, for_velocity, for_time
 
-    def _velocity(self, state: Tensor, held: Tensor, note: Tensor) -> Tensor:
+    def _velocity(self, state: Tensor, age: Tensor, note: Tensor) -> Tensor:
         given = self.note_for_velocity(note)
         if self.held:
-            sounds = held.gather(-1, note[:, None])[:, 0].long()
+            sounds = (age.gather(-1, note[:, None])[:, 0] > 0).long()
             given = given + self.sounds_for_velocity(sounds)
         return self.velocity_out(F.relu(state + given))
 
@@ -130,9 +130,9 @@ class LSTMMidi(Model):
     - hidden, layers: the LSTM stack. dropout: between its layers and before the heads.
     - embedding: width of each field's embedding; null reads one-hots, as the course does.
     - heads: `chained` or `independent`; head_width: hidden units of the chained heads.
-    - held: width of an embedding of the set of sounding notes, read beside each message; 0
-      leaves it out, as the course does. The set is a function of the past, but one that an LSTM
-      learns badly: without it releases miss their notes and the sounding ones pile up.
+    - held: width of an embedding of the sounding notes and their ages, read beside each
+      message; 0 leaves it out, as the course does. They are a function of the past, but one that
+      an LSTM learns badly: without it releases miss their notes and the sounding ones pile up.
 
     The network is taught at every position that the batch's mask marks. Rows that continue
     (`MessageBatch.fresh_B` false) carry the state on, without gradients through the border:
@@ -172,7 +172,7 @@ class LSTMMidi(Model):
         ]
         self.embed = nn.ModuleList(tables)
         width = sum(table.embedding_dim for table in tables) + held
-        self.embed_held = nn.Linear(self.spec.notes, held, bias=False) if held else None
+        self.embed_held = nn.Linear(2 * self.spec.notes, held, bias=False) if held else None
         self.lstm = nn.LSTM(
             width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
@@ -185,13 +185,13 @@ class LSTMMidi(Model):
         self._carried: dict[str, State] = {}
 
     def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Messages → the LSTM's output h_BTD, the notes held_BTP that sound after each message,
-        and the state to go on with."""
-        before_BP = state.held_BP if state else x_BTF.new_zeros((len(x_BTF), self.spec.notes))
-        held_BTP = self._held(x_BTF, before_BP)
+        """Messages → the LSTM's output h_BTD, the ages age_BTP of the sounding notes after each
+        message, and the state to go on with."""
+        before_BP = state.age_BP if state else x_BTF.new_zeros((len(x_BTF), self.spec.notes))
+        age_BTP = self._ages(x_BTF, before_BP)
         cells = (state.h, state.c) if state else None
-        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, held_BTP), cells)
-        return h_BTD, held_BTP, State(h, c, held_BTP[:, -1])
+        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, age_BTP), cells)
+        return h_BTD, age_BTP, State(h, c, age_BTP[:, -1])
 
     def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, State]:
         """One message → the output h_BD and the next state; equals `forward` with T = 1.
@@ -199,40 +199,41 @@ class LSTMMidi(Model):
         Cell by cell: for a single step oneDNN's sequence kernel spends six times as long on
         repacking its weights as the cells need altogether.
         """
-        held_BP = self._held(x_BF[:, None], state.held_BP)[:, 0]
-        y_BD = self._embedded(x_BF, held_BP)
+        age_BP = self._ages(x_BF[:, None], state.age_BP)[:, 0]
+        y_BD = self._embedded(x_BF, age_BP)
         states = []
         for weights, h_BH, c_BH in zip(self.lstm.all_weights, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
             y_BD = states[-1][0]
         h, c = zip(*states, strict=True)
-        return y_BD, State(h, c, held_BP)
+        return y_BD, State(h, c, age_BP)
 
-    def _held(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
-        """held_BTP: 1 where a note sounds after a message, else 0."""
+    def _ages(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
+        """age_BTP after each message, from the ages before the first."""
         note_BT, struck_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(self.dtype)
         # One column more: "before the piece" lands there and is cut off.
-        held_BP = F.pad(before_BP.to(self.dtype), (0, 1))
+        age_BP = F.pad(before_BP.to(self.dtype), (0, 1))
         after = []
         for t in range(note_BT.shape[1]):
-            held_BP = held_BP.scatter(1, note_BT[:, t : t + 1], struck_BT[:, t : t + 1])
-            after.append(held_BP)
+            older_BP = age_BP + age_BP.sign()
+            age_BP = older_BP.scatter(1, note_BT[:, t : t + 1], struck_BT[:, t : t + 1])
+            after.append(age_BP)
         return torch.stack(after, dim=1)[..., :-1]
 
-    def _embedded(self, x_F: Tensor, held_P: Tensor) -> Tensor:
-        """(…, F) classes and (…, P) held notes → (…, E), side by side."""
+    def _embedded(self, x_F: Tensor, age_P: Tensor) -> Tensor:
+        """(…, F) classes and (…, P) ages → (…, E), side by side."""
         parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
         if self.embed_held is not None:
-            parts.append(self.embed_held(held_P))
+            parts.append(self.embed_held(_held_features(age_P)))
         return torch.cat(parts, dim=-1)
 
     def nats(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """nats_NF of the N masked steps, their logits per field and their targets x_NF."""
-        h_BTD, held_BTP, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
-        self._carried[stage] = State(state.h.detach(), state.c.detach(), state.held_BP)
+        h_BTD, age_BTP, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
+        self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
         h_ND = self.dropout(h_BTD[batch.mask_BT])
         x_NF = batch.x_BLF[:, 1:][batch.mask_BT]
-        logits = self.heads(h_ND, held_BTP[batch.mask_BT], x_NF)
+        logits = self.heads(h_ND, age_BTP[batch.mask_BT], x_NF)
         nats = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
         return torch.stack(nats, dim=-1), logits, x_NF
 
@@ -255,9 +256,9 @@ class LSTMMidi(Model):
     def _state(self, batch: MessageBatch, stage: str) -> State | None:
         """The state that the batch before left, zeroed in the rows that start anew."""
         carried = self._carried.get(stage)
-        if carried is None or len(carried.held_BP) != len(batch.fresh_B):
+        if carried is None or len(carried.age_BP) != len(batch.fresh_B):
             return None
-        keep_B1 = (~batch.fresh_B).to(carried.held_BP.dtype)[:, None]
+        keep_B1 = (~batch.fresh_B).to(carried.age_BP.dtype)[:, None]
         return State(*(kept * keep_B1 for kept in carried))
 
     def on_train_epoch_start(self) -> None:
@@ -303,14 +304,14 @@ class LSTMMidi(Model):
         self.eval()
         try:
             read_BTF = torch.as_tensor(np.concatenate([start_TF, primed_TF]), device=self.device)
-            h_BTD, _, (h, c, held_BP) = self(read_BTF[None])
+            h_BTD, _, (h, c, age_BP) = self(read_BTF[None])
             h_BD = h_BTD[:, -1].expand(n, -1)
             state = State(
-                h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), held_BP.expand(n, -1)
+                h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
             )
             drawn = []
             for _ in range(length):
-                drawn.append(self.heads.sample(h_BD, state.held_BP, sampler, generator))
+                drawn.append(self.heads.sample(h_BD, state.age_BP, sampler, generator))
                 h_BD, state = self.step(drawn[-1], state)
         finally:
             self.train(training)
@@ -320,6 +321,11 @@ class LSTMMidi(Model):
             messages_to_notes(self.codec.decode(np.concatenate([head_TF, piece_TF])))
             for piece_TF in composed_BTF
         ]
+
+
+def _held_features(age_P: Tensor) -> Tensor:
+    """(…, P) ages → (…, 2P): whether each pitch sounds, and the logarithm of how long."""
+    return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
 
 
 def _one_hot(size: int) -> nn.Embedding:

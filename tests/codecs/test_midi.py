@@ -89,6 +89,22 @@ def test_restruck_under_the_pedal_is_cut(tmp_path: Path) -> None:
     np.testing.assert_array_equal(notes, make_notes([(0, 0.5, 60, 64), (0.5, 1.0, 60, 70)]))
 
 
+def test_tracks_that_share_a_channel_and_a_pitch_are_kept_apart(tmp_path: Path) -> None:
+    first = [on(60, 64, 0), off(60, 100), on(60, 64, 300), off(60, 100)]
+    second = [on(60, 50, 50), off(60, 100)]
+    notes = read_notes(save(tmp_path / "a.mid", first, second))
+    expected = [(0, 0.25, 60, 64), (0.25, 0.75, 60, 50), (2.0, 2.5, 60, 64)]
+    np.testing.assert_array_equal(notes, make_notes(expected))
+
+
+def test_a_lost_release_lengthens_one_note_and_no_other(tmp_path: Path) -> None:
+    lost = [off(60, 0), on(60, 64, 0)]  # a grace note as music21 writes it: release first
+    events = [*lost, on(60, 70, 200), off(60, 50), on(60, 80, 200), off(60, 50)]
+    notes = read_notes(save(tmp_path / "a.mid", events))
+    expected = [(0, 1.0, 60, 64), (1.0, 1.25, 60, 70), (2.25, 2.5, 60, 80)]
+    np.testing.assert_array_equal(notes, make_notes(expected))
+
+
 def test_unreleased_and_stray_messages(tmp_path: Path) -> None:
     path = save(tmp_path / "a.mid", [off(70, 0), on(60, 64, 0), on(62, 64, 50), off(62, 50)])
     expected = make_notes([(0, 0.5, 60, 64), (0.25, 0.5, 62, 64)])
