@@ -35,7 +35,7 @@ def main() -> None:
         if "run" not in settings:
             raise UserError(
                 "which run? python -m musegen.generate run=<run folder or checkpoint> [n=4] "
-                "[length=800] [temperature=1.0] [top_k=0] [top_p=1.0] [prime=my.mid] "
+                "[length=800] [temperature=0.9] [top_k=0] [top_p=0.95] [prime=my.mid] "
                 "[include_prime=false] [seed=0] [out=DIR]"
             )
         run = Path(str(settings.pop("run")))

@@ -275,9 +275,9 @@ class LSTMMidi(Model):
         self,
         n: int = 1,
         length: int = 800,
-        temperature: float = 1.0,
+        temperature: float = 0.9,
         top_k: int = 0,
-        top_p: float = 1.0,
+        top_p: float = 0.95,
         prime: Path | None = None,
         include_prime: bool = False,
         seed: int = 0,
@@ -286,7 +286,9 @@ class LSTMMidi(Model):
 
         The state is carried from message to message. `prime` is a MIDI file whose messages are
         read first; with `include_prime` the pieces begin with them. Training mode and the global
-        random streams are left as they were.
+        random streams are left as they were. The defaults keep a little below the model's own
+        distribution (temperature and top_p 1), whose rare classes add up over hundreds of
+        messages: a quartet learnt at three voices then plays seven.
 
         Raises `UserError` for settings out of range and for a prime that has no notes.
         """
