@@ -85,10 +85,11 @@ class Model(pl.LightningModule):
         parts = self.losses(batch)
         loss = torch.stack(list(parts.values())).sum()
         logged = {f"train/{name}": part.detach() for name, part in parts.items()}
-        self.log("train/loss", loss.detach(), prog_bar=True, on_step=False, on_epoch=True,
-                 batch_size=self.steps(batch))  # fmt: skip
+        once_an_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
+        weight = self.steps(batch)
+        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=weight, **once_an_epoch)
         if len(parts) > 1:
-            self.log_dict(logged, on_step=False, on_epoch=True, batch_size=self.steps(batch))
+            self.log_dict(logged, batch_size=weight, **once_an_epoch)
         return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
@@ -106,8 +107,8 @@ class Model(pl.LightningModule):
     def _report(self, metric: Metric, stage: str) -> None:
         figures = {f"{stage}/{name}": value for name, value in metric.compute().items()}
         metric.reset()
-        # Already reduced over ranks by the metric itself; in float32 the last digits would go.
-        self.log_dict({k: v.double() for k, v in figures.items()}, rank_zero_only=False)
+        # Equal on all ranks already; float64, since in float32 the last digits would go.
+        self.log_dict({k: v.double() for k, v in figures.items()}, sync_dist=True)
 
     def configure_optimizers(self) -> Any:
         total_steps = int(self.trainer.estimated_stepping_batches)
