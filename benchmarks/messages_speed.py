@@ -32,7 +32,7 @@ from musegen import build, cli
 from musegen.models import Model
 from musegen.models.lstm_midi import LSTMMidi
 
-ROUNDS = 5
+ROUNDS = 3
 WINDOW = 30
 
 
@@ -91,7 +91,9 @@ def course_training(stream: torch.Tensor, sizes: tuple[int, int, int]) -> Callab
 
 def our_training(data: Mozart) -> Callable[[], int]:
     """Our model at the course's size, through the data module's loader, in a bare loop."""
-    net = LSTMMidi(data.spec, data.codec, hidden=128, layers=1, heads="independent", dropout=0.2)
+    net = LSTMMidi(
+        data.spec, data.codec, hidden=128, layers=1, heads="independent", held=0, dropout=0.2
+    )
     adam = net.optimizer.build(net.parameters())
 
     def work() -> int:
@@ -174,7 +176,7 @@ def our_generation(net: LSTMMidi, n: int, length: int = 400) -> Callable[[], int
 def main() -> None:
     cli.quiet()
     pl.seed_everything(0, verbose=False)
-    data = Mozart(batch_size=64)
+    data = Mozart(window=64, batch_size=128)
     data.prepare_data()
     data.setup()
     stream = torch.from_numpy(
@@ -187,7 +189,7 @@ def main() -> None:
     default_data = Mozart()
     default_data.setup()
     compare("default job: a bare loop against fit", *fit_against_bare_loop(default_data))
-    small = LSTMMidi(data.spec, data.codec, 128, 1, heads="independent")
+    small = LSTMMidi(data.spec, data.codec, 128, 1, heads="independent", held=0)
     default = LSTMMidi(data.spec, data.codec)
     course = course_generation(data.spec.sizes)
     for name, net in (("128 units", small), ("default size", default)):

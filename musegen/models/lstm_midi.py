@@ -50,12 +50,12 @@ class IndependentHeads(nn.Module):
         self.sizes = sizes
         self.out = nn.Linear(hidden, sum(sizes))
 
-    def forward(self, h_ND: Tensor, age_NP: Tensor, x_NF: Tensor) -> list[Tensor]:
+    def forward(self, h_ND: Tensor, held_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
         """Logits (N, V) per field; held notes and the true message x_NF are not looked at."""
         return list(self.out(h_ND).split(self.sizes, dim=-1))
 
     def sample(
-        self, h_BD: Tensor, age_BP: Tensor, sampler: Sampler, generator: Generator
+        self, h_BD: Tensor, held_BQ: Tensor, sampler: Sampler, generator: Generator
     ) -> Tensor:
         """Draw the next message, (B, F)."""
         logits = self.out(h_BD).split(self.sizes, dim=-1)
@@ -86,36 +86,36 @@ class ChainedHeads(nn.Module):
             self.held_for_note = nn.Linear(2 * notes, notes, bias=False)
             self.sounds_for_velocity = nn.Embedding(2, width)
 
-    def forward(self, h_ND: Tensor, age_NP: Tensor, x_NF: Tensor) -> list[Tensor]:
+    def forward(self, h_ND: Tensor, held_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
         """Logits (N, V) per field, given the true fields before it."""
-        note_logits, for_velocity, for_time = self._from(h_ND, age_NP)
+        note_logits, for_velocity, for_time = self._from(h_ND, held_NQ)
         note, velocity, _ = x_NF.unbind(-1)
         return [
             note_logits,
-            self._velocity(for_velocity, age_NP, note),
+            self._velocity(for_velocity, held_NQ, note),
             self._time(for_time, note, velocity),
         ]
 
     def sample(
-        self, h_BD: Tensor, age_BP: Tensor, sampler: Sampler, generator: Generator
+        self, h_BD: Tensor, held_BQ: Tensor, sampler: Sampler, generator: Generator
     ) -> Tensor:
         """Draw the next message, (B, F), each field given the fields drawn before it."""
-        note_logits, for_velocity, for_time = self._from(h_BD, age_BP)
+        note_logits, for_velocity, for_time = self._from(h_BD, held_BQ)
         note = sampler(note_logits, generator)
-        velocity = sampler(self._velocity(for_velocity, age_BP, note), generator)
+        velocity = sampler(self._velocity(for_velocity, held_BQ, note), generator)
         time = sampler(self._time(for_time, note, velocity), generator)
         return torch.stack([note, velocity, time], dim=-1)
 
-    def _from(self, h: Tensor, age: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _from(self, h: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         note_logits, for_velocity, for_time = self.from_state(h).split(self.split, dim=-1)
         if self.held:
-            note_logits = note_logits + self.held_for_note(_held_features(age))
+            note_logits = note_logits + self.held_for_note(held)
         return note_logits, for_velocity, for_time
 
-    def _velocity(self, state: Tensor, age: Tensor, note: Tensor) -> Tensor:
+    def _velocity(self, state: Tensor, held: Tensor, note: Tensor) -> Tensor:
         given = self.note_for_velocity(note)
         if self.held:
-            sounds = (age.gather(-1, note[:, None])[:, 0] > 0).long()
+            sounds = held.gather(-1, note[:, None])[:, 0].long()
             given = given + self.sounds_for_velocity(sounds)
         return self.velocity_out(F.relu(state + given))
 
@@ -185,34 +185,41 @@ class LSTMMidi(Model):
         self._carried: dict[str, State] = {}
 
     def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Messages → the LSTM's output h_BTD, the ages age_BTP of the sounding notes after each
+        """Messages → the LSTM's output h_BTD and the held notes' features held_BTQ after each
         message, and the state to go on with."""
-        before_BP = state.age_BP if state else x_BTF.new_zeros((len(x_BTF), self.spec.notes))
-        age_BTP = self._ages(x_BTF, before_BP)
+        silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device, dtype=self.dtype)
+        age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
+        held_BTQ = _held_features(age_BTP)
         cells = (state.h, state.c) if state else None
-        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, age_BTP), cells)
-        return h_BTD, age_BTP, State(h, c, age_BTP[:, -1])
+        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, held_BTQ), cells)
+        return h_BTD, held_BTQ, State(h, c, age_BTP[:, -1])
 
-    def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, State]:
-        """One message → the output h_BD and the next state; equals `forward` with T = 1.
+    def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+        """One message → h_BD, held_BQ and the next state; equals `forward` with T = 1.
 
         Cell by cell: for a single step oneDNN's sequence kernel spends six times as long on
         repacking its weights as the cells need altogether.
         """
-        age_BP = self._ages(x_BF[:, None], state.age_BP)[:, 0]
-        y_BD = self._embedded(x_BF, age_BP)
+        age_BP = state.age_BP
+        if self.embed_held is not None:
+            struck_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
+            age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], struck_B1)
+        held_BQ = _held_features(age_BP)
+        y_BD = self._embedded(x_BF, held_BQ)
         states = []
         for weights, h_BH, c_BH in zip(self.lstm.all_weights, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
             y_BD = states[-1][0]
         h, c = zip(*states, strict=True)
-        return y_BD, State(h, c, age_BP)
+        return y_BD, held_BQ, State(h, c, age_BP)
 
     def _ages(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
-        """age_BTP after each message, from the ages before the first."""
-        note_BT, struck_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(self.dtype)
+        """age_BTP after each message, from the ages before the first; all 0 where not read."""
+        if self.embed_held is None:
+            return before_BP[:, None].expand(-1, x_BTF.shape[1], -1)
+        note_BT, struck_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(before_BP.dtype)
         # One column more: "before the piece" lands there and is cut off.
-        age_BP = F.pad(before_BP.to(self.dtype), (0, 1))
+        age_BP = F.pad(before_BP, (0, 1))
         after = []
         for t in range(note_BT.shape[1]):
             older_BP = age_BP + age_BP.sign()
@@ -220,20 +227,20 @@ class LSTMMidi(Model):
             after.append(age_BP)
         return torch.stack(after, dim=1)[..., :-1]
 
-    def _embedded(self, x_F: Tensor, age_P: Tensor) -> Tensor:
-        """(…, F) classes and (…, P) ages → (…, E), side by side."""
+    def _embedded(self, x_F: Tensor, held_Q: Tensor) -> Tensor:
+        """(…, F) classes and (…, Q) held-note features → (…, E), side by side."""
         parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
         if self.embed_held is not None:
-            parts.append(self.embed_held(_held_features(age_P)))
+            parts.append(self.embed_held(held_Q))
         return torch.cat(parts, dim=-1)
 
     def nats(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """nats_NF of the N masked steps, their logits per field and their targets x_NF."""
-        h_BTD, age_BTP, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
+        h_BTD, held_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
         self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
         h_ND = self.dropout(h_BTD[batch.mask_BT])
         x_NF = batch.x_BLF[:, 1:][batch.mask_BT]
-        logits = self.heads(h_ND, age_BTP[batch.mask_BT], x_NF)
+        logits = self.heads(h_ND, held_BTQ[batch.mask_BT], x_NF)
         nats = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
         return torch.stack(nats, dim=-1), logits, x_NF
 
@@ -306,15 +313,15 @@ class LSTMMidi(Model):
         self.eval()
         try:
             read_BTF = torch.as_tensor(np.concatenate([start_TF, primed_TF]), device=self.device)
-            h_BTD, _, (h, c, age_BP) = self(read_BTF[None])
-            h_BD = h_BTD[:, -1].expand(n, -1)
+            h_BTD, held_BTQ, (h, c, age_BP) = self(read_BTF[None])
+            h_BD, held_BQ = h_BTD[:, -1].expand(n, -1), held_BTQ[:, -1].expand(n, -1)
             state = State(
                 h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
             )
             drawn = []
             for _ in range(length):
-                drawn.append(self.heads.sample(h_BD, state.age_BP, sampler, generator))
-                h_BD, state = self.step(drawn[-1], state)
+                drawn.append(self.heads.sample(h_BD, held_BQ, sampler, generator))
+                h_BD, held_BQ, state = self.step(drawn[-1], state)
         finally:
             self.train(training)
         composed_BTF = torch.stack(drawn, dim=1).cpu().numpy()
@@ -326,7 +333,7 @@ class LSTMMidi(Model):
 
 
 def _held_features(age_P: Tensor) -> Tensor:
-    """(…, P) ages → (…, 2P): whether each pitch sounds, and the logarithm of how long."""
+    """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of how long."""
     return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
 
 

@@ -63,12 +63,12 @@ def test_the_three_heads_are_one_distribution(heads: str) -> None:
 def test_chained_heads_see_the_fields_before_and_only_those() -> None:
     lstm = model()
     h_ND, x_NF = torch.randn(1, 16), torch.tensor([[5, 6, 7]])
-    age_NP = torch.zeros(1, 88)
-    before = lstm.heads(h_ND, age_NP, x_NF)
+    held_NQ = torch.zeros(1, 176)
+    before = lstm.heads(h_ND, held_NQ, x_NF)
     for field, changes in ((0, (1, 2)), (1, (2,)), (2, ())):
         other = x_NF.clone()
         other[0, field] += 1
-        after = lstm.heads(h_ND, age_NP, other)
+        after = lstm.heads(h_ND, held_NQ, other)
         assert [i for i in range(3) if not torch.equal(before[i], after[i])] == list(changes)
 
 
@@ -107,7 +107,7 @@ def test_a_step_equals_a_sequence_of_one() -> None:
     _, _, state = lstm(batch(seed=3).x_BLF)
     expected, _, after = lstm(rows.x_BLF[:, :1], state)
     cells = State(state.h.unbind(), state.c.unbind(), state.age_BP)
-    y_BD, stepped = lstm.step(rows.x_BLF[:, 0], cells)
+    y_BD, _, stepped = lstm.step(rows.x_BLF[:, 0], cells)
     torch.testing.assert_close(y_BD, expected[:, 0])
     torch.testing.assert_close(torch.stack(stepped.h), after.h)
     torch.testing.assert_close(torch.stack(stepped.c), after.c)
@@ -118,10 +118,11 @@ def test_sounding_notes_are_those_struck_and_not_released_and_they_age() -> None
     lstm = model()
     before = list(CODEC.spec.sizes)
     x_BTF = torch.tensor([[before, [5, 9, 0], [7, 3, 1], [5, 0, 2], [5, 4, 0], [8, 0, 0]]])
-    _, age_BTP, state = lstm(x_BTF)
+    age_BTP = lstm._ages(x_BTF, torch.zeros(1, 88))
+    state = lstm(x_BTF)[2]
     ages = [{p: int(row[p]) for p in row.nonzero()[:, 0].tolist()} for row in age_BTP[0]]
     assert ages == [{}, {5: 1}, {5: 2, 7: 1}, {7: 2}, {5: 1, 7: 3}, {5: 2, 7: 4}]
-    _, age_BTP, _ = lstm(torch.tensor([[[7, 0, 0]]]), state)
+    age_BTP = lstm._ages(torch.tensor([[[7, 0, 0]]]), state.age_BP)
     assert age_BTP[0, 0].nonzero().tolist() == [[5]]
     assert age_BTP[0, 0, 5] == 3
 
@@ -184,10 +185,10 @@ def test_generation_samples_what_the_loss_measures() -> None:
     yes_B = torch.ones(len(every), dtype=torch.bool)
     rows = MessageBatch(torch.cat([start, every[:, None]], 1), yes_B[:, None], yes_B)
     exact = lstm.nats(rows, "test")[0].sum(1).neg().exp()
-    h_BTD, age_BTP, _ = lstm(start[:1])
+    h_BTD, held_BTQ, _ = lstm(start[:1])
     drawn = lstm.heads.sample(
         h_BTD[0].expand(40_000, -1),
-        age_BTP[0].expand(40_000, -1),
+        held_BTQ[0].expand(40_000, -1),
         Sampler(),
         torch.Generator().manual_seed(0),
     )
