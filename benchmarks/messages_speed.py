@@ -176,7 +176,7 @@ def our_generation(net: LSTMMidi, n: int, length: int = 400) -> Callable[[], int
 def main() -> None:
     cli.quiet()
     pl.seed_everything(0, verbose=False)
-    data = Mozart(window=64, batch_size=128)
+    data = Mozart(batch_size=64)
     data.prepare_data()
     data.setup()
     stream = torch.from_numpy(

@@ -187,7 +187,7 @@ class LSTMMidi(Model):
     def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
         """Messages → the LSTM's output h_BTD and the held notes' features held_BTQ after each
         message, and the state to go on with."""
-        silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device, dtype=self.dtype)
+        silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
         age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
         held_BTQ = _held_features(age_BTP)
         cells = (state.h, state.c) if state else None
