@@ -13,7 +13,7 @@ import numpy as np
 import platformdirs
 import pytorch_lightning as pl
 import torch.distributed as dist
-from torch.utils.data import Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from musegen.contracts import Spec, UserError
 
@@ -112,6 +112,21 @@ def split_pieces(
 def epoch_rng(seed: int, epoch: int, *more: int) -> np.random.Generator:
     """The random stream of one epoch: a function of its number, not of what was drawn before."""
     return np.random.default_rng([seed, epoch, *more])
+
+
+def batch_loader(rows: Dataset, batches: EpochBatches, num_workers: int) -> DataLoader:
+    """A loader of batches that `rows.__getitems__` makes whole from the keys of a plan."""
+    return DataLoader(
+        rows,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_as_is,
+        persistent_workers=num_workers > 0,
+    )
+
+
+def _as_is(batch: Any) -> Any:
+    return batch
 
 
 def this_rank() -> tuple[int, int]:

@@ -16,7 +16,7 @@ import requests
 from musegen.contracts import UserError
 
 
-def fetch(name: str, urls: Sequence[str], sha256: str, folder: Path, processor=None) -> Path:
+def fetch(name: str, urls: Sequence[str], sha256: str, folder: Path) -> Path:
     """`folder/name`, downloaded from the first mirror that gives the right content.
 
     Raises `UserError` with the addresses, the hash and the place, for fetching by hand.
@@ -31,7 +31,6 @@ def fetch(name: str, urls: Sequence[str], sha256: str, folder: Path, processor=N
                     fname=name,
                     path=folder,
                     progressbar=True,
-                    processor=processor,
                 )
             )
         except (requests.RequestException, OSError, ValueError) as e:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from torch.utils.data import DataLoader
 
@@ -11,6 +11,7 @@ from datamodules.base import (
     SPLITS,
     DataModule,
     EpochBatches,
+    batch_loader,
     cache_folder,
     data_root,
     split_pieces,
@@ -128,7 +129,7 @@ class MidiFolder(DataModule):
             batches = WindowBatches(
                 lengths, self.window, stride, self.batch_size, self.seed, True, augment
             )
-        return self._loader(rows, batches)
+        return batch_loader(rows, batches, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         return self._evaluation_loader("val")
@@ -146,20 +147,7 @@ class MidiFolder(DataModule):
             batches = WindowBatches(lengths, self.window, 1, self.batch_size)
         else:
             batches = StreamBatches(lengths, self.window, self.batch_size)
-        return self._loader(rows, batches)
-
-    def _loader(self, rows: MessageRows, batches: EpochBatches[Cut]) -> DataLoader:
-        return DataLoader(
-            rows,
-            batch_sampler=batches,
-            num_workers=self.num_workers,
-            collate_fn=_as_is,
-            persistent_workers=self.num_workers > 0,
-        )
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
+        return batch_loader(rows, batches, self.num_workers)
 
 
 class Mozart(MidiFolder):

@@ -5,14 +5,22 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, EpochBatches, cache_folder, data_root, epoch_rng
+from datamodules.base import (
+    SPLITS,
+    DataModule,
+    EpochBatches,
+    batch_loader,
+    cache_folder,
+    data_root,
+    epoch_rng,
+)
 from datamodules.fetch import fetch_gunzipped
 from datamodules.idx import read_idx_images
 from musegen.contracts import FrameBatch, Frames, UserError
@@ -170,17 +178,8 @@ class MNIST(DataModule):
         width = self.batch_size if training else EVAL_ROWS
         if training and n < width:
             raise UserError(f"data.batch_size={width}: there are {n:,} training rows")
-        return DataLoader(
-            images,
-            batch_sampler=ImageBatches(n, width, self.seed, training, training and self.shuffle),
-            num_workers=self.num_workers,
-            collate_fn=_as_is,
-            persistent_workers=self.num_workers > 0,
-        )
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
+        batches = ImageBatches(n, width, self.seed, training, training and self.shuffle)
+        return batch_loader(images, batches, self.num_workers)
 
 
 class MNIST5k(MNIST):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from functools import partial
 from pathlib import Path
 
 CONVERSION = 2
@@ -33,7 +32,7 @@ def convert_mozart(cache: Path, in_parallel: Callable) -> Path:
         ]
         # Longest first: the last movement to finish should not be the longest one.
         todo.sort(key=lambda item: -item[0].stat().st_size)
-        in_parallel(partial(_convert), todo, "converting Mozart to MIDI")
+        in_parallel(_convert, todo, "converting Mozart to MIDI")
         complete.touch()
     return folder
 

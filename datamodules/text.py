@@ -8,7 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, EpochBatches, epoch_rng
+from datamodules.base import SPLITS, EpochBatches, batch_loader, epoch_rng
 from datamodules.texts import Texts, read_text
 from musegen.codecs.chars import CharCodec, normalise
 from musegen.contracts import LabelledTokenBatch, TokenBatch, Tokens, UserError
@@ -129,4 +129,4 @@ class Text(Texts):
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
         stream = self.coded(split)[0]
         batches = WindowBatches(len(stream), self.window, self.batch_size, self.seed, shuffle)
-        return self._batched(WindowRows(stream, self.codec), batches)
+        return batch_loader(WindowRows(stream, self.codec), batches, self.num_workers)

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, EpochBatches, epoch_rng
+from datamodules.base import SPLITS, DataModule, EpochBatches, batch_loader, epoch_rng
 from musegen.codecs.chars import CharCodec
 from musegen.contracts import LabelledTokenBatch, TokenBatch, UserError
 
@@ -143,20 +143,8 @@ class Texts(DataModule):
         rows = self.coded(split)
         labels = None if self.labels is None else self.labels[split]
         lengths = [len(r) for r in rows]
-        return self._batched(
+        return batch_loader(
             TextRows(rows, self.codec, labels),
             TextBatches(lengths, self.batch_size, self.seed, shuffle, self.chances, self.pool),
+            self.num_workers,
         )
-
-    def _batched(self, rows: Dataset, batches: EpochBatches) -> DataLoader:
-        return DataLoader(
-            rows,
-            batch_sampler=batches,
-            num_workers=self.num_workers,
-            collate_fn=_as_is,
-            persistent_workers=self.num_workers > 0,
-        )
-
-
-def _as_is(batch: Any) -> Any:
-    return batch

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import threading
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from conftest import serving
 
 from datamodules import mnist
 from datamodules.fetch import fetch_gunzipped
@@ -83,11 +83,8 @@ class Mirror(BaseHTTPRequestHandler):
 @pytest.fixture
 def server() -> Iterator[str]:
     Mirror.asked = []
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Mirror)
-    threading.Thread(target=server.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{server.server_port}"
-    server.shutdown()
-    server.server_close()
+    with serving(Mirror) as address:
+        yield address
 
 
 @pytest.mark.parametrize("bad", ["short", "other", "plain", "missing"])
