@@ -44,6 +44,7 @@ class Model(pl.LightningModule):
             self.codec_type(**codec) if self.codec_type and isinstance(codec, dict) else codec
         )
         self.optimizer = Optimizer()
+        self._noted: dict[str, tuple[Tensor, int]] = {}
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
 
@@ -82,15 +83,26 @@ class Model(pl.LightningModule):
         return len(batch[0])
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
+        """The loss; its means over the epoch's predictions are logged with the last batch.
+
+        `self.log` in every step would be a good part of a step of a few milliseconds.
+        """
         parts = self.losses(batch)
         loss = torch.stack(list(parts.values())).sum()
-        logged = {f"train/{name}": part.detach() for name, part in parts.items()}
-        once_an_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
         weight = self.steps(batch)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=weight, **once_an_epoch)
-        if len(parts) > 1:
-            self.log_dict(logged, batch_size=weight, **once_an_epoch)
+        for name, value in {"loss": loss, **(parts if len(parts) > 1 else {})}.items():
+            self.note(name, value.detach(), weight)
+        if self.trainer.is_last_batch:
+            for name, (total, count) in self._noted.items():
+                self.log(f"train/{name}", total / count, batch_size=count, prog_bar=name == "loss",
+                         on_step=False, on_epoch=True, sync_dist=True)  # fmt: skip
+            self._noted = {}
         return loss
+
+    def note(self, name: str, mean: Tensor, weight: int) -> None:
+        """Add a figure of this batch, a mean over `weight` predictions, to the epoch's."""
+        total, count = self._noted.get(name, (torch.zeros_like(mean, dtype=torch.float64), 0))
+        self._noted[name] = (total.add_(mean, alpha=weight), count + weight)
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.score(batch, self.val_metric, "val")
