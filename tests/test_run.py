@@ -157,13 +157,12 @@ def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Pa
     folder = tmp_path / "run"
     code, _, err = cli(
         train_module.main, "experiment=names18", f"data.root={names_folder}", "model.hidden=16",
-        "model.embedding=8", "data.batch_size=8", "trainer.max_epochs=12", "sample.n=3",
-        f"hydra.run.dir={folder}",
+        "model.embedding=8", "model.dropout=0", "optimizer.lr=0.02", "data.batch_size=8",
+        "trainer.max_epochs=12", "sample.n=3", f"hydra.run.dir={folder}",
     )  # fmt: skip
     assert code == 0, err
     trained = json.loads((folder / "test.json").read_text())
-    # Four letters of its own per label: a net that hears its label needs no more than 2 bits.
-    assert trained["bits"] < 2.5
+    assert trained["bits"] < 2.2  # three of four letters and an end: 1.5 at best
     assert set(trained) >= {"perplexity", "ngram_bits", "ngram6_bits", "bits/Japan",
                             "ngram_bits/Poland", "novel", "distinct", "recognised"}  # fmt: skip
     samples = (folder / "samples" / "samples.txt").read_text().splitlines()
@@ -188,7 +187,7 @@ def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Pa
     for main, string in ((generate.main, []), (dissect.main, ["string=a"])):
         code, _, err = cli(main, f"run={folder}", *string, "label=Jpan")
         assert code == 1
-        assert err.strip() == "label=Jpan: no such label; did you mean Japan?"
+        assert err.strip() == "musegen: label=Jpan: no such label; did you mean Japan?"
 
 
 @pytest.mark.parametrize("experiment", ["anbn_rnn2", "anbn_lstm1"])
@@ -196,8 +195,8 @@ def test_a_counter_from_training_to_its_table(cli, tmp_path: Path, experiment: s
     folder = tmp_path / "run"
     code, _, err = cli(
         train_module.main, f"experiment={experiment}", "data.train_size=40", "data.batch_size=40",
-        "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1", "data.curriculum=0",
-        "data.hold=0", "data.count_to=5", f"hydra.run.dir={folder}",
+        "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1",
+        "data.val_n=[1,9]", "data.count_to=5", f"hydra.run.dir={folder}",
         *(["callbacks.starts.tries=2", "callbacks.starts.steps=3"] if "lstm" in experiment else []),
     )  # fmt: skip
     assert code == 0, err

@@ -85,27 +85,30 @@ def best_labelled(
 
 
 class Read(NamedTuple):
-    """A test name: its label, its characters, and the nats it cost the network and each n-gram."""
+    """A test name: its label, its characters, the nats it cost the network and the best n-gram."""
 
     label: int
     length: int
     nats: float
-    ngram_nats: np.ndarray
+    ngram_nats: float
 
 
-def read(model: Any, data: Any) -> tuple[list[Read], int]:
-    """Every test name, and the n-gram order that validation picks."""
+def read(model: Any, data: Any) -> tuple[list[Read], dict[str, float]]:
+    """Every test name, and the n-grams' bits per character with the order that validation picks."""
     coded = {s: (data.coded(s), data.labels[s]) for s in ("train", "val", "test")}
     ngram, order = best_labelled(coded["train"], coded["val"], model.codec.size)
     rows, labels = coded["test"]
-    ours = model.read(rows, labels)
+    theirs = [ngram.nats(row, label).sum(1) for row, label in zip(rows, labels, strict=True)]
+    bits = np.sum(theirs, axis=0) / sum(map(len, rows)) / math.log(2)
+    figures = {f"ngram{k}_bits": float(bits[k - 1]) for k in range(1, MAX_ORDER + 1)}
+    ours = (float(nats_T.sum()) for nats_T, _ in model.read(rows, labels))
     return [
-        Read(label, len(row), float(nats_T.sum()), ngram.nats(row, label).sum(1))
-        for row, label, (nats_T, _) in zip(rows, labels, ours, strict=True)
-    ], order
+        Read(label, len(row), nats, float(by_order[order - 1]))
+        for row, label, nats, by_order in zip(rows, labels, ours, theirs, strict=True)
+    ], figures | {"ngram_order": order}
 
 
-def compared(names: Sequence[Read], order: int) -> dict[str, float]:
+def compared(names: Sequence[Read]) -> dict[str, float]:
     """Bits per character of network and n-gram, and how far the network is ahead.
 
     `ahead_error` is the standard error of that difference when the names are drawn anew, by the
@@ -113,7 +116,7 @@ def compared(names: Sequence[Read], order: int) -> dict[str, float]:
     """
     length_N = np.array([n.length for n in names], float)
     bits_N = np.array([n.nats for n in names]) / math.log(2)
-    ngram_N = np.array([n.ngram_nats[order - 1] for n in names]) / math.log(2)
+    ngram_N = np.array([n.ngram_nats for n in names]) / math.log(2)
     total, ahead_N = length_N.sum(), ngram_N - bits_N
     ahead = ahead_N.sum() / total
     error = np.sqrt(((ahead_N - ahead * length_N) ** 2).sum()) / total
@@ -137,14 +140,11 @@ def assess(model: Any, data: Any) -> dict[str, float]:
       network never saw, gives a generated name its label, all labels alike beforehand;
       `recognised_real` is the same for as many real training names: what can be expected.
     """
-    names, order = read(model, data)
-    length = sum(n.length for n in names)
-    bits = np.sum([n.ngram_nats for n in names], axis=0) / length / math.log(2)
-    figures = {f"ngram{k}_bits": float(bits[k - 1]) for k in range(1, MAX_ORDER + 1)}
-    figures |= {"ngram_order": order} | compared(names, order)
+    names, figures = read(model, data)
+    figures |= compared(names)
     del figures["bits"]  # the pass over the test batches gives it
     for label in sorted({n.label for n in names}):
-        of_label = compared([n for n in names if n.label == label], order)
+        of_label = compared([n for n in names if n.label == label])
         figures |= {f"{k}/{model.codec.labels[label]}": v for k, v in of_label.items()}
     return figures | judged(model, data)
 

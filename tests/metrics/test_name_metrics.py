@@ -98,9 +98,9 @@ def test_generated_names_are_judged():
 
 def test_how_far_ahead_and_how_sure():
     def read(length, bits, ngram_bits):
-        return Read(0, length, bits * math.log(2), np.array([9.0, ngram_bits * math.log(2)]))
+        return Read(0, length, bits * math.log(2), ngram_bits * math.log(2))
 
-    figures = names.compared([read(2, 4.0, 6.0), read(2, 3.0, 3.0)], order=2)
+    figures = names.compared([read(2, 4.0, 6.0), read(2, 3.0, 3.0)])
     # Ahead by 2 bits of 4 characters; the two names lie 1 bit from that on either side.
     assert figures == pytest.approx(
         {"bits": 7 / 4, "ngram_bits": 9 / 4, "ahead": 0.5, "ahead_error": math.sqrt(2) / 4}
