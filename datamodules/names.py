@@ -47,7 +47,8 @@ class LabelledNames(Texts):
     - ascii: letters without their marks; otherwise Unicode in its NFC spelling.
     - min_count: characters seen less often in training share the class of unknown ones, which
       so learns what a strange character is worth.
-    - balance: training batches draw every label equally often.
+    - balance: training batches draw a label of n names with a chance ∝ n^(1 − balance): 0 takes
+      every name once, 1 draws all labels equally often.
     - val_fraction, test_fraction, split_seed: each label is split by itself, after its names
       have been made unique, by a hash of the name; a label of one or two names has them all in
       training.
@@ -65,7 +66,7 @@ class LabelledNames(Texts):
         self,
         ascii: bool = False,
         min_count: int = 2,
-        balance: bool = False,
+        balance: float = 0.0,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         split_seed: int = 0,
@@ -81,6 +82,8 @@ class LabelledNames(Texts):
                 f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: must "
                 "be above 0 and leave something for training"
             )
+        if not 0 <= balance <= 1:
+            raise UserError(f"data.balance={balance}: must lie between 0 and 1")
         if fold < 0 or (fold + 1) * test_fraction > 1 + 1e-9:
             raise UserError(
                 f"data.fold={fold}: with data.test_fraction={test_fraction} the folds are 0 to "
@@ -120,10 +123,11 @@ class LabelledNames(Texts):
         return f"{super().describe()}, {self.spec.num_labels} labels"
 
     def chances(self, epoch: int) -> np.ndarray | None:
-        if not self.balance:
+        if self.balance == 0:
             return None
-        _, label, count = np.unique(self.labels["train"], return_inverse=True, return_counts=True)
-        return 1.0 / count[label] / len(count)
+        label = np.array(self.labels["train"])
+        chance = np.bincount(label)[label] ** -self.balance
+        return chance / chance.sum()
 
     def _tidy(self, raw: list[str]) -> list[str]:
         """Unique names in their first order, spaces inside single and none around."""
