@@ -110,7 +110,7 @@ def our_training(data: Mozart) -> Callable[[], int]:
     return work
 
 
-def fit_against_bare_loop(data: Mozart, epochs: int = 2) -> tuple[Callable, Callable]:
+def fit_against_bare_loop(data: Mozart, epochs: int = 6) -> tuple[Callable, Callable]:
     """(the bare loop, Trainer.fit with the default loggers and callbacks), same maths."""
     folder = tempfile.mkdtemp()
     settings = build.completed(

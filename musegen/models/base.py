@@ -83,26 +83,35 @@ class Model(pl.LightningModule):
         return len(batch[0])
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
-        """The loss; its means over the epoch's predictions are logged with the last batch.
-
-        `self.log` in every step would be a good part of a step of a few milliseconds.
-        """
         parts = self.losses(batch)
         loss = torch.stack(list(parts.values())).sum()
-        weight = self.steps(batch)
-        for name, value in {"loss": loss, **(parts if len(parts) > 1 else {})}.items():
-            self.note(name, value.detach(), weight)
-        if self.trainer.is_last_batch:
-            for name, (total, count) in self._noted.items():
-                self.log(f"train/{name}", total / count, batch_size=count, prog_bar=name == "loss",
-                         on_step=False, on_epoch=True, sync_dist=True)  # fmt: skip
-            self._noted = {}
+        self.note(self.steps(batch), loss=loss, **(parts if len(parts) > 1 else {}))
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
+            self._log_noted()
         return loss
 
-    def note(self, name: str, mean: Tensor, weight: int) -> None:
-        """Add a figure of this batch, a mean over `weight` predictions, to the epoch's."""
-        total, count = self._noted.get(name, (torch.zeros_like(mean, dtype=torch.float64), 0))
-        self._noted[name] = (total.add_(mean, alpha=weight), count + weight)
+    def note(self, weight: int, **figures: Tensor) -> None:
+        """Count figures of a training batch, means over `weight` predictions, towards the epoch's.
+
+        Their means are logged as `train/…` with the epoch's last batch. A small net's update
+        takes a few milliseconds, and `self.log` in each would be a good part of it.
+        """
+        for name, value in figures.items():
+            total, count = self._noted.get(name, (torch.zeros_like(value), 0))
+            self._noted[name] = (total.add_(value.detach(), alpha=weight), count + weight)
+
+    def _log_noted(self) -> None:
+        for name, (total, count) in self._noted.items():
+            self.log(
+                f"train/{name}",
+                total / max(1, count),
+                on_step=False,
+                on_epoch=True,
+                sync_dist=True,
+                batch_size=count,
+            )
+        self._noted = {}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.score(batch, self.val_metric, "val")
