@@ -141,12 +141,12 @@ def test_chorales_are_a_folder_made_once(midi_folder: Path, monkeypatch) -> None
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
-    ("split", "key", "exact", "files"),
-    [("train", "traindata", 658, 694), ("valid", "validdata", 159, 173),
-     ("test", "testdata", 157, 170)],
+    ("split", "key", "exact", "less", "files"),
+    [("train", "traindata", 658, 35, 694), ("valid", "validdata", 159, 14, 173),
+     ("test", "testdata", 157, 13, 170)],
 )  # fmt: skip
 def test_nottingham_gives_the_benchmarks_rolls(
-    real_data: Path, split: str, key: str, exact: int, files: int
+    real_data: Path, split: str, key: str, exact: int, less: int, files: int
 ) -> None:
     """Sampled at eighth notes and moved by a constant, the files are the benchmark's rolls but
     for three things, in which the benchmark hears less:
@@ -154,13 +154,15 @@ def test_nottingham_gives_the_benchmarks_rolls(
     - It has no frame for the first eighth note.
     - It listens a little before the middle of a frame. Where two sixteenth notes meet there it
       falls into the gap of one tick between them, and hears neither; half a millisecond does it.
-    - In the files that remain (63 of 1,037) some notes are missing there, most of them chords
-      that are struck again without having been released.
+      (Without it 801 of the 1,037 files are equal to the bit, with it 974.)
+    - In 62 files it leaves out notes that are struck again without having been released.
+
+    One training file, morris_simple_chords_2.mid, has no counterpart of its length.
     """
     benchmark = scipy.io.loadmat(real_data / "icml2012" / "Nottingham.mat")[key].ravel()
     known = {r.tobytes() for r in benchmark}
     codec = RollCodec((0, 128), dt=0.25)
-    n_exact = n_heard_less = 0
+    n_exact = n_less = 0
     paths = sorted((real_data / "nottingham_midi" / split).glob("*.mid"))
     for path in paths:
         notes = read_notes(path, overlapping=True)
@@ -170,11 +172,10 @@ def test_nottingham_gives_the_benchmarks_rolls(
         moved = [np.roll(roll_TP, s, axis=1)[:, 21:109] for s in range(-7, 8)]
         if any(r.tobytes() in known for r in moved):
             n_exact += 1
-        elif any(
-            len(r) == len(b) and not (b & (1 - r)).any() and b.sum() > 0.9 * r.sum()
-            for r in moved
-            for b in benchmark
-        ):
-            n_heard_less += 1
-    assert (n_exact, len(paths)) == (exact, files)
-    assert n_heard_less >= 0.9 * (files - exact)
+        else:
+            n_less += any(
+                len(r) == len(b) and not (b > r).any() and b.sum() > 0.8 * r.sum()
+                for r in moved
+                for b in benchmark
+            )
+    assert (n_exact, n_less, len(paths)) == (exact, less, files)
