@@ -32,6 +32,9 @@ from musegen.metrics.ais import (
 from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
 
+MEAN_RATE = 0.01
+"""How much of a batch enters the running mean of the hidden units, for the centred gradient."""
+
 REFERENCE_ROWS = 1000
 """Training rows whose free energy is compared with that of the validation split."""
 
@@ -42,6 +45,9 @@ class RBM(Model):
     - chain: `pcd` or `cd`, with k Gibbs steps an update. PCD has as many chains as the first
       batch has rows; each process has its own, saved in the checkpoint and taken up on resume.
     - visible_bias: starts at `zero` or at the `log_odds` of the training data's means.
+    - centered: follow the centred gradient (Cho et al. 2011, Montavon & Müller 2012), that of the
+      same machine written with v − μ and h − λ, the units' means over the data: its path does not
+      depend on whether ink is 1 or 0, and it learns faster.
     - sparsity: the share of the time a hidden unit should be on; the cross-entropy between it
       and the unit's mean over the batch, times sparsity_cost, is added to the loss.
 
@@ -57,6 +63,7 @@ class RBM(Model):
     spec: Frames
 
     mean_D: Tensor
+    mean_H: Tensor
 
     def __init__(
         self,
@@ -66,6 +73,7 @@ class RBM(Model):
         chain: Literal["pcd", "cd"] = "pcd",
         k: int = 15,
         visible_bias: Literal["zero", "log_odds"] = "zero",
+        centered: bool = False,
         sparsity: float | None = None,
         sparsity_cost: float = 0.01,
     ) -> None:
@@ -79,6 +87,7 @@ class RBM(Model):
                 f"sparsity_cost={sparsity_cost} not be negative"
             )
         self.chain, self.k, self.visible_bias = chain, k, visible_bias
+        self.centered = centered
         self.sparsity, self.sparsity_cost = sparsity, sparsity_cost
         visible = self.spec.dim
         bound = 4 * math.sqrt(6 / (visible + hidden))
@@ -87,11 +96,11 @@ class RBM(Model):
         self.b_h = nn.Parameter(torch.zeros(hidden))
         # What AIS starts from; in the checkpoint, so that evaluation needs no training data.
         self.register_buffer("mean_D", torch.full((visible,), 0.5))
+        self.register_buffer("mean_H", torch.full((hidden,), 0.5))
         # No buffer: DDP would give every rank the chains of rank 0.
         self._gibbs: GibbsChains | None = None
         self._resumed_SH: Tensor | None = None
         self._updates = 0
-        self._sums: dict[str, tuple[Tensor, int]] = {}
         self._reference: list[Tensor] = []
 
     # --- Teaching ---------------------------------------------------------------------------
@@ -115,6 +124,8 @@ class RBM(Model):
         weight_N[len(x_BD) :] *= -1
         contrast = energy_N @ weight_N
         self._watch(x_BD, a_NH.detach()[: len(x_BD)])
+        if self.centered:
+            self.mean_H.lerp_(a_NH.detach()[: len(x_BD)].sigmoid().mean(0), MEAN_RATE)
         if self.sparsity is None:
             return {"contrast": contrast}
         q_H = a_NH[: len(x_BD)].sigmoid().mean(0)
@@ -134,35 +145,33 @@ class RBM(Model):
             gibbs.set_visible(x_BD, W_DH, b_h)
         return gibbs.run(self.k, W_DH, b_v, b_h)
 
-    def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
-        """The base's step, its loss summed here and logged with the epoch's last batch.
+    @torch.no_grad()
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """From the gradient of W, b, c to that of the centred machine, in place:
 
-        An update of 20 rows takes a few milliseconds; `self.log` in each would be a good part.
+        ∂W' = ∂W − μ ∂cᵀ − ∂b λᵀ     ∂b' = ∂b − ∂W' λ     ∂c' = ∂c − ∂W'ᵀ μ
         """
-        parts = self.losses(batch)
-        loss = torch.stack(list(parts.values())).sum()
-        figures = {"loss": loss, **(parts if len(parts) > 1 else {})}
-        for name, value in figures.items():
-            self._note(name, value.detach())
-        if self.trainer.is_last_batch:
-            means = {f"train/{n}": total / steps for n, (total, steps) in self._sums.items()}
-            self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
-            self._sums = {}
-        return loss
-
-    def _note(self, name: str, value: Tensor) -> None:
-        total, steps = self._sums.get(name, (torch.zeros_like(value), 0))
-        self._sums[name] = (total.add_(value), steps + 1)
+        if not self.centered:
+            return
+        to_W, to_v, to_h = self.W_DH.grad, self.b_v.grad, self.b_h.grad
+        assert to_W is not None
+        assert to_v is not None
+        assert to_h is not None
+        to_W.addr_(self.mean_D, to_h, alpha=-1).addr_(to_v, self.mean_H, alpha=-1)
+        to_v.addmv_(to_W, self.mean_H, alpha=-1)
+        to_h.addmv_(to_W.t(), self.mean_D, alpha=-1)
 
     @torch.no_grad()
     def _watch(self, x_BD: Tensor, a_BH: Tensor) -> None:
         """The tutorial's monitor, before the update; a_BH is what x brings to the hidden units."""
         if self.chain == "pcd":
             bit = self._updates % self.spec.dim
-            self._note("pseudo_likelihood", self.pseudo_likelihood(x_BD, bit, a_BH).mean())
+            monitor_B = self.pseudo_likelihood(x_BD, bit, a_BH)
+            self.note(len(x_BD), pseudo_likelihood=monitor_B.mean())
         else:
             assert self._gibbs is not None
-            self._note("reconstruction", _cross_entropy(self._gibbs.logit_BD, x_BD).mean())
+            monitor_B = _cross_entropy(self._gibbs.logit_BD, x_BD)
+            self.note(len(x_BD), reconstruction=monitor_B.mean())
         self._updates += 1
         if len(self._reference) * len(x_BD) < REFERENCE_ROWS:
             self._reference.append(x_BD)
