@@ -30,13 +30,13 @@ from musegen.metrics.ais import (
     reverse_ais,
 )
 from musegen.metrics.means import RowMeans
-from musegen.models.base import Model
+from musegen.models.energy import EnergyModel
 
 REFERENCE_ROWS = 1000
 """Training rows whose free energy is compared with that of the validation split."""
 
 
-class RBM(Model):
+class RBM(EnergyModel):
     """A binary RBM with `hidden` units, W ~ U(±4 √(6 / (D + H))).
 
     - chain: `pcd` or `cd`, with k Gibbs steps an update. PCD has as many chains as the first
@@ -91,7 +91,6 @@ class RBM(Model):
         self._gibbs: GibbsChains | None = None
         self._resumed_SH: Tensor | None = None
         self._updates = 0
-        self._sums: dict[str, tuple[Tensor, int]] = {}
         self._reference: list[Tensor] = []
 
     # --- Teaching ---------------------------------------------------------------------------
@@ -134,35 +133,17 @@ class RBM(Model):
             gibbs.set_visible(x_BD, W_DH, b_h)
         return gibbs.run(self.k, W_DH, b_v, b_h)
 
-    def training_step(self, batch: FrameBatch, batch_idx: int) -> Tensor:
-        """The base's step, its loss summed here and logged with the epoch's last batch.
-
-        An update of 20 rows takes a few milliseconds; `self.log` in each would be a good part.
-        """
-        parts = self.losses(batch)
-        loss = torch.stack(list(parts.values())).sum()
-        figures = {"loss": loss, **(parts if len(parts) > 1 else {})}
-        for name, value in figures.items():
-            self._note(name, value.detach())
-        if self.trainer.is_last_batch:
-            means = {f"train/{n}": total / steps for n, (total, steps) in self._sums.items()}
-            self.log_dict(means, on_step=False, on_epoch=True, sync_dist=True, batch_size=1)
-            self._sums = {}
-        return loss
-
-    def _note(self, name: str, value: Tensor) -> None:
-        total, steps = self._sums.get(name, (torch.zeros_like(value), 0))
-        self._sums[name] = (total.add_(value), steps + 1)
-
     @torch.no_grad()
     def _watch(self, x_BD: Tensor, a_BH: Tensor) -> None:
         """The tutorial's monitor, before the update; a_BH is what x brings to the hidden units."""
         if self.chain == "pcd":
             bit = self._updates % self.spec.dim
-            self._note("pseudo_likelihood", self.pseudo_likelihood(x_BD, bit, a_BH).mean())
+            self.note("pseudo_likelihood", self.pseudo_likelihood(x_BD, bit, a_BH).mean(), len(x_BD))
         else:
             assert self._gibbs is not None
-            self._note("reconstruction", _cross_entropy(self._gibbs.logit_BD, x_BD).mean())
+            self.note(
+                "reconstruction", _cross_entropy(self._gibbs.logit_BD, x_BD).mean(), len(x_BD)
+            )
         self._updates += 1
         if len(self._reference) * len(x_BD) < REFERENCE_ROWS:
             self._reference.append(x_BD)
@@ -238,10 +219,9 @@ class RBM(Model):
             pseudo_B = self.full_pseudo_likelihood(x_BD)
         else:
             pseudo_B = self._one_bit_each(x_BD)
-        logit_BD = torch.addmm(self.b_v, self.hidden_means(x_BD), self.W_DH.t())
         metric.update(
             pseudo_likelihood=pseudo_B,
-            reconstruction=_cross_entropy(logit_BD, x_BD),
+            reconstruction=self.reconstruction(x_BD),
             free_energy=self.free_energy(x_BD),
         )
 
@@ -355,6 +335,11 @@ class RBM(Model):
             gibbs.run(steps, self.W_DH, self.b_v, self.b_h, generator)
             looks.append(gibbs.p_BD.cpu().numpy().copy())
         return looks
+
+    def reconstruction(self, x_BD: Tensor) -> Tensor:
+        """The cross-entropy of the mean field one step from x, nats, one per row."""
+        logit_BD = torch.addmm(self.b_v, self.hidden_means(x_BD), self.W_DH.t())
+        return _cross_entropy(logit_BD, x_BD)
 
     @torch.inference_mode()
     def reconstruct(self, x_BD: Tensor) -> Tensor:
