@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Literal
@@ -12,16 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import (
-    SPLITS,
-    DataModule,
-    EpochBatches,
-    batch_loader,
-    cache_folder,
-    data_root,
-    epoch_rng,
-)
+from datamodules.base import SPLITS, DataModule, batch_loader, cache_folder, data_root
 from datamodules.fetch import fetch_gunzipped
+from datamodules.frames import EVAL_ROWS, RowBatches, Rows
 from datamodules.idx import read_idx_images
 from musegen.contracts import FrameBatch, Frames, UserError
 
@@ -37,17 +29,6 @@ SHA256 = {
 """Of the decompressed files. The labels are not needed: no model here reads them."""
 
 Binarize = Literal["none", "threshold", "sample"]
-
-EVAL_ROWS = 1000
-"""Rows per batch of validation and test, where the width of a batch changes no figure."""
-
-
-@dataclass(frozen=True)
-class Rows:
-    """Some rows of a split, and the numbers that seed their random bits."""
-
-    indices: np.ndarray
-    seed: tuple[int, ...]
 
 
 class Images(Dataset[FrameBatch]):
@@ -69,34 +50,6 @@ class Images(Dataset[FrameBatch]):
 def _drawn(p_BD: Tensor, seed: tuple[int, ...]) -> Tensor:
     u_BD = np.random.default_rng(list(seed)).random(tuple(p_BD.shape), dtype=np.float32)
     return (torch.from_numpy(u_BD) < p_BD).float()
-
-
-class ImageBatches(EpochBatches[Rows]):
-    """Batches of `batch_size` rows, in a new order every epoch (`shuffle`) or in the file's.
-
-    Bits that are drawn by lot are drawn anew in every epoch of training, and always alike in
-    evaluation (`training` false), so that the figures of two epochs or models compare.
-    """
-
-    def __init__(self, n: int, batch_size: int, seed: int, training: bool, shuffle: bool) -> None:
-        super().__init__()
-        self.n, self.batch_size, self.seed = n, batch_size, seed
-        self.training, self.shuffle = training, shuffle
-
-    def plan(self, epoch: int, rank: int, world: int) -> list[list[Rows]]:
-        epoch = epoch if self.training else 0
-        order = epoch_rng(self.seed, epoch).permutation(self.n) if self.shuffle else range(self.n)
-        order_N = np.asarray(order)
-        starts = range(0, self.n, self.batch_size)
-        if self.training:
-            # Persistent chains are as many as a batch has rows, and ranks must take equally
-            # many batches: what does not go round is left for another epoch.
-            whole = self.n // self.batch_size // world * world
-            starts = starts[:whole]
-        return [
-            [Rows(order_N[s : s + self.batch_size], (self.seed, epoch, s))]
-            for s in starts[rank::world]
-        ]
 
 
 class MNIST(DataModule):
@@ -178,7 +131,7 @@ class MNIST(DataModule):
         width = self.batch_size if training else EVAL_ROWS
         if training and n < width:
             raise UserError(f"data.batch_size={width}: there are {n:,} training rows")
-        batches = ImageBatches(n, width, self.seed, training, training and self.shuffle)
+        batches = RowBatches(n, width, self.seed, training, training and self.shuffle)
         return batch_loader(images, batches, self.num_workers)
 
 

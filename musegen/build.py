@@ -105,6 +105,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
     plain["seed"] = _converted(plain["seed"], int, "seed")
     for group in ("model", "data", "optimizer", "trainer"):
         plain[group] = with_defaults(plain[group], group)
+    check_view(model, data, plain["data"])
     for group in ("logger", "callbacks"):
         for name, node in (plain[group] or {}).items():
             if node is None:
@@ -134,6 +135,17 @@ def check_pair(model: type[Model], data: type) -> None:
         f"{_names(data.yields)}; "  # type: ignore[attr-defined]
         f"use data={'|'.join(fitting_data)} or model={'|'.join(fitting_models) or '(none yet)'}"
     )
+
+
+def check_view(model: type[Model], data: type, settings: dict[str, Any]) -> None:
+    """Where the data offers several views, end with the one that the model reads."""
+    views: dict[str, type] = getattr(data, "views", {})
+    if views and not issubclass(views[settings["view"]], model.reads):
+        fitting = [name for name, spec in views.items() if issubclass(spec, model.reads)]
+        raise PairingError(
+            f"model={model.name} reads {_names(model.reads)}, but data.view={settings['view']} "
+            f"yields {_names((views[settings['view']],))}; use data.view={'|'.join(fitting)}"
+        )
 
 
 def _names(specs: tuple[type, ...]) -> str:

@@ -10,7 +10,9 @@ from musegen import build, evaluate, generate
 from musegen import train as train_module
 from musegen.contracts import UserError
 
-MODELS_FOR = {
+ROLLS = ["jsb", "musedata", "nottingham", "piano_midi"]
+
+MODELS_FOR: dict[str, set[str]] = {
     "anbn": {"char_rnn"},
     "names": {"char_rnn"},
     "names_faker": {"char_rnn"},
@@ -20,8 +22,10 @@ MODELS_FOR = {
     "mozart": {"lstm_midi"},
     "midi_folder": {"lstm_midi"},
     "maestro": {"lstm_midi"},
+    **{name: set() for name in ROLLS},
+    **{f"{name} data.view=frames": {"rbm"} for name in ROLLS},
 }
-"""The legal pairs, written down: which models can read each data set."""
+"""The legal pairs, written down: which models can read each data set, and each view of it."""
 
 
 NEED_FILES = {"names18"}
@@ -33,18 +37,25 @@ def completed(*overrides: str) -> dict:
 
 
 def test_the_table_of_pairs_is_whole() -> None:
-    assert set(MODELS_FOR) == set(build.choices("data"))
+    assert {data.split()[0] for data in MODELS_FOR} == set(build.choices("data"))
     assert set.union(*MODELS_FOR.values()) == set(build.choices("model"))
 
 
-@pytest.mark.parametrize("data", build.choices("data"))
+@pytest.mark.parametrize("data", MODELS_FOR)
 @pytest.mark.parametrize("model", build.choices("model"))
 def test_pairs(model: str, data: str) -> None:
+    overrides = [f"model={model}", *f"data={data}".split()]
     if model in MODELS_FOR[data]:
-        assert completed(f"model={model}", f"data={data}")["data"]["_target_"]
+        assert completed(*overrides)["data"]["_target_"]
     else:
-        with pytest.raises(UserError, match=r"reads .*, but this data yields .*; use data="):
-            completed(f"model={model}", f"data={data}")
+        with pytest.raises(UserError, match=r"reads .*, but .* yields .*; use data"):
+            completed(*overrides)
+
+
+def test_a_view_that_the_model_does_not_read_is_named() -> None:
+    said = "model=rbm reads Frames, but data.view=rolls yields Rolls; use data.view=frames"
+    with pytest.raises(UserError, match=said):
+        completed("model=rbm", "data=jsb")
 
 
 @pytest.mark.parametrize(

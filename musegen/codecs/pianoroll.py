@@ -1,0 +1,87 @@
+"""Notes in seconds ↔ binary piano-rolls: one row per time step, one column per pitch."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any, Literal
+
+import numpy as np
+
+from musegen.codecs.midi import NOTES
+from musegen.contracts import Rolls, UserError
+
+MAX_FRAMES = 200_000
+"""Over sixteen hours at 0.3 s. A finer dt or a forged delta time ends here, not in the memory."""
+LATE = 0.05
+"""Share of a frame by which an onset may miss its sampling instant, and a release overshoot it:
+MIDI files hold times in ticks, so a note on the grid is seldom exactly there."""
+
+
+@dataclass(frozen=True)
+class RollCodec:
+    """`NOTES` ↔ (T, P) uint8 rolls of 0 and 1, column 0 = MIDI pitch `pitch_range[0]`.
+
+    - pitch_range: pitches `pitch_range[0]` to `pitch_range[1] - 1`; others are left out.
+    - dt: seconds from frame to frame. Frame k holds the pitches that sound at the instant k·dt,
+      start ≤ k·dt < end, as in the RNN-RBM tutorial; the roll ends with its last note.
+    - repeats: a pitch in successive frames is one note `held`, or is `struck` in every one.
+    - velocity: of decoded notes; a roll has none.
+
+    `decode` takes any roll. `encode(decode(x))` equals x but for silent frames at its end.
+    """
+
+    pitch_range: tuple[int, int] = (21, 109)
+    dt: float = 0.3
+    repeats: Literal["held", "struck"] = "held"
+    velocity: int = 80
+
+    def __post_init__(self) -> None:
+        low, high = self.pitch_range
+        object.__setattr__(self, "pitch_range", (low, high))
+        if not 0 <= low < high <= 128:
+            raise UserError(f"pitch_range={[low, high]}: must lie within [0, 128], low first")
+        if not 0.01 <= self.dt <= 60:
+            raise UserError(f"dt={self.dt}: must be 0.01 to 60 seconds")
+        if self.repeats not in ("held", "struck"):
+            raise UserError(f"repeats={self.repeats}: choose held or struck")
+        if not 1 <= self.velocity <= 127:
+            raise UserError(f"velocity={self.velocity}: must be 1 to 127")
+
+    @property
+    def spec(self) -> Rolls:
+        low, high = self.pitch_range
+        return Rolls(high - low)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain settings for a checkpoint; `RollCodec(**plain)` is the inverse."""
+        return {**asdict(self), "pitch_range": list(self.pitch_range)}
+
+    def encode(self, notes: np.ndarray) -> np.ndarray:
+        """`NOTES` → (T, P) uint8. Raises `UserError`, before allocating, for too many frames."""
+        low, high = self.pitch_range
+        notes = notes[(notes["pitch"] >= low) & (notes["pitch"] < high)]
+        if (length := notes["end"].max(initial=0.0) / self.dt) > MAX_FRAMES:
+            raise UserError(
+                f"{length:,.0f} frames of dt={self.dt} s, but a roll may have {MAX_FRAMES:,}: "
+                "choose a greater dt, or shorten the piece"
+            )
+        first_N, stop_N = (np.ceil(notes[c] / self.dt - LATE).astype(int) for c in ("start", "end"))
+        roll_TP = np.zeros((stop_N.max(initial=0), high - low), np.uint8)
+        for first, stop, pitch in zip(first_N, stop_N, notes["pitch"], strict=True):
+            roll_TP[first:stop, pitch - low] = 1
+        return roll_TP
+
+    def decode(self, roll_TP: np.ndarray) -> np.ndarray:
+        """(T, P) of 0 and 1, of any number type → `NOTES` in the canonical order."""
+        on_PT = np.asarray(roll_TP).T > 0
+        if self.repeats == "struck":
+            pitch, first = np.nonzero(on_PT)
+            stop = first + 1
+        else:
+            edges_PT = np.diff(on_PT.astype(np.int8), axis=1, prepend=0, append=0)
+            pitch, first = np.nonzero(edges_PT > 0)
+            stop = np.nonzero(edges_PT < 0)[1]  # pitch by pitch, like the onsets
+        notes = np.empty(len(pitch), NOTES)
+        notes["start"], notes["end"] = first * self.dt, stop * self.dt
+        notes["pitch"], notes["velocity"] = pitch + self.pitch_range[0], self.velocity
+        return notes[np.lexsort((notes["pitch"], notes["start"]))]
