@@ -1,4 +1,4 @@
-"""Two stages before an RNN-RBM is taught as a whole: its RBM alone, then its recurrent net alone."""
+"""Two stages before an RNN-RBM is taught as a whole: its RBM alone, its recurrent net alone."""
 
 from __future__ import annotations
 

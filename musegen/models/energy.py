@@ -1,4 +1,4 @@
-"""What models taught by a contrast of energies share: a training step that keeps off the hot path."""
+"""What models taught by a contrast of energies share: a step that hardly logs."""
 
 from __future__ import annotations
 

@@ -138,7 +138,9 @@ class RBM(EnergyModel):
         """The tutorial's monitor, before the update; a_BH is what x brings to the hidden units."""
         if self.chain == "pcd":
             bit = self._updates % self.spec.dim
-            self.note("pseudo_likelihood", self.pseudo_likelihood(x_BD, bit, a_BH).mean(), len(x_BD))
+            self.note(
+                "pseudo_likelihood", self.pseudo_likelihood(x_BD, bit, a_BH).mean(), len(x_BD)
+            )
         else:
             assert self._gibbs is not None
             self.note(
@@ -249,9 +251,8 @@ class RBM(EnergyModel):
 
     def machine(self) -> Machine:
         """What AIS needs: the weights, and the base-rate model of the training data."""
-        return Machine(
-            self.W_DH.detach(), self.b_v.detach(), self.b_h.detach(), self.mean_D.logit()
-        )
+        W_DH, b_v, b_h = self.W_DH.detach(), self.b_v.detach(), self.b_h.detach()
+        return Machine(W_DH, b_v, b_h, self.mean_D.logit(), torch.zeros_like(b_h))
 
     @torch.inference_mode()
     def assess(

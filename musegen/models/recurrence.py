@@ -1,4 +1,4 @@
-"""Recurrent nets that read frames: u(t) from v(t) and what was carried, from a start of their own."""
+"""Recurrent nets that read frames: u(t) from v(t) and what was carried."""
 
 from __future__ import annotations
 

@@ -1,0 +1,142 @@
+"""How likely frames are under RBMs of their own, as the RNN-RBM's: one W, biases frame by frame.
+
+Each frame's log Z comes from annealed importance sampling (`musegen.metrics.ais`). Any base gives
+an unbiased estimate of Z; a good one needs few temperatures. Here it is, machine by machine,
+independent units with the machine's own marginals, which short Gibbs chains estimate that share
+nothing with the annealing: a = logit E[v], d = logit E[h]. By mean field a = b + W E[h] and
+d = c + E[v] W, so that the means stay where they are at every β.
+
+Too few temperatures flatter (`forward_ais`), so `converged` raises their number until the mean
+hardly moves. Shapes: N frames, S chains each, taken in blocks of bounded size.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import torch
+from torch import Generator, Tensor
+
+from musegen.gibbs import GibbsChains
+from musegen.metrics.ais import Machine, forward_ais, reverse_ais
+
+ROWS = {"cpu": 2_000, "cuda": 200_000}
+"""Chains that run side by side; on a CPU as many as its cache holds."""
+BASE_CHAINS, BASE_STEPS = 20, 25
+"""Chains per frame for the base's marginals; as many steps are forgotten as are averaged."""
+FEWEST, RAISE, MOST = 100, 3, 100_000
+"""Temperatures that `converged` begins with, what it multiplies them by, and where it ends."""
+
+
+@dataclass(frozen=True)
+class Conditionals:
+    """Binary frames x_ND, each with the biases of its own machine."""
+
+    W_DH: Tensor
+    x_ND: Tensor
+    b_v_ND: Tensor
+    b_h_NH: Tensor
+
+    def __len__(self) -> int:
+        return len(self.x_ND)
+
+    def of(self, frames: Tensor | slice) -> Conditionals:
+        """Some of the frames."""
+        parts = (t[frames] for t in (self.x_ND, self.b_v_ND, self.b_h_NH))
+        return Conditionals(self.W_DH, *parts)
+
+    def blocks(self, chains: int) -> Iterator[Conditionals]:
+        """All frames, so many at once as memory is meant for with `chains` chains each."""
+        width = max(1, ROWS[self.x_ND.device.type] // chains)
+        return (self.of(slice(i, i + width)) for i in range(0, len(self), width))
+
+    def gibbs(self, chains: int, steps: int, generator: Generator) -> Iterator[GibbsChains]:
+        """Chains from v = 0, `chains` rows for each frame, as they stand after each step."""
+        b_v, b_h = (b.repeat_interleave(chains, 0) for b in (self.b_v_ND, self.b_h_NH))
+        run = GibbsChains(len(b_v), self.W_DH)
+        run.set_visible(torch.zeros_like(b_v), self.W_DH, b_h, generator)
+        for _ in range(steps):
+            run.run(1, self.W_DH, b_v, b_h, generator)
+            yield run
+
+    def machines(self, generator: Generator) -> Machine:
+        """What AIS needs: the machines, and bases with their marginals."""
+        sum_v, sum_h = torch.zeros_like(self.b_v_ND), torch.zeros_like(self.b_h_NH)
+        for step, run in enumerate(self.gibbs(BASE_CHAINS, 2 * BASE_STEPS, generator)):
+            if step >= BASE_STEPS:
+                sum_v += run.p_BD.unflatten(0, (len(self), -1)).sum(1)
+                sum_h += run.p_BH.unflatten(0, (len(self), -1)).sum(1)
+        bases = (_blunted(s / (BASE_CHAINS * BASE_STEPS)).logit() for s in (sum_v, sum_h))
+        return Machine(self.W_DH, self.b_v_ND, self.b_h_NH, *bases)
+
+    def samples(self, n: int, steps: int, generator: Generator) -> Tensor:
+        """n samples of every machine, (N, n, D), from as many chains of so many steps."""
+        blocks = []
+        for block in self.blocks(n):
+            *_, last = block.gibbs(n, steps, generator)
+            blocks.append(last.v_BD.unflatten(0, (len(block), n)).clone())
+        return torch.cat(blocks)
+
+
+def _blunted(p: Tensor) -> Tensor:
+    """Kept from 0 and 1: what chains did not visit must stay within the base's reach."""
+    return p.clamp(1e-3, 1 - 1e-3)
+
+
+class Estimate(NamedTuple):
+    """log p(x) of every frame in nats, and the standard error that its AIS leaves."""
+
+    nats_N: Tensor
+    error_N: Tensor
+
+
+@torch.no_grad()
+def log_likelihoods(
+    frames: Conditionals, chains: int, temperatures: int, generator: Generator
+) -> Estimate:
+    """−F(x) − log Z of every frame by forward AIS: on average too high (`forward_ais`)."""
+    nats, errors = [], []
+    for block in frames.blocks(chains):
+        machine = block.machines(generator)
+        z = forward_ais(machine, chains, ((temperatures, 1.0),), generator)
+        nats.append(machine.log_f(block.x_ND) - z.value)
+        errors.append(z.error)
+    return Estimate(torch.cat(nats), torch.cat(errors))
+
+
+@torch.no_grad()
+def lower_bounds(
+    frames: Conditionals, chains: int, temperatures: int, generator: Generator
+) -> Tensor:
+    """−F(x) − log Z of every frame by reverse AIS from x: on average too low (`reverse_ais`)."""
+    bounds = []
+    for block in frames.blocks(chains):
+        machine = block.machines(generator)
+        z_N = reverse_ais(machine, block.x_ND, chains, ((temperatures, 1.0),), generator)
+        bounds.append(machine.log_f(block.x_ND) - z_N)
+    return torch.cat(bounds)
+
+
+class Converged(NamedTuple):
+    """The last estimate, its temperatures, and by how much the mean moved to it."""
+
+    estimate: Estimate
+    temperatures: int
+    moved: float
+
+
+def converged(
+    frames: Conditionals, chains: int, tolerance: float, generator: Generator
+) -> Converged:
+    """Raise the temperatures threefold until the mean moves by less than `tolerance` nats."""
+    estimate, temperatures = log_likelihoods(frames, chains, FEWEST, generator), FEWEST
+    while temperatures < MOST:
+        before, temperatures = float(estimate.nats_N.mean()), temperatures * RAISE
+        estimate = log_likelihoods(frames, chains, temperatures, generator)
+        moved = float(estimate.nats_N.mean()) - before
+        print(f"AIS {temperatures} × {chains}: {before + moved:.4f} nats, moved by {moved:+.4f}")
+        if abs(moved) < tolerance:
+            break
+    return Converged(estimate, temperatures, moved)
