@@ -148,6 +148,9 @@ class RNNRBM(EnergyModel):
         cross = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="none")
         return -cross.sum(-1)
 
+    def rates(self) -> dict[nn.Parameter, float]:
+        return dict.fromkeys((self.W_DH, self.b_v, self.b_h), self.rbm_rate)
+
     def steps(self, batch: RollBatch) -> int:
         return int(batch.mask_BT.sum())
 
