@@ -64,7 +64,7 @@ def main() -> None:
     rows: dict[str, dict[str, float]] = {}
     by_field = [unigram_of(train, test, f, data.spec.sizes) for f in range(len(FIELDS))]
     rows["unigram per field"] = {"nats": sum(by_field), **dict(zip(FIELDS, by_field, strict=True))}
-    ngram, order = best_ngram(train, val, val_choices, max_order=10)
+    ngram, order = best_ngram(train, val, val_choices, max_order=10, period=len(FIELDS))
     rows[f"{order}-gram over the chained fields"] = per_field(ngram, order, test, test_choices)
     with tempfile.TemporaryDirectory() as scratch:
         for name, extra in (("course's network", COURSE), ("default model", [])):

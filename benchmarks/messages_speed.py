@@ -29,6 +29,7 @@ from torch import nn
 
 from datamodules.midi_messages import Mozart
 from musegen import build, cli
+from musegen.memory import keep_freed_memory
 from musegen.models import Model
 from musegen.models.lstm_midi import LSTMMidi
 
@@ -109,7 +110,7 @@ def our_training(data: Mozart) -> Callable[[], int]:
     return work
 
 
-def fit_against_bare_loop(data: Mozart, epochs: int = 2) -> tuple[Callable, Callable]:
+def fit_against_bare_loop(data: Mozart, epochs: int = 6) -> tuple[Callable, Callable]:
     """(the bare loop, Trainer.fit with the default loggers and callbacks), same maths."""
     folder = tempfile.mkdtemp()
     settings = build.completed(
@@ -175,6 +176,7 @@ def our_generation(net: LSTMMidi, n: int, length: int = 400) -> Callable[[], int
 
 def main() -> None:
     cli.quiet()
+    keep_freed_memory()  # as train.py does; here for all contestants
     pl.seed_everything(0, verbose=False)
     data = Mozart(batch_size=64)
     data.prepare_data()

@@ -15,6 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from musegen import build
 from musegen.cli import one_line_errors, quiet
 from musegen.evaluate import test_figures, test_table
+from musegen.memory import keep_freed_memory
 from musegen.models import load_model
 from musegen.render.files import write_samples
 
@@ -28,6 +29,7 @@ def train(cfg: DictConfig) -> float:
 
 def run(settings: dict[str, Any]) -> float:
     """The whole story, from a completed config."""
+    keep_freed_memory()
     run_dir = Path(settings["run_dir"])
     trainer = build.build_trainer(settings)
     pl.seed_everything(settings["seed"], workers=True, verbose=False)

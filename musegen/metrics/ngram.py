@@ -17,15 +17,17 @@ class NGram:
     sequences, and T(c) how many different symbols followed c (Ney, Essen & Kneser 1994). A
     context never seen falls back to the shorter one; below order 1 stands 1/choices.
 
-    Every sequence is read as if an endless row of a symbol of its own stood before it.
+    Every sequence is read as if an endless row of a symbol of its own stood before it. In
+    sequences whose positions take turns (the fields of messages) c' never forgets whose turn of
+    the `period` it is: the last fallback is the frequency within that turn.
     """
 
     BEFORE = -1
 
-    def __init__(self, order: int, discount: float) -> None:
+    def __init__(self, order: int, discount: float, period: int = 1) -> None:
         if order < 1 or not 0 < discount < 1:
             raise ValueError(f"order={order} must be at least 1, discount={discount} in (0, 1)")
-        self.order, self.discount = order, discount
+        self.order, self.discount, self.period = order, discount, period
         self.counts: list[defaultdict[tuple, dict[int, int]]] = [
             defaultdict(dict) for _ in range(order)
         ]
@@ -35,17 +37,18 @@ class NGram:
         """Count the training sequences."""
         for sequence in sequences:
             padded = [self.BEFORE] * (self.order - 1) + [int(x) for x in sequence]
-            for end in range(self.order - 1, len(padded)):
+            for t in range(len(sequence)):
+                end = t + self.order - 1
                 symbol = padded[end]
                 for k in range(self.order):
-                    followers = self.counts[k][tuple(padded[end - k : end])]
+                    followers = self.counts[k][t % self.period, *padded[end - k : end]]
                     followers[symbol] = followers.get(symbol, 0) + 1
         self.totals = [{c: sum(f.values()) for c, f in table.items()} for table in self.counts]
         return self
 
     def discounted(self, discount: float) -> NGram:
         """The same counts with another discount."""
-        other = NGram(self.order, discount)
+        other = NGram(self.order, discount, self.period)
         other.counts, other.totals = self.counts, self.totals
         return other
 
@@ -61,7 +64,7 @@ class NGram:
             end = t + self.order - 1
             symbol, p = padded[end], 1.0 / n_choices
             for k in range(self.order):
-                context = tuple(padded[end - k : end])
+                context = (t % self.period, *padded[end - k : end])
                 followers = self.counts[k].get(context)
                 if followers:
                     seen = max(followers.get(symbol, 0) - d, 0.0)
@@ -76,13 +79,14 @@ def best_ngram(
     choices: Sequence[Sequence[int]],
     max_order: int,
     discounts: Sequence[float] = (0.5, 0.7, 0.9),
+    period: int = 1,
 ) -> tuple[NGram, int]:
     """The n-gram and the order that give the validation sequences the fewest nats.
 
     `choices` belongs to `val`, as in `NGram.nats`.
     """
     best: tuple[float, NGram, int] | None = None
-    counted = NGram(max_order, discounts[0]).fit(train)
+    counted = NGram(max_order, discounts[0], period).fit(train)
     for discount in discounts:
         model = counted.discounted(discount)
         nats = sum(model.nats(s, c).sum(1) for s, c in zip(val, choices, strict=True))

@@ -44,6 +44,7 @@ class Model(pl.LightningModule):
             self.codec_type(**codec) if self.codec_type and isinstance(codec, dict) else codec
         )
         self.optimizer = Optimizer()
+        self._noted: dict[str, tuple[Tensor, int]] = {}
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
 
@@ -84,13 +85,33 @@ class Model(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.losses(batch)
         loss = torch.stack(list(parts.values())).sum()
-        logged = {f"train/{name}": part.detach() for name, part in parts.items()}
-        once_an_epoch: dict[str, Any] = {"on_step": False, "on_epoch": True, "sync_dist": True}
-        weight = self.steps(batch)
-        self.log("train/loss", loss.detach(), prog_bar=True, batch_size=weight, **once_an_epoch)
-        if len(parts) > 1:
-            self.log_dict(logged, batch_size=weight, **once_an_epoch)
+        self.note(self.steps(batch), loss=loss, **(parts if len(parts) > 1 else {}))
+        trainer = self.trainer
+        if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
+            self._log_noted()
         return loss
+
+    def note(self, weight: int, **figures: Tensor) -> None:
+        """Count figures of a training batch, means over `weight` predictions, towards the epoch's.
+
+        Their means are logged as `train/…` with the epoch's last batch. A small net's update
+        takes a few milliseconds, and `self.log` in each would be a good part of it.
+        """
+        for name, value in figures.items():
+            total, count = self._noted.get(name, (torch.zeros_like(value), 0))
+            self._noted[name] = (total.add_(value.detach(), alpha=weight), count + weight)
+
+    def _log_noted(self) -> None:
+        for name, (total, count) in self._noted.items():
+            self.log(
+                f"train/{name}",
+                total / max(1, count),
+                on_step=False,
+                on_epoch=True,
+                sync_dist=True,
+                batch_size=count,
+            )
+        self._noted = {}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.score(batch, self.val_metric, "val")

@@ -9,12 +9,14 @@ from torch import Tensor, nn
 class Dropout(nn.Dropout):
     """`nn.Dropout`: zero with probability p, the rest times 1/(1 − p), in training only.
 
-    On a CPU torch draws its mask with `bernoulli_` (80 M/s a core); comparing uniform numbers
-    with p draws the same distribution at the speed of `uniform_` (250 M/s and more).
+    On a CPU torch draws its mask with `bernoulli_`, 98 M/s a core where measured. Here four units
+    share the 64 bits of one random number (1,500 M/s), and p is rounded to a multiple of 2⁻¹⁶.
     """
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.p == 0 or x.device.type != "cpu":
             return super().forward(x)
-        kept = torch.empty_like(x).uniform_() >= self.p
-        return x * (kept * (1 / (1 - self.p)))
+        bits = torch.empty(-(-x.numel() // 4), dtype=torch.int64).random_(-(2**63), None)
+        dropped = round(self.p * 2**16)
+        kept = bits.view(torch.int16)[: x.numel()].view(x.shape) >= dropped - 2**15
+        return x * (kept * (2**16 / (2**16 - dropped)))

@@ -189,7 +189,7 @@ class LSTMMidi(Model):
         message, and the state to go on with."""
         silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
         age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
-        held_BTQ = _held_features(age_BTP)
+        held_BTQ = self._held_features(age_BTP)
         cells = (state.h, state.c) if state else None
         h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, held_BTQ), cells)
         return h_BTD, held_BTQ, State(h, c, age_BTP[:, -1])
@@ -204,7 +204,7 @@ class LSTMMidi(Model):
         if self.embed_held is not None:
             struck_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
             age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], struck_B1)
-        held_BQ = _held_features(age_BP)
+        held_BQ = self._held_features(age_BP)
         y_BD = self._embedded(x_BF, held_BQ)
         states = []
         for weights, h_BH, c_BH in zip(self.lstm.all_weights, state.h, state.c, strict=True):
@@ -227,6 +227,15 @@ class LSTMMidi(Model):
             after.append(age_BP)
         return torch.stack(after, dim=1)[..., :-1]
 
+    def _held_features(self, age_P: Tensor) -> Tensor:
+        """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of how long.
+
+        Where they are not read the ages go through as they are.
+        """
+        if self.embed_held is None:
+            return age_P
+        return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
+
     def _embedded(self, x_F: Tensor, held_Q: Tensor) -> Tensor:
         """(…, F) classes and (…, Q) held-note features → (…, E), side by side."""
         parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
@@ -238,9 +247,10 @@ class LSTMMidi(Model):
         """nats_NF of the N masked steps, their logits per field and their targets x_NF."""
         h_BTD, held_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
         self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
-        h_ND = self.dropout(h_BTD[batch.mask_BT])
-        x_NF = batch.x_BLF[:, 1:][batch.mask_BT]
-        logits = self.heads(h_ND, held_BTQ[batch.mask_BT], x_NF)
+        h_ND, held_NQ, x_NF = (
+            _masked(every, batch.mask_BT) for every in (h_BTD, held_BTQ, batch.x_BLF[:, 1:])
+        )
+        logits = self.heads(self.dropout(h_ND), held_NQ, x_NF)
         nats = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
         return torch.stack(nats, dim=-1), logits, x_NF
 
@@ -332,9 +342,9 @@ class LSTMMidi(Model):
         ]
 
 
-def _held_features(age_P: Tensor) -> Tensor:
-    """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of how long."""
-    return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
+def _masked(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
+    """(B, T, …) → (N, …): the marked steps; whole windows are spared the copying back and forth."""
+    return x_BT.flatten(0, 1) if mask_BT.all() else x_BT[mask_BT]
 
 
 def _one_hot(size: int) -> nn.Embedding:

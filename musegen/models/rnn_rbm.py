@@ -38,8 +38,8 @@ from musegen.metrics.conditional import (
     lower_bounds,
 )
 from musegen.metrics.means import RowMeans
+from musegen.models.base import Model
 from musegen.models.dropout import Dropout
-from musegen.models.energy import EnergyModel
 from musegen.models.recurrence import Cell, Recurrence
 
 W_STD, OTHER_STD = 0.01, 0.0001
@@ -49,7 +49,7 @@ VAL_CHAINS, VAL_TEMPERATURES = 20, 100
 REVERSE_CHAINS = 10
 
 
-class RNNRBM(EnergyModel):
+class RNNRBM(Model):
     """RBMs with `hidden` units conditioned on `recurrent` units.
 
     - cell: `tanh` (the paper's), `lstm` or `gru`.
@@ -124,7 +124,7 @@ class RNNRBM(EnergyModel):
         a_NH, a_end_NH = (torch.cat([x_ND, end_ND]) @ self.W_DH).chunk(2)
         rise_NH = F.softplus(a_NH + b_h_NH) - F.softplus(a_end_NH + b_h_NH)
         contrast = -(((x_ND - end_ND) * b_v_ND).sum() + rise_NH.sum()) / len(x_ND)
-        self.note("monitor", self.reached(gibbs, x_ND, b_v_ND).mean(), len(x_ND))
+        self.note(len(x_ND), monitor=self.reached(gibbs, x_ND, b_v_ND).mean())
         return {"contrast": contrast}
 
     @torch.no_grad()

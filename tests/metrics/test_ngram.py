@@ -36,6 +36,14 @@ def test_probabilities_of_all_symbols_sum_to_one() -> None:
         assert total == pytest.approx(1)
 
 
+def test_turns_are_never_forgotten() -> None:
+    # Fields by turns, 0 or 1 and then 2 or 3: order 1 is the frequency within the turn.
+    model = NGram(2, 0.5, period=2).fit([[0, 2, 0, 3, 1, 2]])
+    nats = model.nats([0, 3], choices=[2, 2])
+    # N(0) = 2 of 3 in its turn, two symbols: (2 − ½)/3 + ½·2/3·½ = ⅔; of 3: (1 − ½)/3 + 1/6 = ⅓.
+    assert np.exp(-nats[0]) == pytest.approx([2 / 3, 1 / 3])
+
+
 def test_best_order_is_chosen_on_validation() -> None:
     rng = np.random.default_rng(0)
     noise = [rng.integers(0, 3, 200).tolist()]

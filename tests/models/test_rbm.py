@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+import torch.nn.functional as F
 from exact_rbm import log_weights, log_z, states
 from torch.utils.data import DataLoader
 
@@ -126,6 +127,31 @@ def test_monitors_survive_a_machine_that_is_sure_and_wrong() -> None:
     assert all(np.isfinite(float(v)) for v in metric.compute().values())
 
 
+def test_centred_gradient_is_that_of_the_machine_written_with_offsets() -> None:
+    model = tiny(centered=True)
+    mu_D, lam_H = model.mean_D.uniform_(), model.mean_H.uniform_()
+    loss = sum(model.losses(FrameBatch(DATA_ND)).values())
+    lam_H.copy_(model.mean_H)  # it moved a little towards the batch
+    loss.backward()
+    model.on_before_optimizer_step(torch.optim.SGD(model.parameters(), lr=1))
+    # E' = −(v−μ)·b' − (h−λ)·c' − (v−μ) W (h−λ) is the same machine with b' = b + W λ,
+    # c' = c + Wᵀ μ, and has F'(v) = −(v−μ)·b' + a·λ − Σ softplus(a), a = c' + (v−μ) W.
+    W_DH = model.W_DH.detach().requires_grad_()
+    b_v = (model.b_v + model.W_DH @ lam_H).detach().requires_grad_()
+    b_h = (model.b_h + mu_D @ model.W_DH).detach().requires_grad_()
+
+    def energy(v_BD: torch.Tensor) -> torch.Tensor:
+        a_BH = b_h + (v_BD - mu_D) @ W_DH
+        return (-(v_BD - mu_D) @ b_v + a_BH @ lam_H - F.softplus(a_BH).sum(1)).mean()
+
+    end_BD = model._gibbs.v_BD
+    by_W, by_v, by_h = torch.autograd.grad(energy(DATA_ND) - energy(end_BD), [W_DH, b_v, b_h])
+    torch.testing.assert_close(model.W_DH.grad, by_W)
+    # A step of b' and W moves b = b' − W λ, and so on.
+    torch.testing.assert_close(model.b_v.grad, by_v - by_W @ lam_H)
+    torch.testing.assert_close(model.b_h.grad, by_h - mu_D @ by_W)
+
+
 def test_sparsity_moves_units_towards_the_target() -> None:
     model = tiny(scale=0.1, sparsity=0.1, sparsity_cost=1.0)
     assert set(model.losses(FrameBatch(DATA_ND))) == {"contrast", "sparsity"}
@@ -163,7 +189,7 @@ def test_chains_travel_in_the_checkpoint_but_not_as_buffers(tmp_path) -> None:
     model = RBM(Frames(4), hidden=H, k=2)
     fitted(model, tmp_path, 1)
     saved = torch.load(tmp_path / "1.ckpt", weights_only=True)
-    assert set(saved["state_dict"]) == {"W_DH", "b_v", "b_h", "mean_D"}
+    assert set(saved["state_dict"]) == {"W_DH", "b_v", "b_h", "mean_D", "mean_H"}
     assert saved["chains"].shape == (1, 4, H)
     assert torch.equal(saved["chains"][0], model._gibbs.h_BH)
     assert saved["updates"] == 2
