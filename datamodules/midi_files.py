@@ -1,4 +1,4 @@
-"""MIDI files → message streams: found, parsed in parallel, cached by content."""
+"""MIDI files → message streams or notes: found, parsed in parallel, cached by content."""
 
 from __future__ import annotations
 
@@ -33,57 +33,80 @@ class Piece(NamedTuple):
 def read_pieces(
     files: Iterable[tuple[str, Path]], cache_dir: Path | None, sustain: bool
 ) -> list[Piece]:
-    """Parse (name, path) pairs into streams, each file once ever per content and settings.
+    """Parse (name, path) pairs into streams; left out is what `read_all` leaves out."""
+    parse = partial(_stream, sustain=sustain)
+    variant = "-sustain" if sustain else ""
+    return [Piece(*p) for p in read_all(files, cache_folder(cache_dir, "messages"), variant, parse)]
+
+
+def _stream(path: Path, sustain: bool) -> np.ndarray:
+    return notes_to_messages(read_notes(path, sustain=sustain))
+
+
+def read_all(
+    files: Iterable[tuple[str, Path]],
+    cache: Path,
+    variant: str,
+    parse: Callable[[Path], np.ndarray],
+) -> list[tuple[str, np.ndarray]]:
+    """(name, `parse(path)`) of (name, path) pairs, each file parsed once ever per content and
+    `variant`, which names the settings of `parse`.
 
     Files that cannot be read or hold no notes are left out and named in one warning, exact
     copies too. Raises `UserError` if nothing is left.
     """
     files = list(files)
-    cache = cache_folder(cache_dir, "messages")
-    read = partial(_read_cached, cache=cache, sustain=sustain)
+    read = partial(_read_cached, cache=cache, variant=variant, parse=parse)
     paths = [path for _, path in files]
     results = in_parallel(read, paths, "reading MIDI")
     pieces, skipped, seen = [], [], set()
-    for (name, _), (stream, digest, problem) in zip(files, results, strict=True):
-        if stream is not None and digest in seen:
+    for (name, _), (array, digest, problem) in zip(files, results, strict=True):
+        if array is not None and digest in seen:
             problem = f"{name}: the same content as another file"
-        elif stream is not None:
+        elif array is not None:
             seen.add(digest)
-            pieces.append(Piece(name, stream))
+            pieces.append((name, array))
         if problem:
             skipped.append(problem)
     if not pieces:
         why = f"; the first problem: {skipped[0]}" if skipped else ""
         raise UserError(f"no usable MIDI file among {len(files)}{why}")
-    if skipped:
-        listed = "; ".join(skipped[:8]) + ("; …" if len(skipped) > 8 else "")
-        rank_zero_warn(f"{len(skipped)} of {len(files)} MIDI files left out: {listed}")
+    warn_left_out(skipped, len(files))
     return pieces
 
 
-def _read_cached(path: Path, cache: Path, sustain: bool) -> tuple[np.ndarray | None, str, str]:
-    """(stream, content hash, problem): stream is None where there is a problem."""
+def warn_left_out(problems: list[str], n: int) -> None:
+    """One warning that names the files left out of n, if there are any."""
+    if problems:
+        listed = "; ".join(problems[:8]) + ("; …" if len(problems) > 8 else "")
+        rank_zero_warn(f"{len(problems)} of {n} MIDI files left out: {listed}")
+
+
+def _read_cached(
+    path: Path, cache: Path, variant: str, parse: Callable[[Path], np.ndarray]
+) -> tuple[np.ndarray | None, str, str]:
+    """(array, content hash, problem): array is None where there is a problem."""
     try:
         digest = hashlib.sha256(path.read_bytes()).hexdigest()
     except OSError as e:
         return None, "", f"{path}: {e.strerror}"
-    entry = cache / f"{digest[:32]}-v{READER_VERSION}{'-sustain' if sustain else ''}.npy"
+    entry = cache / f"{digest[:32]}-v{READER_VERSION}{variant}.npy"
     if entry.exists():
         try:
             return np.load(entry, allow_pickle=False), digest, ""
         except (ValueError, OSError, EOFError):
             entry.unlink(missing_ok=True)  # damaged: parse again
     try:
-        stream = notes_to_messages(read_notes(path, sustain=sustain))
+        array = parse(path)
     except UserError as e:
         return None, digest, str(e)
-    if not len(stream):
+    if not len(array):
         return None, digest, f"{path}: no notes outside the percussion channel"
     part = entry.with_suffix(f".{os.getpid()}.part")
     with open(part, "wb") as file:
-        np.save(file, stream)
+        np.save(file, array)
     part.replace(entry)
-    return stream, digest, ""
+    return array, digest, ""
 
 
 def in_parallel(work: Callable, items: list, what: str) -> list:

@@ -18,7 +18,7 @@ from datamodules.base import (
 )
 from datamodules.message_rows import Augment, Cut, MessageRows, StreamBatches, WindowBatches
 from datamodules.midi_files import Piece, in_parallel, midi_files, read_pieces
-from datamodules.mozart import convert_mozart
+from datamodules.music21_scores import convert_mozart
 from musegen.codecs.messages import MessageCodec
 from musegen.contracts import Messages, UserError
 

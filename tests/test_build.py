@@ -10,7 +10,7 @@ from musegen import build, evaluate, generate
 from musegen import train as train_module
 from musegen.contracts import UserError
 
-ROLLS = ["jsb", "musedata", "nottingham", "piano_midi"]
+ROLLS = ["bach_chorales", "jsb", "musedata", "nottingham", "piano_midi", "piano_roll_folder"]
 
 MODELS_FOR: dict[str, set[str]] = {
     "anbn": {"char_rnn"},

@@ -35,12 +35,20 @@ TICKS_PER_SECOND = TICKS_PER_BEAT * 1_000_000 // MICROSECONDS_PER_BEAT
 """Files are written with a tick of one millisecond."""
 
 
-def read_notes(path: str | Path, *, sustain: bool = False) -> np.ndarray:
+def read_notes(
+    path: str | Path,
+    *,
+    sustain: bool = False,
+    seconds_per_beat: float | None = None,
+    overlapping: bool = False,
+) -> np.ndarray:
     """Notes of a MIDI file, in seconds, every channel but percussion.
 
     Tempo changes are respected (SMPTE divisions too), a note_on of velocity 0 ends a note, and
     a note that is never released ends with the last event. With `sustain`, notes released while
     the pedal (controller 64 ≥ 64) is down last until it is lifted or the pitch is struck again.
+    With `seconds_per_beat` every quarter note lasts so long, whatever tempo the file asks for.
+    With `overlapping` a pitch that sounds in two parts at once stays two notes, in no order.
 
     Raises `UserError` for a file that cannot be read, is larger than 4 MiB or longer than six
     hours. A readable file without notes gives an empty array.
@@ -51,7 +59,9 @@ def read_notes(path: str | Path, *, sustain: bool = False) -> np.ndarray:
             raise UserError(f"{path}: {size} bytes, but a MIDI file may have {MAX_BYTES}")
         with _ignoring_unused_meta_messages():
             file = mido.MidiFile(path, clip=True)
-        events = _events(file)
+        if seconds_per_beat is not None and file.ticks_per_beat < 0:
+            raise UserError(f"{path}: counts SMPTE frames, not beats; its tempo cannot be set")
+        events = _events(file, seconds_per_beat)
     except UserError:
         raise
     except EOFError as e:
@@ -63,7 +73,8 @@ def read_notes(path: str | Path, *, sustain: bool = False) -> np.ndarray:
             f"{path}: claims to last {events[-1][0] / 3600:.0f} hours, but "
             f"{MAX_SECONDS / 3600:.0f} are allowed; a delta time is probably corrupt"
         )
-    return _pair(events, sustain)
+    notes = _pair(events, sustain)
+    return notes if overlapping else tidy(notes)
 
 
 def write_notes(notes: np.ndarray, path: str | Path) -> None:
@@ -129,7 +140,9 @@ def _ignoring_unused_meta_messages() -> Iterator[None]:
         meta._META_SPECS.update(unused)
 
 
-def _events(file: mido.MidiFile) -> list[tuple[float, int, mido.Message]]:
+def _events(
+    file: mido.MidiFile, seconds_per_beat: float | None
+) -> list[tuple[float, int, mido.Message]]:
     """(seconds, track, message) of note and pedal messages in playing order."""
     ticked: list[tuple[int, int, mido.Message]] = []
     start = 0
@@ -145,19 +158,21 @@ def _events(file: mido.MidiFile) -> list[tuple[float, int, mido.Message]]:
             start = tick
     ticked.sort(key=lambda event: event[0])  # stable: the order within a track is kept
 
-    seconds_per_tick = _seconds_per_tick(file.ticks_per_beat, MICROSECONDS_PER_BEAT)
+    tempo = MICROSECONDS_PER_BEAT if seconds_per_beat is None else seconds_per_beat * 1e6
+    seconds_per_tick = _seconds_per_tick(file.ticks_per_beat, tempo)
     clock, last_tick, events = 0.0, 0, []
     for tick, number, message in ticked:
         clock += (tick - last_tick) * seconds_per_tick
         last_tick = tick
         if message.type == "set_tempo":
-            seconds_per_tick = _seconds_per_tick(file.ticks_per_beat, message.tempo)
+            if seconds_per_beat is None:
+                seconds_per_tick = _seconds_per_tick(file.ticks_per_beat, message.tempo)
         elif message.channel != PERCUSSION_CHANNEL:
             events.append((clock, number, message))
     return events
 
 
-def _seconds_per_tick(division: int, tempo: int) -> float:
+def _seconds_per_tick(division: int, tempo: float) -> float:
     if division > 0:
         return tempo * 1e-6 / division
     # Negative: SMPTE, minus the frames per second in the high byte, ticks per frame in the low.
@@ -198,4 +213,4 @@ def _pair(events: list[tuple[float, int, mido.Message]], sustain: bool) -> np.nd
     end = events[-1][0] if events else 0.0
     notes = np.array([tuple(row) for row in rows], NOTES)
     notes["end"] = np.minimum(notes["end"], end)
-    return tidy(notes)
+    return notes

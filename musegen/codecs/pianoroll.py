@@ -12,9 +12,6 @@ from musegen.contracts import Rolls, UserError
 
 MAX_FRAMES = 200_000
 """Over sixteen hours at 0.3 s. A finer dt or a forged delta time ends here, not in the memory."""
-LATE = 0.05
-"""Share of a frame by which an onset may miss its sampling instant, and a release overshoot it:
-MIDI files hold times in ticks, so a note on the grid is seldom exactly there."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +19,10 @@ class RollCodec:
     """`NOTES` ↔ (T, P) uint8 rolls of 0 and 1, column 0 = MIDI pitch `pitch_range[0]`.
 
     - pitch_range: pitches `pitch_range[0]` to `pitch_range[1] - 1`; others are left out.
-    - dt: seconds from frame to frame. Frame k holds the pitches that sound at the instant k·dt,
-      start ≤ k·dt < end, as in the RNN-RBM tutorial; the roll ends with its last note.
+    - dt: seconds a frame lasts. Frame k holds the pitches that sound at its middle,
+      start ≤ (k + ½)·dt < end, so that notes on a grid of dt may be half a frame early or late;
+      the tutorial looks at k·dt, where a tick more or less decides. The roll ends with its
+      last note.
     - repeats: a pitch in successive frames is one note `held`, or is `struck` in every one.
     - velocity: of decoded notes; a roll has none.
 
@@ -57,7 +56,10 @@ class RollCodec:
         return {**asdict(self), "pitch_range": list(self.pitch_range)}
 
     def encode(self, notes: np.ndarray) -> np.ndarray:
-        """`NOTES` → (T, P) uint8. Raises `UserError`, before allocating, for too many frames."""
+        """`NOTES`, overlapping or not → (T, P) uint8.
+
+        Raises `UserError`, before anything is allocated, for more than `MAX_FRAMES` frames.
+        """
         low, high = self.pitch_range
         notes = notes[(notes["pitch"] >= low) & (notes["pitch"] < high)]
         if (length := notes["end"].max(initial=0.0) / self.dt) > MAX_FRAMES:
@@ -65,7 +67,7 @@ class RollCodec:
                 f"{length:,.0f} frames of dt={self.dt} s, but a roll may have {MAX_FRAMES:,}: "
                 "choose a greater dt, or shorten the piece"
             )
-        first_N, stop_N = (np.ceil(notes[c] / self.dt - LATE).astype(int) for c in ("start", "end"))
+        first_N, stop_N = (np.ceil(notes[c] / self.dt - 0.5).astype(int) for c in ("start", "end"))
         roll_TP = np.zeros((stop_N.max(initial=0), high - low), np.uint8)
         for first, stop, pitch in zip(first_N, stop_N, notes["pitch"], strict=True):
             roll_TP[first:stop, pitch - low] = 1

@@ -1,4 +1,4 @@
-"""music21's Mozart movements → MIDI files, once."""
+"""Scores of music21's corpus → MIDI files, once."""
 
 from __future__ import annotations
 
@@ -11,28 +11,64 @@ CONVERSION = 2
 
 
 def convert_mozart(cache: Path, in_parallel: Callable) -> Path:
-    """The folder below `cache` that holds every Mozart movement of music21's corpus as MIDI.
+    """The folder below `cache` with every Mozart movement of the corpus as MIDI."""
 
-    Movements not there yet are converted, each written beside its place and moved there whole,
-    so that a conversion killed at any moment goes on where it was. The folder's name carries
+    def sources() -> dict[str, Path]:
+        from music21 import corpus
+
+        paths = [Path(p) for p in corpus.getComposer("mozart")]
+        return {f"{p.parent.name}_{p.stem}.mid": p for p in paths}
+
+    return _convert_all(sources, cache, in_parallel, "converting Mozart to MIDI")
+
+
+def convert_chorales(cache: Path, in_parallel: Callable) -> Path:
+    """The folder below `cache` with Bach's chorales of the corpus as MIDI.
+
+    Riemenschneider's 371, of which 350 are different scores.
+    """
+
+    def sources() -> dict[str, Path]:
+        from music21.corpus import chorales
+
+        names = set(chorales.Iterator(returnType="filename"))
+        return {f"{Path(name).name}.mid": _score(name) for name in names}
+
+    return _convert_all(sources, cache, in_parallel, "converting chorales to MIDI")
+
+
+def _score(name: str) -> Path:
+    """The one score that the corpus has under a name such as bach/bwv244.3."""
+    from music21 import corpus
+
+    found = corpus.getWork(name)
+    paths = sorted(found) if isinstance(found, list) else [found]
+    # It is asked for a beginning, and finds bwv244.32 and another file format as well.
+    exact = [p for p in paths if p.name in (f"{Path(name).name}{s}" for s in (".mxl", ".xml"))]
+    return Path((exact or paths)[0])
+
+
+def _convert_all(
+    sources: Callable[[], dict[str, Path]], cache: Path, in_parallel: Callable, what: str
+) -> Path:
+    """The folder below `cache` with each of `sources`, a score by the name of its MIDI file.
+
+    Scores not there yet are converted, each written beside its place and moved there whole, so
+    that a conversion killed at any moment goes on where it was. The folder's name carries
     music21's version, since another version may hold other scores.
     """
     folder = cache / f"music21-{_music21_version()}-{CONVERSION}"
     complete = folder / "complete"
     if not complete.exists():
-        from music21 import corpus
-
         folder.mkdir(exist_ok=True)
-        sources = [Path(p) for p in corpus.getComposer("mozart")]
-        names = [f"{p.parent.name}_{p.stem}.mid" for p in sources]
         todo = [
-            (s, folder / n)
-            for s, n in zip(sources, names, strict=True)
-            if not (folder / n).exists()
+            (score, folder / name)
+            for name, score in sources().items()
+            if not (folder / name).exists()
         ]
-        # Longest first: the last movement to finish should not be the longest one.
+        # Longest first: the last score to finish should not be the longest one.
         todo.sort(key=lambda item: -item[0].stat().st_size)
-        in_parallel(_convert, todo, "converting Mozart to MIDI")
+        in_parallel(_convert, todo, what)
         complete.touch()
     return folder
 

@@ -1,4 +1,4 @@
-"""music21's Mozart as MIDI: atomic, resumable, the awkward movement too."""
+"""music21's scores as MIDI: atomic, resumable, the awkward movement too."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from datamodules import mozart
+from datamodules import music21_scores
 from datamodules.midi_messages import Mozart
 from musegen.codecs.midi import read_notes
 
@@ -20,7 +20,7 @@ def corpus_path(name: str) -> Path:
 def test_repeats_that_cannot_be_played_are_left_alone(tmp_path: Path) -> None:
     """K. 458 ii raises ExpanderException; written straight through it has all its notes."""
     target = tmp_path / "k458_2.mid"
-    mozart._convert((corpus_path("k458/movement2"), target))
+    music21_scores._convert((corpus_path("k458/movement2"), target))
     notes = read_notes(target)
     seconds_sounding = (notes["end"] - notes["start"]).sum()
     assert 2 < seconds_sounding / notes["end"].max() < 5  # a quartet: no note hangs
@@ -37,7 +37,7 @@ def test_a_failed_conversion_leaves_no_file(tmp_path: Path, monkeypatch) -> None
 
     monkeypatch.setattr(MidiFile, "write", half)
     with pytest.raises(KeyboardInterrupt):
-        mozart._convert((corpus_path("k545"), tmp_path / "k545.mid"))
+        music21_scores._convert((corpus_path("k545"), tmp_path / "k545.mid"))
     assert not list(tmp_path.glob("*.mid"))
 
 
@@ -56,17 +56,17 @@ def test_an_interrupted_conversion_goes_on_and_a_finished_one_rests(
         converted.append(item[1].name)
         item[1].touch()
 
-    monkeypatch.setattr(mozart, "_convert", convert)
+    monkeypatch.setattr(music21_scores, "_convert", convert)
     with pytest.raises(KeyboardInterrupt):
-        mozart.convert_mozart(tmp_path, one_by_one)
+        music21_scores.convert_mozart(tmp_path, one_by_one)
     first = converted.copy()
-    monkeypatch.setattr(mozart, "_convert", lambda item: (converted.append(item[1].name),
+    monkeypatch.setattr(music21_scores, "_convert", lambda item: (converted.append(item[1].name),
                                                          item[1].touch()))  # fmt: skip
-    folder = mozart.convert_mozart(tmp_path, one_by_one)
+    folder = music21_scores.convert_mozart(tmp_path, one_by_one)
     assert len(set(converted)) == len(converted) == 16
     assert converted[:5] == first
     assert len(list(folder.glob("*.mid"))) == 16
-    mozart.convert_mozart(tmp_path, None)  # type: ignore[arg-type]  # nothing left to do
+    music21_scores.convert_mozart(tmp_path, None)  # type: ignore[arg-type]  # nothing left to do
 
 
 def test_the_spec_needs_no_conversion(monkeypatch) -> None:

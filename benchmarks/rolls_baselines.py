@@ -1,0 +1,27 @@
+"""Log-likelihood and accuracy per test frame of models that take each note by itself.
+
+python benchmarks/rolls_baselines.py                                   # nottingham and jsb
+python benchmarks/rolls_baselines.py data=piano_roll_folder data.root=DIR
+"""
+
+from __future__ import annotations
+
+import sys
+
+from musegen import build
+from musegen.metrics.roll_baselines import baselines
+
+
+def main() -> None:
+    arguments = sys.argv[1:]
+    print("| data | model | LL (nats) | ACC (%) |\n|---|---|---|---|")
+    for overrides in [arguments] if arguments else [["data=nottingham"], ["data=jsb"]]:
+        settings = build.composed([*overrides, "model=rbm", "data.view=frames", "run_dir=unused"])
+        data = build.build_data(build.completed(settings))
+        data.setup()
+        for name, (nats, accuracy) in baselines(data.rolls).items():
+            print(f"| {overrides[0]} | {name} | {nats:.2f} | {100 * accuracy:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""MIDI files as piano-rolls: any folder, or music21's Bach chorales."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from datamodules.base import SPLITS, cache_folder, data_root, split_pieces
+from datamodules.midi_files import in_parallel, midi_files, read_all, warn_left_out
+from datamodules.music21_scores import convert_chorales
+from datamodules.piano_rolls import PianoRolls
+from datamodules.tonality import semitones_to_c
+from musegen.codecs.midi import read_notes
+from musegen.contracts import UserError
+
+
+class RollFolder(PianoRolls):
+    """Every .mid and .midi file below `root`, sampled every `dt` seconds.
+
+    - frames_per_beat: normalises the tempo: a quarter note of any file takes so many frames.
+      dt is then the seconds a frame lasts when it is played.
+    - common_key: pieces are moved so that their tonic is C, as the benchmark's.
+    - val_fraction, test_fraction, split_seed: split by piece, unless the folder has train/,
+      valid/ and test/.
+
+    Files without a note in pitch_range or too long for a roll are left out and named in one
+    warning. Other settings as for `PianoRolls`.
+    """
+
+    def __init__(
+        self,
+        root: Path | None = None,
+        frames_per_beat: int | None = None,
+        common_key: bool = False,
+        val_fraction: float = 0.1,
+        test_fraction: float = 0.1,
+        split_seed: int = 0,
+        **settings: Any,
+    ) -> None:
+        super().__init__(**settings)
+        if frames_per_beat is not None and frames_per_beat < 1:
+            raise UserError(f"data.frames_per_beat={frames_per_beat}: must be at least 1, or null")
+        self.root, self.frames_per_beat, self.common_key = root, frames_per_beat, common_key
+        self.val_fraction, self.test_fraction = val_fraction, test_fraction
+        self.split_seed = split_seed
+
+    def files(self) -> list[tuple[str, Path]]:
+        """(name, path) of every MIDI file; the name is the path below the root."""
+        if self.root is None:
+            raise UserError("data=piano_roll_folder needs MIDI files: add data.root=DIR")
+        return midi_files(data_root(self.root, ""))
+
+    def read(self) -> dict[str, list[np.ndarray]]:
+        names, rolls = zip(*self.all_rolls().items(), strict=True)
+        split = split_pieces(names, self.val_fraction, self.test_fraction, self.split_seed)
+        return {s: [rolls[i] for i in split[s]] for s in SPLITS}
+
+    def all_rolls(self) -> dict[str, np.ndarray]:
+        """The roll of every usable file, by its name."""
+        cache = cache_folder(self.cache_dir, "notes")
+        by_beat = self.frames_per_beat is not None
+        parse, variant = (_in_beats, "-beats") if by_beat else (_in_seconds, "")
+        pieces = read_all(self.files(), cache, variant, parse)
+        rolls, problems = {}, []
+        for name, notes in pieces:
+            try:
+                roll_TP = self._roll(notes)
+            except UserError as e:
+                problems.append(f"{name}: {e}")
+                continue
+            if roll_TP.any():
+                rolls[name] = roll_TP
+            else:
+                problems.append(f"{name}: no note within pitch_range")
+        if not rolls:
+            raise UserError(f"none of {len(pieces)} pieces gives a roll; the first: {problems[0]}")
+        warn_left_out(problems, len(pieces))
+        return rolls
+
+    def _roll(self, notes: np.ndarray) -> np.ndarray:
+        notes = notes.copy()
+        if self.frames_per_beat is not None:
+            for column in ("start", "end"):
+                notes[column] *= self.frames_per_beat * self.rolls_codec.dt
+        if self.common_key:
+            shifted = notes["pitch"].astype(int) + semitones_to_c(notes)
+            notes = notes[(shifted >= 0) & (shifted < 128)]
+            notes["pitch"] = shifted[(shifted >= 0) & (shifted < 128)]
+        return self.rolls_codec.encode(notes)
+
+
+def _in_seconds(path: Path) -> np.ndarray:
+    return read_notes(path, overlapping=True)
+
+
+def _in_beats(path: Path) -> np.ndarray:
+    return read_notes(path, seconds_per_beat=1.0, overlapping=True)
+
+
+class BachChorales(RollFolder):
+    """Bach's chorales in music21's corpus, offline; written once as MIDI to the cache.
+
+    Settings as for `RollFolder`; a `root` is not needed.
+    """
+
+    def files(self) -> list[tuple[str, Path]]:
+        return midi_files(convert_chorales(cache_folder(self.cache_dir, "chorales"), in_parallel))
