@@ -21,6 +21,7 @@ from torch import Generator, Tensor
 
 from musegen.gibbs import GibbsChains
 from musegen.metrics.ais import Machine, forward_ais, reverse_ais
+from musegen.metrics.rolls import frame_accuracy
 
 ROWS = {"cpu": 2_000, "cuda": 200_000}
 """Chains that run side by side; on a CPU as many as its cache holds."""
@@ -71,14 +72,6 @@ class Conditionals:
         bases = (_blunted(s / (BASE_CHAINS * BASE_STEPS)).logit() for s in (sum_v, sum_h))
         return Machine(self.W_DH, self.b_v_ND, self.b_h_NH, *bases)
 
-    def samples(self, n: int, steps: int, generator: Generator) -> Tensor:
-        """n samples of every machine, (N, n, D), from as many chains of so many steps."""
-        blocks = []
-        for block in self.blocks(n):
-            *_, last = block.gibbs(n, steps, generator)
-            blocks.append(last.v_BD.unflatten(0, (len(block), n)).clone())
-        return torch.cat(blocks)
-
 
 def _blunted(p: Tensor) -> Tensor:
     """Kept from 0 and 1: what chains did not visit must stay within the base's reach."""
@@ -117,6 +110,20 @@ def lower_bounds(
         z_N = reverse_ais(machine, block.x_ND, chains, ((temperatures, 1.0),), generator)
         bounds.append(machine.log_f(block.x_ND) - z_N)
     return torch.cat(bounds)
+
+
+@torch.no_grad()
+def accuracies(frames: Conditionals, samples: int, steps: int, generator: Generator) -> Tensor:
+    """The protocol's expected accuracy of each frame over samples of its machine, in [0, 1].
+
+    A sample is the end of a chain of `steps` Gibbs steps from v = 0.
+    """
+    found = []
+    for block in frames.blocks(samples):
+        *_, last = block.gibbs(samples, steps, generator)
+        drawn_NSD = last.v_BD.unflatten(0, (len(block), samples))
+        found.append(frame_accuracy(block.x_ND, drawn_NSD.transpose(0, 1)))
+    return torch.cat(found)
 
 
 class Converged(NamedTuple):

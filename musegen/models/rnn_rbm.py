@@ -33,6 +33,7 @@ from musegen.contracts import RollBatch, Rolls, UserError
 from musegen.gibbs import GibbsChains
 from musegen.metrics.conditional import (
     Conditionals,
+    accuracies,
     converged,
     log_likelihoods,
     lower_bounds,
@@ -192,8 +193,8 @@ class RNNRBM(Model):
           moves by less than `tolerance`; a number is quicker, and the figure is then called
           `log_likelihood_upper_estimate`.
         - reverse_frames: of those, drawn again for the bound from below; 0 leaves it out.
-        - accuracy_samples: of every frame's machine, each `accuracy_steps` Gibbs steps from
-          v = 0; 0 leaves ACC out.
+        - accuracy_samples: of every frame's machine for ACC, over all frames, each
+          `accuracy_steps` Gibbs steps from v = 0; 0 leaves ACC out.
 
         `log_likelihood_error` is the standard error of the mean: of the frames drawn, less as
         they become all there are, and of their AIS. `log_likelihood_reverse` is the forward
@@ -234,6 +235,9 @@ class RNNRBM(Model):
             )
             figures["log_likelihood_reverse"] = mean - float(gap_N.mean())
             figures["reverse_gap_error"] = float(gap_N.std()) / math.sqrt(len(gap_N))
+        if accuracy_samples:
+            right_N = accuracies(every, accuracy_samples, accuracy_steps, generator)
+            figures["accuracy"] = 100 * float(right_N.mean())
         return figures
 
     def conditionals(self, batches: Iterable[RollBatch]) -> Conditionals:
