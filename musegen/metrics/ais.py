@@ -84,30 +84,51 @@ def temperatures(schedule: Schedule) -> list[float]:
     return betas
 
 
+class Particles(NamedTuple):
+    """Ends of forward chains and their weights: E w g(v) / E w is the machine's mean of any g."""
+
+    v_SD: Tensor
+    log_w_S: Tensor
+
+
 @torch.no_grad()
+def anneal(
+    machine: Machine,
+    chains: int = 100,
+    schedule: Schedule = SALAKHUTDINOV_MURRAY,
+    generator: Generator | None = None,
+) -> Particles:
+    """Forward chains from the base to the machine, E w = Z / Z_0."""
+    lead = torch.broadcast_shapes(machine.b_v.shape[:-1], machine.base_v.shape[:-1])
+    base = machine.base_v[..., None, :].sigmoid()
+    u_SD = torch.empty(*lead, chains, base.shape[-1], device=base.device, dtype=base.dtype)
+    v_SD = u_SD.uniform_(generator=generator).lt_(base)
+    return Particles(v_SD, _anneal(machine, v_SD, temperatures(schedule), generator))
+
+
 def forward_ais(
     machine: Machine,
     chains: int = 100,
     schedule: Schedule = SALAKHUTDINOV_MURRAY,
     generator: Generator | None = None,
 ) -> LogZ:
-    """log Z from below: E exp(value) = Z.
+    """log Z from below: E exp(value) = Z."""
+    return log_z(machine, anneal(machine, chains, schedule, generator).log_w_S)
+
+
+def log_z(machine: Machine, log_w_S: Tensor) -> LogZ:
+    """log Z from the weights of forward chains.
 
     The error is that of the log of a mean of two chains or more, std(w) / (mean(w) √S). It holds
     where many chains carry weight (`effective_chains` = (Σw)² / Σw²), and says nothing of modes
     that no chain has found.
     """
-    lead = torch.broadcast_shapes(machine.b_v.shape[:-1], machine.base_v.shape[:-1])
-    base = machine.base_v[..., None, :].sigmoid()
-    u_SD = torch.empty(*lead, chains, base.shape[-1], device=base.device, dtype=base.dtype)
-    v_SD = u_SD.uniform_(generator=generator).lt_(base)
-    log_w_S = _anneal(machine, v_SD, temperatures(schedule), generator)
     top = log_w_S.amax(-1, keepdim=True)
     w_S = (log_w_S - top).exp()
     mean = w_S.mean(-1)
     return LogZ(
         value=machine.log_base_partition() + top[..., 0] + mean.log(),
-        error=w_S.std(-1) / (mean * math.sqrt(chains)),
+        error=w_S.std(-1) / (mean * math.sqrt(log_w_S.shape[-1])),
         effective_chains=w_S.sum(-1) ** 2 / (w_S**2).sum(-1),
     )
 

@@ -20,7 +20,7 @@ import torch
 from torch import Generator, Tensor
 
 from musegen.gibbs import GibbsChains
-from musegen.metrics.ais import Machine, forward_ais, reverse_ais
+from musegen.metrics.ais import Machine, anneal, log_z, reverse_ais
 from musegen.metrics.rolls import frame_accuracy
 
 ROWS = {"cpu": 2_000, "cuda": 200_000}
@@ -79,24 +79,30 @@ def _blunted(p: Tensor) -> Tensor:
 
 
 class Estimate(NamedTuple):
-    """log p(x) of every frame in nats, and the standard error that its AIS leaves."""
+    """Of each frame: log p(x) in nats, the standard error that its AIS leaves, the accuracy."""
 
     nats_N: Tensor
     error_N: Tensor
+    accuracy_N: Tensor
 
 
 @torch.no_grad()
-def log_likelihoods(
-    frames: Conditionals, chains: int, temperatures: int, generator: Generator
-) -> Estimate:
-    """−F(x) − log Z of every frame by forward AIS: on average too high (`forward_ais`)."""
-    nats, errors = [], []
+def measure(frames: Conditionals, chains: int, temperatures: int, generator: Generator) -> Estimate:
+    """log p(x) = −F(x) − log Z by forward AIS, on average too high, and ACC by the same chains.
+
+    The accuracy of the protocol is expected over samples of the frame's machine. Plain Gibbs
+    chains do not get about in machines so sure of themselves; annealed ones, weighted, do.
+    """
+    found = []
     for block in frames.blocks(chains):
         machine = block.machines(generator)
-        z = forward_ais(machine, chains, ((temperatures, 1.0),), generator)
-        nats.append(machine.log_f(block.x_ND) - z.value)
-        errors.append(z.error)
-    return Estimate(torch.cat(nats), torch.cat(errors))
+        v_NSD, log_w_NS = anneal(machine, chains, ((temperatures, 1.0),), generator)
+        z = log_z(machine, log_w_NS)
+        x_ND = block.x_ND.repeat_interleave(chains, 0)
+        right_NS = frame_accuracy(x_ND, v_NSD.flatten(0, 1)[None]).unflatten(0, (-1, chains))
+        accuracy_N = (log_w_NS.softmax(-1) * right_NS).sum(-1)
+        found.append((machine.log_f(block.x_ND) - z.value, z.error, accuracy_N))
+    return Estimate(*(torch.cat(parts) for parts in zip(*found, strict=True)))
 
 
 @torch.no_grad()
@@ -112,20 +118,6 @@ def lower_bounds(
     return torch.cat(bounds)
 
 
-@torch.no_grad()
-def accuracies(frames: Conditionals, samples: int, steps: int, generator: Generator) -> Tensor:
-    """The protocol's expected accuracy of each frame over samples of its machine, in [0, 1].
-
-    A sample is the end of a chain of `steps` Gibbs steps from v = 0.
-    """
-    found = []
-    for block in frames.blocks(samples):
-        *_, last = block.gibbs(samples, steps, generator)
-        drawn_NSD = last.v_BD.unflatten(0, (len(block), samples))
-        found.append(frame_accuracy(block.x_ND, drawn_NSD.transpose(0, 1)))
-    return torch.cat(found)
-
-
 class Converged(NamedTuple):
     """The last estimate, its temperatures, and by how much the mean moved to it."""
 
@@ -138,10 +130,10 @@ def converged(
     frames: Conditionals, chains: int, tolerance: float, generator: Generator
 ) -> Converged:
     """Raise the temperatures threefold until the mean moves by less than `tolerance` nats."""
-    estimate, temperatures = log_likelihoods(frames, chains, FEWEST, generator), FEWEST
+    estimate, temperatures = measure(frames, chains, FEWEST, generator), FEWEST
     while temperatures < MOST:
         before, temperatures = float(estimate.nats_N.mean()), temperatures * RAISE
-        estimate = log_likelihoods(frames, chains, temperatures, generator)
+        estimate = measure(frames, chains, temperatures, generator)
         moved = float(estimate.nats_N.mean()) - before
         print(f"AIS {temperatures} × {chains}: {before + moved:.4f} nats, moved by {moved:+.4f}")
         if abs(moved) < tolerance:

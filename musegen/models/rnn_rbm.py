@@ -33,10 +33,9 @@ from musegen.contracts import RollBatch, Rolls, UserError
 from musegen.gibbs import GibbsChains
 from musegen.metrics.conditional import (
     Conditionals,
-    accuracies,
     converged,
-    log_likelihoods,
     lower_bounds,
+    measure,
 )
 from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
@@ -62,7 +61,8 @@ class RNNRBM(Model):
 
     Logged besides the loss: `monitor`, the tutorial's: Σ v log p + (1−v) log(1−p) with p the mean
     field one Gibbs step after the chain's end, in nats per frame, from logits and so finite; and
-    in validation `log_likelihood`, by a quick AIS that flatters (`assess` has the honest figure).
+    in validation `log_likelihood`, by a quick AIS that flatters (`assess` has the honest figure),
+    and `accuracy`.
     """
 
     name: ClassVar[str] = "rnn_rbm"
@@ -158,7 +158,7 @@ class RNNRBM(Model):
     # --- Measuring --------------------------------------------------------------------------
 
     def new_metric(self) -> Metric:
-        return RowMeans(["monitor", "log_likelihood"])
+        return RowMeans(["monitor", "log_likelihood", "accuracy"])
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         generator = torch.Generator(self.device).manual_seed(0)
@@ -169,8 +169,8 @@ class RNNRBM(Model):
             drawn_N = torch.rand(len(x_ND), generator=generator, device=self.device)
             some = Conditionals(self.W_DH, x_ND, b_v_ND, b_h_NH).of(drawn_N < self.val_share)
             if len(some):
-                quick = log_likelihoods(some, VAL_CHAINS, VAL_TEMPERATURES, generator)
-                metric.update(log_likelihood=quick.nats_N)
+                quick = measure(some, VAL_CHAINS, VAL_TEMPERATURES, generator)
+                metric.update(log_likelihood=quick.nats_N, accuracy=quick.accuracy_N)
 
     @torch.inference_mode()
     def assess(
@@ -182,22 +182,18 @@ class RNNRBM(Model):
         temperatures: int | None = None,
         tolerance: float = 0.02,
         reverse_frames: int = 200,
-        accuracy_samples: int = 20,
-        accuracy_steps: int = 50,
         seed: int = 0,
     ) -> dict[str, float]:
         """The protocol's LL (nats per frame) and ACC (percent) of a split, all its frames pooled.
 
-        - frames: drawn at random for LL, the history before them true and whole; 0 takes all.
+        - frames: drawn at random, the history before them true and whole; 0 takes all.
         - chains, temperatures: of AIS for each frame. Null raises the temperatures until the mean
           moves by less than `tolerance`; a number is quicker, and the figure is then called
           `log_likelihood_upper_estimate`.
         - reverse_frames: of those, drawn again for the bound from below; 0 leaves it out.
-        - accuracy_samples: of every frame's machine for ACC, over all frames, each
-          `accuracy_steps` Gibbs steps from v = 0; 0 leaves ACC out.
 
-        `log_likelihood_error` is the standard error of the mean: of the frames drawn, less as
-        they become all there are, and of their AIS. `log_likelihood_reverse` is the forward
+        `…_error` is the standard error of the mean: of the frames drawn, less as they become all
+        there are, and for LL of their AIS. `log_likelihood_reverse` is the forward
         figure less the mean gap between the directions on the same frames, whose error is
         `reverse_gap_error`.
         """
@@ -213,31 +209,29 @@ class RNNRBM(Model):
         order_N = torch.randperm(len(every), generator=generator, device=self.device)
         some = every.of(order_N[:count])
         if temperatures is None:
-            nats, temperatures, moved = converged(some, chains, tolerance, generator)
+            found, temperatures, moved = converged(some, chains, tolerance, generator)
             name, figures = "log_likelihood", {"moved": moved}
         else:
-            nats = log_likelihoods(some, chains, temperatures, generator)
+            found = measure(some, chains, temperatures, generator)
             name, figures = "log_likelihood_upper_estimate", {}
-        mean = float(nats.nats_N.mean())
-        drawn = float(nats.nats_N.var()) * (1 - count / len(every)) / count
-        annealed = float(nats.error_N.square().sum()) / count**2
+        mean, drawn = float(found.nats_N.mean()), (1 - count / len(every)) / count
+        annealed = float(found.error_N.square().sum()) / count**2
         figures = {
             name: mean,
-            "log_likelihood_error": math.sqrt(drawn + annealed),
+            "log_likelihood_error": math.sqrt(float(found.nats_N.var()) * drawn + annealed),
+            "accuracy": 100 * float(found.accuracy_N.mean()),
+            "accuracy_error": 100 * float(found.accuracy_N.std()) * math.sqrt(drawn),
             "frames": count,
             "temperatures": temperatures,
             **figures,
         }
         if reverse_frames:
             rows = slice(0, reverse_frames)
-            gap_N = nats.nats_N[rows] - lower_bounds(
+            gap_N = found.nats_N[rows] - lower_bounds(
                 some.of(rows), REVERSE_CHAINS, temperatures, generator
             )
             figures["log_likelihood_reverse"] = mean - float(gap_N.mean())
             figures["reverse_gap_error"] = float(gap_N.std()) / math.sqrt(len(gap_N))
-        if accuracy_samples:
-            right_N = accuracies(every, accuracy_samples, accuracy_steps, generator)
-            figures["accuracy"] = 100 * float(right_N.mean())
         return figures
 
     def conditionals(self, batches: Iterable[RollBatch]) -> Conditionals:
