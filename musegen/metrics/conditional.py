@@ -27,8 +27,8 @@ ROWS = {"cpu": 2_000, "cuda": 200_000}
 """Chains that run side by side; on a CPU as many as its cache holds."""
 BASE_CHAINS, BASE_STEPS = 20, 25
 """Chains per frame for the base's marginals; as many steps are forgotten as are averaged."""
-FEWEST, RAISE, MOST = 100, 3, 100_000
-"""Temperatures that `converged` begins with, what it multiplies them by, and where it ends."""
+FEWEST, RAISE = 100, 3
+"""Temperatures that `converged` begins with, and what it multiplies them by."""
 
 
 @dataclass(frozen=True)
@@ -127,15 +127,21 @@ class Converged(NamedTuple):
 
 
 def converged(
-    frames: Conditionals, chains: int, tolerance: float, generator: Generator
+    frames: Conditionals, chains: int, tolerance: float, generator: Generator, most: int = 100_000
 ) -> Converged:
-    """Raise the temperatures threefold until the mean moves by less than `tolerance` nats."""
-    estimate, temperatures = measure(frames, chains, FEWEST, generator), FEWEST
-    while temperatures < MOST:
-        before, temperatures = float(estimate.nats_N.mean()), temperatures * RAISE
+    """Raise the temperatures threefold until the mean moves by less than `tolerance` nats.
+
+    Prints every step; and that it has not converged, should it come to `most` temperatures.
+    """
+    temperatures, estimate = FEWEST, measure(frames, chains, FEWEST, generator)
+    while True:
+        before, temperatures = float(estimate.nats_N.mean()), RAISE * temperatures
         estimate = measure(frames, chains, temperatures, generator)
-        moved = float(estimate.nats_N.mean()) - before
-        print(f"AIS {temperatures} × {chains}: {before + moved:.4f} nats, moved by {moved:+.4f}")
-        if abs(moved) < tolerance:
+        now = float(estimate.nats_N.mean())
+        print(f"AIS {temperatures} × {chains}: {now:.4f} nats, moved by {now - before:+.4f}")
+        if abs(now - before) < tolerance:
             break
-    return Converged(estimate, temperatures, moved)
+        if temperatures >= most:
+            print(f"AIS has not converged at {temperatures} temperatures: an upper estimate")
+            break
+    return Converged(estimate, temperatures, now - before)
