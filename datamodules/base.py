@@ -150,6 +150,11 @@ class EpochBatches(Sampler[list[T]]):
     def set_epoch(self, epoch: int) -> None:
         self.epoch = epoch
 
+    @property
+    def sampler(self) -> EpochBatches[T]:
+        """Itself: Lightning calls `set_epoch` of a loader's `batch_sampler.sampler`."""
+        return self
+
     @abstractmethod
     def plan(self, epoch: int, rank: int, world: int) -> list[list[T]]:
         """This rank's batches of an epoch."""

@@ -25,9 +25,9 @@ class Counting(Texts):
       all greater n.
     - train_size: training strings. val_n, test_n: validation and test have every n of these
       ranges, ends included, `copies` times (brackets have many strings of one size).
-    - curriculum: the largest n is `first_n` until epoch `hold` and grows to n_max until epoch
-      `curriculum`; 0 takes all n from the beginning. An epoch draws as many strings as ever, from
-      those that are short enough.
+    - curriculum: the largest n is `first_n` at first and grows to n_max until epoch `curriculum`;
+      0 takes all n from the beginning. An epoch draws as many strings as ever, from those that
+      are short enough.
     - count_to: how far evaluation looks for the capacity.
     """
 
@@ -45,7 +45,6 @@ class Counting(Texts):
         copies: int = 1,
         curriculum: int = 0,
         first_n: int = 4,
-        hold: int = 0,
         count_to: int = 1000,
         batch_size: int = 32,
         codec: CharCodec | None = None,
@@ -54,11 +53,10 @@ class Counting(Texts):
     ) -> None:
         own = CharCodec(GRAMMARS[grammar].symbols, unknown=False)
         super().__init__(codec or own, batch_size, seed, num_workers)
-        if min(n_max, train_size, copies, first_n, count_to) < 1 or not 0 <= hold <= curriculum:
+        if min(n_max, train_size, copies, first_n, count_to) < 1 or curriculum < 0:
             raise UserError(
                 f"data: n_max={n_max}, train_size={train_size}, copies={copies}, first_n={first_n} "
-                f"and count_to={count_to} must be at least 1, and 0 ≤ hold={hold} ≤ "
-                f"curriculum={curriculum}"
+                f"and count_to={count_to} must be at least 1, curriculum={curriculum} not negative"
             )
         if not weights or min(weights) < 0 or sum(weights[:n_max]) <= 0:
             raise UserError(f"data.weights={list(weights)}: chances ≥ 0, one at least above 0")
@@ -67,7 +65,7 @@ class Counting(Texts):
                 raise UserError(f"data.{key}={[low, high]}: need 1 ≤ first ≤ last")
         self.grammar = GRAMMARS[grammar]
         self.n_max, self.train_size, self.copies = n_max, train_size, copies
-        self.curriculum, self.hold, self.first_n = curriculum, hold, first_n
+        self.curriculum, self.first_n = curriculum, first_n
         self.weights, self.ranges, self.count_to = weights, {"val": val_n, "test": test_n}, count_to
 
     def setup(self, stage: str | None = None) -> None:
@@ -86,7 +84,6 @@ class Counting(Texts):
     def chances(self, epoch: int) -> np.ndarray | None:
         if epoch >= self.curriculum:
             return None
-        grown = max(0, epoch - self.hold) / max(1, self.curriculum - self.hold)
-        most = self.first_n + int((self.n_max - self.first_n) * grown)
+        most = self.first_n + (self.n_max - self.first_n) * epoch // self.curriculum
         short = self.sizes <= max(most, int(self.sizes.min()))
         return short / short.sum()

@@ -47,10 +47,13 @@ class LabelledNames(Texts):
     - ascii: letters without their marks; otherwise Unicode in its NFC spelling.
     - min_count: characters seen less often in training share the class of unknown ones, which
       so learns what a strange character is worth.
-    - balance: training batches draw every label equally often.
+    - balance: training batches draw a label of n names with a chance ∝ n^(1 − balance): 0 takes
+      every name once, 1 draws all labels equally often.
     - val_fraction, test_fraction, split_seed: each label is split by itself, after its names
       have been made unique, by a hash of the name; a label of one or two names has them all in
       training.
+    - fold: which part is the test's, counted from 0. The folds 0 … 1/test_fraction − 1 together
+      test every name once, which the labels of 70 names need.
 
     Raises `UserError` in `setup` for a label without names, and for labels or characters that a
     given codec cannot code.
@@ -63,10 +66,11 @@ class LabelledNames(Texts):
         self,
         ascii: bool = False,
         min_count: int = 2,
-        balance: bool = False,
+        balance: float = 0.0,
         val_fraction: float = 0.1,
         test_fraction: float = 0.1,
         split_seed: int = 0,
+        fold: int = 0,
         batch_size: int = 64,
         codec: CharCodec | None = None,
         seed: int = 1,
@@ -78,10 +82,17 @@ class LabelledNames(Texts):
                 f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: must "
                 "be above 0 and leave something for training"
             )
+        if not 0 <= balance <= 1:
+            raise UserError(f"data.balance={balance}: must lie between 0 and 1")
+        if fold < 0 or (fold + 1) * test_fraction > 1 + 1e-9:
+            raise UserError(
+                f"data.fold={fold}: with data.test_fraction={test_fraction} the folds are 0 to "
+                f"{int(1 / test_fraction + 1e-9) - 1}"
+            )
         self.ascii = ascii if codec is None else codec.ascii
         self.min_count, self.balance = min_count, balance
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
-        self.split_seed = split_seed
+        self.split_seed, self.fold = split_seed, fold
 
     @abstractmethod
     def names(self) -> dict[str, list[str]]:
@@ -112,10 +123,11 @@ class LabelledNames(Texts):
         return f"{super().describe()}, {self.spec.num_labels} labels"
 
     def chances(self, epoch: int) -> np.ndarray | None:
-        if not self.balance:
+        if self.balance == 0:
             return None
-        _, label, count = np.unique(self.labels["train"], return_inverse=True, return_counts=True)
-        return 1.0 / count[label] / len(count)
+        label = np.array(self.labels["train"])
+        chance = np.bincount(label)[label] ** -self.balance
+        return chance / chance.sum()
 
     def _tidy(self, raw: list[str]) -> list[str]:
         """Unique names in their first order, spaces inside single and none around."""
@@ -124,15 +136,14 @@ class LabelledNames(Texts):
 
     def _split(self, names: list[str]) -> dict[str, list[str]]:
         n = len(names)
-        n_val, n_test = (
-            0 if n < 3 else max(1, round(n * f)) for f in (self.val_fraction, self.test_fraction)
-        )
+        if n < 3:
+            return {"test": [], "val": [], "train": names}
         order = sorted(names, key=self._drawn)
-        return {
-            "test": order[:n_test],
-            "val": order[n_test : n_test + n_val],
-            "train": order[n_test + n_val :],
-        }
+        first, last = (round(k * n * self.test_fraction) for k in (self.fold, self.fold + 1))
+        last = max(last, first + 1)
+        rest = order[last:] + order[:first]
+        n_val = max(1, round(n * self.val_fraction))
+        return {"test": order[first:last], "val": rest[:n_val], "train": rest[n_val:]}
 
     def _drawn(self, name: str) -> bytes:
         return hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()

@@ -32,7 +32,8 @@ MOST = 4
 """Symbols whose decision lines and fixed points are looked for: 6 lines, 4 maps."""
 STARTS, NEWTON_STEPS = 60, 50
 CONVERGED, SAME = 1e-9, 1e-5
-"""Residual of a fixed point, and the distance under which two are the same."""
+"""Residual of a fixed point, and the distance under which two are the same; both are relative for
+states beyond 1, such as a cell that settles only after millions of steps."""
 
 
 class Dissected:
@@ -113,7 +114,7 @@ def fixed_points(
     for s in starts:
         residual = step(s) - s
         for _ in range(NEWTON_STEPS):
-            if residual.norm() < CONVERGED:
+            if residual.norm() < CONVERGED * s.norm().clamp(min=1):
                 break
             slope = jacobian(s) - torch.eye(len(s), dtype=s.dtype)
             move = torch.linalg.lstsq(slope, -residual).solution
@@ -127,10 +128,11 @@ def fixed_points(
             else:
                 break
             s, residual = there, further
-        if residual.norm() >= CONVERGED:
+        if residual.norm() >= CONVERGED * s.norm().clamp(min=1):
             continue
         point = s.numpy()
-        if all(np.abs(point - f["state"]).max() > SAME for f in found):
+        near = SAME * max(1.0, float(np.abs(point).max()))
+        if all(np.abs(point - f["state"]).max() > near for f in found):
             found.append({"state": point, "eigenvalues": np.linalg.eigvals(jacobian(s).numpy())})
     return found
 

@@ -9,14 +9,48 @@ Biases may have leading dimensions: one machine for each frame, all with the sam
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
+from torch.autograd.function import once_differentiable
+
+from musegen.affine import affine
 
 
 def free_energy(v_BD: Tensor, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
     """F(v) in nats, one per row; differentiable."""
     return -(v_BD * b_v).sum(-1) - F.softplus(v_BD @ W_DH + b_h).sum(-1)
+
+
+class Contrast(torch.autograd.Function):
+    """mean F(x) − mean F(end), data less chain ends, from what they bring to the hidden units.
+
+    `apply(W_DH, b_v, b_h, x_BD, a_BH, end_SD, a_SH)` with a = c + v W already known, as the chain
+    knows it of its end: going through `free_energy` computes both products once more. The
+    gradient is that of the free energies with x and end held constant,
+
+        ∂W = endᵀ σ(a_end) / S − xᵀ σ(a_x) / B     (and with ones for end and x, that of c)
+    """
+
+    @staticmethod
+    def forward(ctx: Any, W_DH: Tensor, b_v: Tensor, b_h: Tensor, *known: Tensor) -> Tensor:
+        x_BD, a_BH, end_SD, a_SH = known
+        ctx.save_for_backward(*known)
+        of_data = x_BD.mean(0) @ b_v + F.softplus(a_BH).sum() / len(x_BD)
+        of_ends = end_SD.mean(0) @ b_v + F.softplus(a_SH).sum() / len(end_SD)
+        return of_ends - of_data
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
+        x_BD, a_BH, end_SD, a_SH = ctx.saved_tensors
+        both_ND = torch.cat([x_BD, end_SD])
+        share = by / len(x_BD), by / len(end_SD)
+        p_NH = torch.cat([a_BH.sigmoid().mul_(-share[0]), a_SH.sigmoid().mul_(share[1])])
+        to_v = end_SD.sum(0) * share[1] - x_BD.sum(0) * share[0]
+        return affine(both_ND.t(), p_NH), to_v, p_NH.sum(0), None, None, None, None
 
 
 class GibbsChains:
@@ -36,7 +70,7 @@ class GibbsChains:
 
         visible, hidden = W_DH.shape
         self.logit_BD, self.p_BD, self.v_BD = buffer(visible), buffer(visible), buffer(visible)
-        self.p_BH, self.h_BH = buffer(hidden), buffer(hidden)
+        self.a_BH, self.p_BH, self.h_BH = buffer(hidden), buffer(hidden), buffer(hidden)
         self.device = W_DH.device
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured: tuple[int, ...] = ()
@@ -50,7 +84,7 @@ class GibbsChains:
         self, v_BD: Tensor, W_DH: Tensor, b_h: Tensor, generator: Generator | None = None
     ) -> None:
         """Start the chains at h ~ p(h | v)."""
-        torch.addmm(b_h, v_BD, W_DH, out=self.p_BH).sigmoid_()
+        torch.sigmoid(affine(v_BD, W_DH, b_h), out=self.p_BH)
         self.h_BH.uniform_(generator=generator).lt_(self.p_BH)
 
     @torch.no_grad()
@@ -64,7 +98,8 @@ class GibbsChains:
     ) -> Tensor:
         """k steps from `h_BH`; returns `v_BD`, whose logits and means stay in their buffers.
 
-        `h_BH` then holds a sample given the new `v_BD`. The next call overwrites what is returned.
+        `a_BH` is then c + v W, and `h_BH` a sample given the new `v_BD`. The next call overwrites
+        what is returned.
         """
         if self.device.type == "cuda" and generator is None and b_v.dim() == 1:
             self._replay(k, W_DH, b_v, b_h)
@@ -77,10 +112,11 @@ class GibbsChains:
     ) -> None:
         W_HD = W_DH.t()
         for _ in range(k):
-            torch.addmm(b_v, self.h_BH, W_HD, out=self.logit_BD)
+            self.logit_BD = affine(self.h_BH, W_HD, b_v)
             torch.sigmoid(self.logit_BD, out=self.p_BD)
             self.v_BD.uniform_(generator=generator).lt_(self.p_BD)
-            torch.addmm(b_h, self.v_BD, W_DH, out=self.p_BH).sigmoid_()
+            self.a_BH = affine(self.v_BD, W_DH, b_h)
+            torch.sigmoid(self.a_BH, out=self.p_BH)
             self.h_BH.uniform_(generator=generator).lt_(self.p_BH)
 
     def _replay(self, k: int, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> None:

@@ -70,6 +70,13 @@ def test_a_saddle_and_a_turning_point():
     assert sorted(e.imag for e in spiral["eigenvalues"]) == pytest.approx([-0.9, 0.9])
 
 
+def test_a_point_far_away_is_one_point():
+    # A forget gate of 1 − 10⁻⁷ adds up until 10⁷, which every start finds to some digits only.
+    starts = [torch.tensor([x], dtype=torch.float64) for x in (-3.0, 0.1, 7.0)]
+    (slow,) = fixed_points(lambda s: (1 - 1e-7) * s + 1, starts)
+    assert slow["state"] == pytest.approx([1e7], rel=1e-6)
+
+
 def test_a_map_without_fixed_points():
     assert fixed_points(lambda s: s + 1, [torch.zeros(1, dtype=torch.float64)]) == []
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from musegen import evaluate, generate
+from musegen import counting, dissect, evaluate, generate
 from musegen import train as train_module
 
 TINY = ["model.hidden=16", "model.layers=1", "model.head_width=8", "data.window=16",
@@ -139,3 +140,69 @@ def test_sweeps_run_each_job_in_a_folder_of_its_own(cli, midi_folder: Path, tmp_
     assert code == 0, err
     hidden = [OmegaConf.load(tmp_path / "sweep" / job / "config.yaml").model.hidden for job in "01"]
     assert hidden == [4, 8]
+
+
+@pytest.fixture
+def names_folder(tmp_path: Path) -> Path:
+    """Two countries with letters of their own, 40 names each."""
+    folder = tmp_path / "names"
+    folder.mkdir()
+    for label, letters in (("Japan", "aiko"), ("Poland", "wszy")):
+        names = {"".join(p) for p in itertools.product(letters, repeat=3)}
+        (folder / f"{label}.txt").write_text("\n".join(sorted(names)[:40]))
+    return folder
+
+
+def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code, _, err = cli(
+        train_module.main, "experiment=names18", f"data.root={names_folder}", "model.hidden=16",
+        "model.embedding=8", "model.dropout=0", "optimizer.lr=0.02", "data.batch_size=8",
+        "trainer.max_epochs=12", "sample.n=3", f"hydra.run.dir={folder}",
+    )  # fmt: skip
+    assert code == 0, err
+    trained = json.loads((folder / "test.json").read_text())
+    assert trained["bits"] < 2.2  # three of four letters and an end: 1.5 at best
+    assert set(trained) >= {"perplexity", "ngram_bits", "ngram6_bits", "bits/Japan",
+                            "ngram_bits/Poland", "novel", "distinct", "recognised"}  # fmt: skip
+    samples = (folder / "samples" / "samples.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in samples] == ["Japan"] * 3 + ["Poland"] * 3
+
+    code, _, err = cli(evaluate.main, f"run={folder}")
+    assert code == 0, err
+    assert json.loads((folder / "test.json").read_text()) == trained
+
+    code, _, err = cli(generate.main, f"run={folder}", "label=poland", "n=20", "seed=1")
+    assert code == 0, err
+    made = (folder / "generated" / "samples.txt").read_text().splitlines()
+    assert len(made) == 20
+    assert {line.split("\t")[0] for line in made} == {"Poland"}
+    letters = "".join(line.split("\t")[1] for line in made)
+    assert sum(c in "wszy" for c in letters) > 0.8 * len(letters)
+
+    code, _, err = cli(dissect.main, f"run={folder}", "string=wsz", "label=Poland")
+    assert code == 0, err
+    numbers = json.loads((folder / "dissection" / "dissection.json").read_text())
+    assert numbers["read"] == ["start", "w", "s", "z"]
+    for main, string in ((generate.main, []), (dissect.main, ["string=a"])):
+        code, _, err = cli(main, f"run={folder}", *string, "label=Jpan")
+        assert code == 1
+        assert err.strip() == "musegen: label=Jpan: no such label; did you mean Japan?"
+
+
+@pytest.mark.parametrize("experiment", ["anbn_rnn2", "anbn_lstm1"])
+def test_a_counter_from_training_to_its_table(cli, tmp_path: Path, experiment: str) -> None:
+    folder = tmp_path / "run"
+    code, _, err = cli(
+        train_module.main, f"experiment={experiment}", "data.train_size=40", "data.batch_size=40",
+        "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1",
+        "data.val_n=[1,9]", "data.count_to=5", f"hydra.run.dir={folder}",
+        *(["callbacks.starts.tries=2", "callbacks.starts.steps=3"] if "lstm" in experiment else []),
+    )  # fmt: skip
+    assert code == 0, err
+    found = json.loads((folder / "test.json").read_text())["capacity"]
+    code, out, err = cli(counting.main, f"run={folder}", "show=3", "up_to=5")
+    assert code == 0, err
+    lines = out.splitlines()
+    assert [line.split("  ")[1] for line in lines[1:4]] == ["012", "00112", "0001112"]
+    assert lines[4].startswith(f"capacity {found:.0f}")

@@ -17,37 +17,53 @@ SAMPLES = 20
 def baselines(rolls: dict[str, list[np.ndarray]]) -> dict[str, tuple[float, float]]:
     """(log-likelihood in nats, expected accuracy) per frame of the test split, by model.
 
-    - Random: every note is on with probability ½.
-    - Note n-gram: each note given itself in the n − 1 frames before, with silence before the
-      piece, and one added to both counts of the training rolls,
-
-          p(v_t = 1 | history) = (N(history, 1) + 1) / (N(history) + 2);
-
-      n = 1, and the n up to `MAX_ORDER` that is best on the validation split.
-
-    Without the one added, a single note of the test split that training has not makes the
-    1-gram's figure −∞, as one does in Nottingham and one in JSB.
+    Random has every note on with probability ½. Of the Note n-grams there are n = 1 and the n
+    that is best on the validation split.
     """
-    counts = {split: count_notes(rolls[split], MAX_ORDER) for split in ("train", "val", "test")}
-    test = rolls["test"]
-    frames_NP = np.concatenate(test)
-    figures = {}
-    by_order: list[tuple[float, float, np.ndarray]] = []  # validation, test, probabilities
-    while True:
-        p_PC = (counts["train"][1] + 1) / (counts["train"].sum(0) + 2)
-        nats = {s: (counts[s] * np.log([1 - p_PC, p_PC])).sum() for s in ("val", "test")}
-        by_order.insert(0, (nats["val"], nats["test"] / len(frames_NP), p_PC))
-        if p_PC.shape[1] == 1:
-            break
-        counts = {split: shorter(counts[split]) for split in counts}
-    best = max(range(MAX_ORDER), key=lambda i: by_order[i][0])
-    p_NP = np.full(frames_NP.shape, 0.5)
-    figures["Random"] = (frames_NP.shape[1] * np.log(0.5), sampled_accuracy(p_NP, frames_NP))
+    models = note_ngrams(rolls["train"])
+    frames, past = {}, {}
+    for split in ("val", "test"):
+        frames[split] = np.concatenate(rolls[split])
+        past[split] = np.concatenate([histories(r, MAX_ORDER) for r in rolls[split]])
+    best = max(
+        range(MAX_ORDER),
+        key=lambda i: log_likelihood(predicted(models[i], past["val"]), frames["val"]),
+    )
+    probabilities = {"Random": np.full(frames["test"].shape, 0.5)}
     for i in (0, best):
-        _, nats_per_frame, p_PC = by_order[i]
-        p_NP = np.concatenate([np.take_along_axis(p_PC.T, histories(r, i + 1), 0) for r in test])
-        figures[f"Note {i + 1}-gram"] = (nats_per_frame, sampled_accuracy(p_NP, frames_NP))
-    return figures
+        probabilities[f"Note {i + 1}-gram"] = predicted(models[i], past["test"])
+    return {
+        name: (log_likelihood(p_NP, frames["test"]), sampled_accuracy(p_NP, frames["test"]))
+        for name, p_NP in probabilities.items()
+    }
+
+
+def note_ngrams(train: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """The probability of each note given itself in the n − 1 frames before, with silence before
+    the piece: (P, 2^(n − 1)) for n = 1 to `MAX_ORDER`.
+
+        p(v_t = 1 | history) = (N(history, 1) + 1) / (N(history) + 2)
+
+    Without the one added, a note that the training rolls do not have makes the 1-gram's figure
+    −∞: there is one in the test split of Nottingham and one in that of JSB.
+    """
+    counts_2PC = count_notes(train, MAX_ORDER)
+    models = []
+    for _ in range(MAX_ORDER):
+        models.append((counts_2PC[1] + 1) / (counts_2PC.sum(0) + 2))
+        # Histories without their oldest frame, the highest bit; a single column stays itself.
+        pairs = counts_2PC.reshape(*counts_2PC.shape[:2], -1, max(1, counts_2PC.shape[2] // 2))
+        counts_2PC = pairs.sum(2)
+    return models[::-1]
+
+
+def count_notes(rolls: Sequence[np.ndarray], order: int) -> np.ndarray:
+    """(2, P, 2^(order − 1)): how often each note was off, and on, after each history."""
+    pitches, n_histories = rolls[0].shape[1], 1 << (order - 1)
+    counts = np.zeros((2, pitches, n_histories), np.int64)
+    for roll_TP in rolls:
+        np.add.at(counts, (roll_TP, np.arange(pitches), histories(roll_TP, order)), 1)
+    return counts
 
 
 def histories(roll_TP: np.ndarray, order: int) -> np.ndarray:
@@ -58,20 +74,15 @@ def histories(roll_TP: np.ndarray, order: int) -> np.ndarray:
     return history_TP
 
 
-def count_notes(rolls: Sequence[np.ndarray], order: int) -> np.ndarray:
-    """(2, P, 2^(order − 1)): how often each note was off, and on, after each history."""
-    pitches, n_histories = rolls[0].shape[1], 1 << (order - 1)
-    counts = np.zeros(2 * pitches * n_histories, np.int64)
-    for roll_TP in rolls:
-        row_TP = roll_TP.astype(np.int64) * pitches + np.arange(pitches)
-        cells_N = (row_TP * n_histories + histories(roll_TP, order)).ravel()
-        np.add.at(counts, cells_N, 1)
-    return counts.reshape(2, pitches, n_histories)
+def predicted(p_PC: np.ndarray, history_NP: np.ndarray) -> np.ndarray:
+    """(N, P): each note's probability after histories at least as long as its own."""
+    pitches, n_histories = p_PC.shape
+    return p_PC[np.arange(pitches), history_NP & (n_histories - 1)]
 
 
-def shorter(counts_2PC: np.ndarray) -> np.ndarray:
-    """The counts of histories without their oldest frame."""
-    return counts_2PC.reshape(*counts_2PC.shape[:2], 2, -1).sum(2)
+def log_likelihood(p_NP: np.ndarray, frames_NP: np.ndarray) -> float:
+    """Nats per frame of independent notes, Σ v log p + (1−v) log(1−p) over the notes."""
+    return float(np.log(np.where(frames_NP > 0, p_NP, 1 - p_NP)).sum(1).mean())
 
 
 def sampled_accuracy(p_NP: np.ndarray, frames_NP: np.ndarray, seed: int = 0) -> float:

@@ -25,6 +25,7 @@ from musegen.contracts import LabelledTokenBatch, LabelledTokens, TokenBatch, To
 from musegen.metrics import baselines, counting, names
 from musegen.metrics.chars import CharLikelihood
 from musegen.models.base import Model
+from musegen.models.dropout import Dropout
 from musegen.sampling import Sampler
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -40,10 +41,9 @@ class CharRNN(Model):
     - cell, hidden, layers: the stack. embedding: width of E and L; null takes `hidden`, as the
       course does.
     - dropout: on the cells' input, between layers and before the linear map.
-    - counter: start an LSTM as one that remembers: +3 on the forget gates and −2 on the input
-      gates, so that a cell neither forgets nor fills up within the first strings (after Gers
-      2000 and Tallec & Ollivier 2018), no way yet from h to the gates, and a classifier 8 times
-      as steep, so that the small cell is heard.
+    - counter: start an LSTM as one that remembers: +8 on the forget gates, so that a cell keeps
+      what it has added up (after Gers 2000), no way yet from h to the gates, and a classifier 3
+      times as steep, so that small steps of the cell are heard.
     - dtype: `float64` for counting far, where rounding adds up over thousands of steps.
     """
 
@@ -83,7 +83,7 @@ class CharRNN(Model):
         self.cells = CELLS[cell](
             width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(hidden, classes)
         if counter:
             self._start_as_counter()
@@ -95,11 +95,10 @@ class CharRNN(Model):
             raise UserError("model.counter=true sets an LSTM's gates; use model.cell=lstm")
         for _, from_h, bias, _ in self.cells.all_weights:
             from_h.zero_()
-            input_gate, forget_gate, _, _ = bias.chunk(4)
-            input_gate -= 2.0
-            forget_gate += 3.0
+            _, forget_gate, _, _ = bias.chunk(4)
+            forget_gate += 8.0
         for p in self.out.parameters():
-            p.mul_(8.0)
+            p.mul_(3.0)
 
     def forward(
         self, x_BT: Tensor, label_B: Tensor | None = None, state: State | None = None

@@ -21,8 +21,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from musegen.affine import affine
 from musegen.contracts import FrameBatch, Frames, UserError
-from musegen.gibbs import GibbsChains, free_energy
+from musegen.gibbs import Contrast, GibbsChains, free_energy
 from musegen.metrics.ais import (
     SALAKHUTDINOV_MURRAY,
     Machine,
@@ -115,26 +116,21 @@ class RBM(Model):
 
     def losses(self, batch: FrameBatch) -> dict[str, Tensor]:
         x_BD = batch.x_BD
-        end_SD = self.chain_end(x_BD)
-        # Data and chain ends in one product, and so in one product on the way back.
-        both_ND = torch.cat([x_BD, end_SD])
-        a_NH = torch.addmm(self.b_h, both_ND, self.W_DH)
-        energy_N = -(both_ND @ self.b_v) - F.softplus(a_NH).sum(1)
-        weight_N = torch.cat([x_BD.new_full((len(s),), 1 / len(s)) for s in (x_BD, end_SD)])
-        weight_N[len(x_BD) :] *= -1
-        contrast = energy_N @ weight_N
-        self._watch(x_BD, a_NH.detach()[: len(x_BD)])
+        gibbs = self.run_chains(x_BD)
+        a_BH = self._watched(x_BD)
         if self.centered:
-            self.mean_H.lerp_(a_NH.detach()[: len(x_BD)].sigmoid().mean(0), MEAN_RATE)
-        if self.sparsity is None:
-            return {"contrast": contrast}
-        q_H = a_NH[: len(x_BD)].sigmoid().mean(0)
-        target_H = torch.full_like(q_H, self.sparsity)
-        cost = F.binary_cross_entropy(q_H, target_H, reduction="sum")
-        return {"contrast": contrast, "sparsity": self.sparsity_cost * cost}
+            self.mean_H.lerp_(a_BH.sigmoid().mean(0), MEAN_RATE)
+        known = x_BD, a_BH, gibbs.v_BD, gibbs.a_BH
+        losses = {"contrast": Contrast.apply(self.W_DH, self.b_v, self.b_h, *known)}
+        if self.sparsity is not None:
+            q_H = self.hidden_means(x_BD).mean(0)
+            target_H = torch.full_like(q_H, self.sparsity)
+            cost = F.binary_cross_entropy(q_H, target_H, reduction="sum")
+            losses["sparsity"] = self.sparsity_cost * cost
+        return losses
 
-    def chain_end(self, x_BD: Tensor) -> Tensor:
-        """v after k Gibbs steps from the data or from the persistent chains; a constant."""
+    def run_chains(self, x_BD: Tensor) -> GibbsChains:
+        """k Gibbs steps from the data, or of the persistent chains from where they stand."""
         W_DH, b_v, b_h = self.W_DH.detach(), self.b_v.detach(), self.b_h.detach()
         gibbs = self._gibbs
         if gibbs is None or (self.chain == "cd" and not gibbs.fits(len(x_BD), x_BD.device)):
@@ -143,7 +139,8 @@ class RBM(Model):
                 gibbs.h_BH.copy_(self._resumed_SH)
         if self.chain == "cd":
             gibbs.set_visible(x_BD, W_DH, b_h)
-        return gibbs.run(self.k, W_DH, b_v, b_h)
+        gibbs.run(self.k, W_DH, b_v, b_h)
+        return gibbs
 
     @torch.no_grad()
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -162,29 +159,41 @@ class RBM(Model):
         to_h.addmv_(to_W.t(), self.mean_D, alpha=-1)
 
     @torch.no_grad()
-    def _watch(self, x_BD: Tensor, a_BH: Tensor) -> None:
-        """The tutorial's monitor, before the update; a_BH is what x brings to the hidden units."""
+    def _watched(self, x_BD: Tensor) -> Tensor:
+        """c + x W, and on the way the tutorial's monitor of this update."""
         if self.chain == "pcd":
+            a_BH, rounded_a_BH = self._activations(x_BD)
             bit = self._updates % self.spec.dim
-            monitor_B = self.pseudo_likelihood(x_BD, bit, a_BH)
+            monitor_B = self.pseudo_likelihood(x_BD, bit, rounded_a_BH)
             self.note(len(x_BD), pseudo_likelihood=monitor_B.mean())
         else:
             assert self._gibbs is not None
+            a_BH = affine(x_BD, self.W_DH, self.b_h)
             monitor_B = _cross_entropy(self._gibbs.logit_BD, x_BD)
             self.note(len(x_BD), reconstruction=monitor_B.mean())
         self._updates += 1
         if len(self._reference) * len(x_BD) < REFERENCE_ROWS:
             self._reference.append(x_BD)
+        return a_BH
+
+    def _activations(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """c + x W, and the same of x rounded: in one product, or once where x is binary."""
+        rounded_BD = x_BD.round()
+        if torch.equal(rounded_BD, x_BD):
+            a_BH = affine(x_BD, self.W_DH, self.b_h)
+            return a_BH, a_BH
+        both_BH = affine(torch.cat([x_BD, rounded_BD]), self.W_DH, self.b_h)
+        return both_BH[: len(x_BD)], both_BH[len(x_BD) :]
 
     def pseudo_likelihood(self, x_BD: Tensor, bit: int, a_BH: Tensor | None = None) -> Tensor:
         """D · log p(x_bit | the others), one per row; the input is rounded, as in the tutorial.
 
         The mean over bits is the log pseudo-likelihood. Flipping one bit moves every hidden
-        activation by one row of W, so F(flipped) costs no second matrix product; and the first
-        is spared where x is binary and its activations a_BH are at hand.
+        activation by one row of W, so F(flipped) costs no second matrix product; a_BH is what
+        the rounded input brings to the hidden units, where that is known.
         """
         rounded_BD = x_BD.round()
-        if a_BH is None or not torch.equal(rounded_BD, x_BD):
+        if a_BH is None:
             a_BH = torch.addmm(self.b_h, rounded_BD, self.W_DH)
         at_x_B = F.softplus(a_BH).sum(-1)
         return self.spec.dim * self._log_conditional(rounded_BD, a_BH, at_x_B, bit)

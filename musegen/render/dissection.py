@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,14 @@ from matplotlib.figure import Figure
 LINES_AT_MOST = 8
 """More units than these are drawn as a map of colours."""
 GATES = {
-    "h": "output h", "c": "cell c", "i": "input gate i", "f": "forget gate f",
-    "o": "output gate o", "g": "candidate g",
+    "h": ("output h", (-1, 1)), "c": ("cell c", None), "i": ("input gate i", (0, 1)),
+    "f": ("forget gate f", (0, 1)), "o": ("output gate o", (0, 1)), "g": ("candidate g", (-1, 1)),
 }  # fmt: skip
+"""An LSTM's parts: title and range."""
+TICKS = 32
+"""Symbols written below a picture as wide as the page."""
+APART = 14
+"""Pixels between step numbers; nearer ones are left out."""
 
 
 def draw(numbers: dict[str, Any], folder: Path) -> list[Path]:
@@ -35,14 +41,20 @@ def draw(numbers: dict[str, Any], folder: Path) -> list[Path]:
 
 def _units(numbers: dict[str, Any], figure: Figure) -> None:
     axes = figure.add_subplot()
-    _over_time(axes, np.array(numbers["units"]["h"]), numbers["read"], "hidden unit")
+    _over_time(axes, np.array(numbers["units"]["h"]), numbers["read"], "unit", TICKS)
+    axes.set_ylabel("unit" if len(numbers["units"]["h"][0]) > LINES_AT_MOST else "h")
+    axes.set_xlabel("symbol read, step")
     axes.set_title("hidden units after reading each symbol", loc="left")
 
 
 def _gates(numbers: dict[str, Any], figure: Figure) -> None:
     panels = figure.subplots(3, 2, sharex=True).ravel()
-    for axes, (key, title) in zip(panels, GATES.items(), strict=True):
-        _over_time(axes, np.array(numbers["units"][key]), numbers["read"], "unit")
+    for axes, (key, (title, limits)) in zip(panels, GATES.items(), strict=True):
+        values_TH = np.array(numbers["units"][key])
+        _over_time(axes, values_TH, numbers["read"], "unit", TICKS // 2)
+        if limits and values_TH.shape[1] <= LINES_AT_MOST:
+            margin = 0.06 * (limits[1] - limits[0])
+            axes.set_ylim(limits[0] - margin, limits[1] + margin)
         axes.set_title(title, loc="left", fontsize=10)
 
 
@@ -55,7 +67,8 @@ def _outputs(numbers: dict[str, Any], figure: Figure) -> None:
     axes.set_ylim(-0.03, 1.03)
     axes.set_title("probability of the next symbol", loc="left")
     axes.legend(title="next", loc="center left", bbox_to_anchor=(1, 0.5))
-    _read_along(axes, numbers["read"])
+    axes.set_xlabel("symbol read, step")
+    _read_along(axes, numbers["read"], TICKS)
 
 
 def _states(numbers: dict[str, Any], figure: Figure) -> None:
@@ -82,21 +95,24 @@ def _states(numbers: dict[str, Any], figure: Figure) -> None:
             label=f"after {_visible(symbol)}",
             zorder=2,
         )
-    for step, (x, y) in enumerate(path):
-        axes.annotate(str(step), (x, y), (3, 3), textcoords="offset points", fontsize=7)
+    numbered: list[np.ndarray] = []
+    for step, here in enumerate(axes.transData.transform(path)):
+        if all(np.abs(here - other).max() >= APART for other in numbered):
+            numbered.append(here)
+            axes.annotate(str(step), path[step], (3, 3), textcoords="offset points", fontsize=7)
     for k, (symbol, found) in enumerate(numbers["fixed_points"].items()):
         for p in found:
             if not _near(p["path"], path):
                 continue
             first = "  ".join(_eigenvalue(e) for e in p["eigenvalues"][:2])
-            marker = "*" if p["attracting"] else "X"
+            marker, kind = ("*", "attracting") if p["attracting"] else ("X", "not attracting")
             x, y = p["path"]
             axes.scatter(x, y, marker=marker, s=140, color=f"C{(k + 1) % 3}",
                          edgecolor="black", zorder=3,
-                         label=f"fixed by {_visible(symbol)}: λ = {first}")  # fmt: skip
+                         label=f"fixed by {_visible(symbol)}, {kind}:\nλ = {first}")  # fmt: skip
     axes.set_xlabel(numbers["plane"]["axes"][0])
     axes.set_ylabel(numbers["plane"]["axes"][1])
-    axes.set_title("state space: ★ attracting, ✖ not; dashed: the classifier's lines", loc="left")
+    axes.set_title("state space with step numbers; dashed: the classifier's lines", loc="left")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
@@ -117,24 +133,24 @@ def _draw_line(axes: Axes, line: dict[str, Any], colour: str, names: str) -> Non
                 label=names)  # fmt: skip
 
 
-def _over_time(axes: Axes, values_TH: np.ndarray, read: list[str], what: str) -> None:
+def _over_time(axes: Axes, values_TH: np.ndarray, read: list[str], what: str, ticks: int) -> None:
     if values_TH.shape[1] > LINES_AT_MOST:
         most = np.abs(values_TH).max()
         image = axes.imshow(values_TH.T, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most)
         axes.figure.colorbar(image, ax=axes)
-        axes.set_ylabel(what)
     else:
         for k, values_T in enumerate(values_TH.T):
             axes.plot(values_T, marker=".", label=f"{what} {k + 1}")
         if values_TH.shape[1] > 1:
             axes.legend(fontsize=8)
-    _read_along(axes, read)
+        axes.ticklabel_format(axis="y", useOffset=False)
+    _read_along(axes, read, ticks)
 
 
-def _read_along(axes: Axes, read: list[str]) -> None:
-    """The symbols that were read, below the steps."""
+def _read_along(axes: Axes, read: list[str], most: int) -> None:
+    """The symbols that were read, below the steps; every so many if there are more than `most`."""
     names = [_visible(s) for s in read]
-    every = max(1, len(names) // 40)
+    every = math.ceil(len(names) / most)
     steps = range(0, len(names), every)
     axes.set_xticks(list(steps), [f"{names[t]}\n{t}" for t in steps], fontsize=7)
     axes.grid(alpha=0.3)

@@ -49,6 +49,28 @@ def test_three_notes_with_a_tempo_change(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_notes(path), expected)
 
 
+def test_beats_of_one_length_whatever_the_tempo(tmp_path: Path) -> None:
+    path = save(
+        tmp_path / "a.mid",
+        [mido.MetaMessage("set_tempo", tempo=300_000), on(60, 64, 0), off(60, 100),
+         mido.MetaMessage("set_tempo", tempo=1_000_000, time=0), on(62, 65, 50), off(62, 100)],
+    )  # fmt: skip
+    notes = read_notes(path, seconds_per_beat=0.4)
+    assert notes["start"].tolist() == pytest.approx([0, 0.6])
+    assert notes["end"].tolist() == pytest.approx([0.4, 1.0])
+
+
+def test_unisons_of_two_parts_stay_two_notes_if_wanted(tmp_path: Path) -> None:
+    chord = [on(60, 64, 0), off(60, 400)]
+    melody = [on(60, 80, 100), off(60, 100)]
+    path = save(tmp_path / "a.mid", chord, melody)
+    both = read_notes(path, overlapping=True)
+    assert sorted(zip(both["start"].tolist(), both["end"].tolist(), strict=True)) == [
+        (0.0, 2.0), (0.5, 1.0)
+    ]  # fmt: skip
+    assert read_notes(path)["end"].tolist() == [0.5, 1.0]
+
+
 def test_tempo_in_another_track_applies(tmp_path: Path) -> None:
     tempo = [mido.MetaMessage("set_tempo", tempo=1_000_000, time=0)]
     path = save(tmp_path / "a.mid", tempo, [on(60, 64, 0), off(60, 100)])

@@ -1,9 +1,12 @@
 """data=anbn: its distribution, its splits, the end of an epoch."""
 
 import pytest
+import pytorch_lightning as pl
 
 from datamodules.grammar import Counting
 from musegen.contracts import Tokens, UserError
+from musegen.models.char_rnn import CharRNN
+from musegen.trainer import make_trainer
 
 
 def sizes(texts):
@@ -50,7 +53,7 @@ def test_an_epoch_is_a_function_of_seed_and_epoch():
 
 
 def test_the_curriculum_lengthens_the_strings():
-    data = Counting(n_max=20, weights=(1.0,), curriculum=10, hold=2, first_n=4, train_size=500)
+    data = Counting(n_max=20, weights=(1.0,), curriculum=8, first_n=4, train_size=500)
     data.setup()
     loader = data.train_dataloader()
 
@@ -60,13 +63,30 @@ def test_the_curriculum_lengthens_the_strings():
         assert sum(len(m) for m in batches) == 500
         return max(int(m.sum(1).max()) // 2 for m in batches)
 
-    assert [longest(e) for e in (0, 2, 3, 6, 9, 10, 30)] == [4, 4, 6, 12, 18, 20, 20]
+    assert [longest(e) for e in (0, 1, 4, 7, 8, 30)] == [4, 6, 12, 18, 20, 20]
+
+
+def test_the_trainer_tells_the_epochs():
+    data = Counting(curriculum=2, first_n=4, weights=(1.0,), train_size=50, batch_size=50)
+    data.setup()
+    model = CharRNN(data.spec, data.codec, cell="rnn", hidden=2)
+    longest = []
+
+    class Watch(pl.Callback):
+        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx):
+            longest.append(int(batch.mask_BT.sum(1).max()) // 2)
+
+    make_trainer(
+        gpus=0, max_epochs=4, logger=False, enable_checkpointing=False, callbacks=[Watch()],
+        limit_val_batches=0,
+    ).fit(model, datamodule=data)  # fmt: skip
+    assert longest == [4, 12, 20, 20]
 
 
 @pytest.mark.parametrize(
     "settings",
     [{"n_max": 0}, {"weights": ()}, {"weights": (0.0,)}, {"weights": (-1.0, 2.0)},
-     {"val_n": (5, 4)}, {"test_n": (0, 4)}, {"batch_size": 0}, {"hold": 1}],
+     {"val_n": (5, 4)}, {"test_n": (0, 4)}, {"batch_size": 0}, {"curriculum": -1}],
 )  # fmt: skip
 def test_impossible_settings(settings):
     with pytest.raises(UserError, match=r"data[:.]"):

@@ -72,3 +72,22 @@ def test_an_interrupted_conversion_goes_on_and_a_finished_one_rests(
 def test_the_spec_needs_no_conversion(monkeypatch) -> None:
     monkeypatch.setattr("datamodules.midi_messages.convert_mozart", None)
     assert Mozart().spec.notes == 88
+
+
+def test_the_chorales_are_350_different_scores(tmp_path: Path, monkeypatch) -> None:
+    converted: dict[str, Path] = {}
+    monkeypatch.setattr(
+        music21_scores, "_convert", lambda item: converted.update({item[1].name: item[0]})
+    )
+    music21_scores.convert_chorales(tmp_path, one_by_one)
+    assert len(converted) == len(set(converted.values())) == 350
+    # The names begin alike, and one score is there in two formats.
+    assert converted["bwv244.3.mid"].name == "bwv244.3.mxl"
+    assert converted["bwv281.mid"].name == "bwv281.mxl"
+
+
+def test_a_chorale_has_four_voices(tmp_path: Path) -> None:
+    target = tmp_path / "bwv269.mid"
+    music21_scores._convert((music21_scores._score("bach/bwv269"), target))
+    notes = read_notes(target, seconds_per_beat=1.0, overlapping=True)
+    assert (notes["end"] - notes["start"]).sum() / notes["end"].max() == pytest.approx(4, abs=0.1)

@@ -100,16 +100,32 @@ def test_a_label_of_two_names_is_for_training(tmp_path):
     assert data.labels["train"].count(1) == 2
 
 
-def test_balanced_batches_draw_every_label_alike(tmp_path):
+def test_folds_test_every_name_once(tmp_path):
+    root = folder(tmp_path, A=numbered("a", 23), B=numbered("b", 7))
+    folds = [loaded(root, fold=k, test_fraction=0.2) for k in range(5)]
+    tested = [name for data in folds for name in data.texts["test"]]
+    assert sorted(tested) == sorted(everything(folds[0]))
+    assert len(tested) == 30
+    for data in folds:
+        assert not set(data.texts["test"]) & set(data.texts["val"] + data.texts["train"])
+        assert sum(map(len, data.texts.values())) == 30
+    with pytest.raises(UserError, match=r"fold=5: with data\.test_fraction=0\.2 .* 0 to 4"):
+        Names(root=root, fold=5, test_fraction=0.2)
+
+
+@pytest.mark.parametrize(("balance", "small"), [(1.0, 400), (0.5, 200)])
+def test_balanced_batches_draw_small_labels_more_often(tmp_path, balance, small):
     root = folder(tmp_path, A=numbered("a", 900), B=numbered("b", 100))
     drawn = Counter(
-        label for batch in loaded(root, balance=True).train_dataloader()
+        label for batch in loaded(root, balance=balance).train_dataloader()
         for label in batch.label_B.tolist()
     )  # fmt: skip
     assert drawn.total() == 800
-    assert drawn[1] == pytest.approx(400, abs=60)
+    assert drawn[1] == pytest.approx(small, abs=60)  # √900 : √100 is 3 : 1
     plain = [b.label_B for b in loaded(root).train_dataloader()]
     assert sum(int(label_B.sum()) for label_B in plain) == 80
+    with pytest.raises(UserError, match=r"balance=2\.0"):
+        loaded(root, balance=2.0)
 
 
 def test_batches_hold_every_text_once_on_whichever_rank():

@@ -8,7 +8,7 @@ import torch
 
 from musegen.metrics import baselines, names
 from musegen.metrics.chars import CharLikelihood
-from musegen.metrics.names import LabelledNGram
+from musegen.metrics.names import LabelledNGram, Read
 from musegen.metrics.ngram import NGram
 
 
@@ -71,19 +71,40 @@ class Parrot:
         return [(label, "00")] * n
 
 
+class Coded:
+    """Labelled names already in classes."""
+
+    def __init__(self, **splits):
+        self.splits = splits
+        self.labels = {s: labels for s, (_, labels) in splits.items()}
+
+    def coded(self, split):
+        return self.splits[split][0]
+
+
 def test_generated_names_are_judged():
-    coded = {
-        "train": ([[0, 0, 2], [1, 1, 1, 2]], [0, 1]),
-        "val": ([[0, 0, 0, 2], [1, 1, 2]], [0, 1]),
-        "test": ([[0, 2], [1, 2]], [0, 1]),
-    }
-    figures = names.judged(Parrot(), coded)
-    assert figures == {
+    data = Coded(
+        train=([[0, 0, 2], [1, 1, 1, 2]], [0, 1]),
+        val=([[0, 0, 0, 2], [1, 1, 2]], [0, 1]),
+        test=([[0, 2], [1, 2]], [0, 1]),
+    )
+    assert names.judged(Parrot(), data) == {
         "novel": 0.5,  # label 0's are its training name, label 1's are not
         "distinct": 2 / 100,
         "recognised": 0.5,
         "recognised_real": 1.0,
     }
+
+
+def test_how_far_ahead_and_how_sure():
+    def read(length, bits, ngram_bits):
+        return Read(0, length, bits * math.log(2), ngram_bits * math.log(2))
+
+    figures = names.compared([read(2, 4.0, 6.0), read(2, 3.0, 3.0)])
+    # Ahead by 2 bits of 4 characters; the two names lie 1 bit from that on either side.
+    assert figures == pytest.approx(
+        {"bits": 7 / 4, "ngram_bits": 9 / 4, "ahead": 0.5, "ahead_error": math.sqrt(2) / 4}
+    )
 
 
 def test_bits_and_perplexity_are_of_the_mean():

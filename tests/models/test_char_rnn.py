@@ -6,11 +6,14 @@ import numpy as np
 import pytest
 import torch
 
+from datamodules.grammar import Counting
 from musegen.codecs.chars import CharCodec
 from musegen.codecs.grammars import GRAMMARS
 from musegen.contracts import LabelledTokens, Messages, PairingError, UserError
 from musegen.metrics.counting import capacity, counted
 from musegen.models.char_rnn import CharRNN
+from musegen.optim import Optimizer
+from musegen.trainer import make_trainer
 
 COURSE = CharCodec("01", unknown=False)
 
@@ -89,6 +92,16 @@ def test_test_figures_do_not_depend_on_the_batches():
     assert figures[0] == pytest.approx(figures[1], rel=1e-6)
     assert figures[0]["bits"] == pytest.approx(figures[0]["nats"] / math.log(2))
     assert figures[0]["perplexity"] == pytest.approx(math.exp(figures[0]["nats"]))
+
+
+def test_the_logged_loss_is_the_mean_over_the_epochs_predictions():
+    data = Counting(train_size=7, batch_size=3)
+    model = net()
+    model.optimizer = Optimizer("sgd", lr=1e-12)
+    trainer = make_trainer(gpus=0, max_epochs=2, logger=False, enable_checkpointing=False)
+    trainer.fit(model, datamodule=data)
+    nats = np.concatenate([nats_T for nats_T, _ in model.read(data.coded("train"))])
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(nats.mean(), rel=1e-5)
 
 
 def test_the_label_is_added_at_every_step():
@@ -176,12 +189,12 @@ def test_constructor_refuses():
 
 def test_a_counters_beginning():
     plain, counter = net(layers=2), net(layers=2, counter=True)
-    moved = torch.tensor([-2.0] * 5 + [3.0] * 5 + [0.0] * 10)
+    moved = torch.tensor([0.0] * 5 + [8.0] * 5 + [0.0] * 10)
     for layer in range(2):
         name = f"bias_ih_l{layer}"
         torch.testing.assert_close(getattr(counter.cells, name) - getattr(plain.cells, name), moved)
         assert not getattr(counter.cells, f"weight_hh_l{layer}").any()
-    torch.testing.assert_close(counter.out.weight, 8 * plain.out.weight)
+    torch.testing.assert_close(counter.out.weight, 3 * plain.out.weight)
     with pytest.raises(UserError, match="cell=lstm"):
         net(cell="rnn", counter=True)
 

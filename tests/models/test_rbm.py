@@ -76,7 +76,7 @@ def test_one_step_from_the_data_is_biased_towards_them() -> None:
     kernel = (p_h_given_v @ p_v_given_h).detach()
     index = (DATA_ND @ torch.tensor([16.0, 8, 4, 2, 1])).long()
     expected_N = kernel[index].mean(0)
-    end_BD = model.chain_end(DATA_ND.repeat(20_000, 1))
+    end_BD = model.run_chains(DATA_ND.repeat(20_000, 1)).v_BD
     counts = torch.bincount((end_BD @ torch.tensor([16.0, 8, 4, 2, 1])).long(), minlength=2**D)
     assert (counts / counts.sum() - expected_N).abs().sum() / 2 < 0.01
 
@@ -85,7 +85,7 @@ def test_persistent_chains_come_to_the_machines_distribution() -> None:
     model = tiny(chain="pcd", k=1)
     x_BD = torch.zeros(50_000, D)
     for _ in range(60):
-        end_BD = model.chain_end(x_BD)
+        end_BD = model.run_chains(x_BD).v_BD
     counts = torch.bincount((end_BD @ torch.tensor([16.0, 8, 4, 2, 1])).long(), minlength=2**D)
     assert (counts / counts.sum() - exact_p(model)).abs().sum() / 2 < 0.01
 
@@ -98,7 +98,7 @@ def test_persistent_chains_go_on_and_others_start_at_the_data() -> None:
         torch.nn.init.constant_(model.b_v, -60.0)
         torch.nn.init.constant_(model.b_h, -100.0)
         ones_BD = torch.ones(4, D)
-        assert torch.equal(model.chain_end(ones_BD), torch.full((4, D), expected)), chain
+        assert torch.equal(model.run_chains(ones_BD).v_BD, torch.full((4, D), expected)), chain
 
 
 def test_pseudo_likelihood_bit_by_bit() -> None:
@@ -196,14 +196,14 @@ def test_chains_travel_in_the_checkpoint_but_not_as_buffers(tmp_path) -> None:
 
     resumed = RBM(Frames(4), hidden=H, k=2)
     starts = []
-    original = resumed.chain_end
+    original = resumed.run_chains
 
     def watched(x_BD):
         if resumed._gibbs is None:
             starts.append(resumed._resumed_SH.clone())
         return original(x_BD)
 
-    resumed.chain_end = watched
+    resumed.run_chains = watched
     fitted(resumed, tmp_path, 2, ckpt_path=tmp_path / "1.ckpt")
     assert torch.equal(starts[0], saved["chains"][0])
     assert resumed._updates == 4
