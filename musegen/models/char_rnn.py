@@ -166,10 +166,13 @@ class CharRNN(Model):
             far = counting.capacity(self, data.grammar, data.ranges["val"][1])
             self.log("val/capacity", float(far))
 
-    def assess(self, data: Any) -> dict[str, float]:
-        """Beside the test figures: the best n-gram's; names' and grammars' own figures."""
+    def assess(self, data: Any, temperature: float = 1.0) -> dict[str, float]:
+        """Beside the test figures: the best n-gram's; names' and grammars' own figures.
+
+        `temperature` is that of the generated names that are judged.
+        """
         if self.codec.labels is not None:
-            return names.assess(self, data)
+            return names.assess(self, data, temperature)
         figures = baselines.assess(data)
         if getattr(data, "grammar", None) is not None:
             figures["capacity"] = counting.capacity(self, data.grammar, data.count_to)
