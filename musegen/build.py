@@ -159,6 +159,11 @@ def _class(group: str, name: str) -> Any:
 # --- Construction --------------------------------------------------------------------------
 
 
+def accepts(node: dict[str, Any], name: str) -> bool:
+    """Whether the constructor that the node names has such a parameter."""
+    return name in _signature(_target(node, name))[0]
+
+
 def construct(node: dict[str, Any], where: str, **given: Any) -> Any:
     """Call the node's `_target_` with its checked settings and what the caller gives."""
     target = _target(node, where)

@@ -60,7 +60,8 @@ class GibbsChains:
     buffer of its uniform number, u ← [u < p], at several times the speed of `torch.bernoulli`
     and without a temporary. On CUDA the steps are far shorter than their launches: all k are
     captured as one graph at the first call, and replayed for as long as the weights stay where
-    they are in memory. A generator of one's own goes without the graph.
+    they are in memory. A generator of one's own goes without the graph, and so do biases of each
+    row's own, which lie elsewhere at every call.
     """
 
     def __init__(self, chains: int, W_DH: Tensor) -> None:
@@ -100,7 +101,7 @@ class GibbsChains:
         `a_BH` is then c + v W, and `h_BH` a sample given the new `v_BD`. The next call overwrites
         what is returned.
         """
-        if self.device.type == "cuda" and generator is None:
+        if self.device.type == "cuda" and generator is None and b_v.dim() == 1:
             self._replay(k, W_DH, b_v, b_h)
         else:
             self._steps(k, W_DH, b_v, b_h, generator)
