@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from musegen.affine import affine
 from musegen.contracts import UserError
 
 Schedule = Sequence[tuple[int, float]]
@@ -166,7 +167,7 @@ def _anneal(
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
     u_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
     for before, beta in pairwise(betas):
-        a_SH = (v_SD @ W_DH).add_(slope_h)
+        a_SH = affine(v_SD, W_DH).add_(slope_h)
         at_SH = torch.add(base_h, a_SH, alpha=beta)
         # The difference is taken unit by unit, where it is small; sums of sums are in float64.
         rise_SH = F.softplus(at_SH).sub_(F.softplus(torch.add(base_h, a_SH, alpha=before)))
@@ -174,6 +175,6 @@ def _anneal(
         log_w_S += (v_SD * slope_v).sum(-1, dtype=torch.float64).mul_(beta - before)
         if beta != betas[-1]:
             h_SH = u_SH.uniform_(generator=generator).lt_(at_SH.sigmoid_())
-            p_SD = (h_SH @ W_HD).mul_(beta).add_(base_v + beta * slope_v).sigmoid_()
+            p_SD = affine(h_SH, W_HD).mul_(beta).add_(base_v + beta * slope_v).sigmoid_()
             v_SD.uniform_(generator=generator).lt_(p_SD)
     return log_w_S

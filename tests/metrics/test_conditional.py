@@ -50,9 +50,8 @@ def test_accuracies_are_expected_over_every_state() -> None:
     every_S1D = states(D).float()[:, None]
     for n, p_S in enumerate(exactly(frames)):
         right_S = torch.cat([frame_accuracy(frames.x_ND[n : n + 1], v[None]) for v in every_S1D])
-        assert float(found.accuracy_N[n]) == pytest.approx(
-            float(p_S.exp() @ right_S.double()), abs=0.04
-        )
+        expected = float(p_S.exp() @ right_S.double())
+        assert float(found.accuracy_N[n]) == pytest.approx(expected, abs=0.04)
 
 
 def test_reverse_bounds_lie_below() -> None:
