@@ -114,6 +114,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
                 others = [n for n in plain[group] if n != name]
                 raise unknown_name(f"{group}.{name}", name, others, f"entry of {group}")
             plain[group][name] = with_defaults(node, f"{group}.{name}", fill=False)
+    plain["preview"] = checked(model.generate, plain.get("preview") or {}, "preview")
     if plain["sample"] is not None:
         plain["sample"] = checked(model.generate, plain["sample"], "sample")
     plain["assess"] = checked(model.assess, plain.get("assess") or {}, "assess", {"data"})
@@ -172,7 +173,11 @@ def construct(node: dict[str, Any], where: str, **given: Any) -> Any:
         for key, value in node.items()
         if key != "_target_"
     }
-    return target(**checked(target, settings, where, set(given)), **given)
+    arguments = checked(target, settings, where, set(given))
+    try:
+        return target(**arguments, **given)
+    except ModuleNotFoundError as e:  # a package of an extra
+        raise UserError(f"{where}: {' '.join(str(e).split())}") from e
 
 
 def with_defaults(node: dict[str, Any], where: str, fill: bool = True) -> dict[str, Any]:
@@ -308,12 +313,10 @@ def build_trainer(cfg: dict[str, Any], bare: bool = False) -> pl.Trainer:
         group: [
             construct(node, f"{group}.{name}")
             for name, node in (cfg[group] or {}).items()
-            if node is not None
+            if node is not None and not bare
         ]
         for group in ("logger", "callbacks")
     }
-    if bare:
-        groups = {"logger": [], "callbacks": []}
     return construct(
         cfg["trainer"],
         "trainer",
