@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,7 @@ from musegen.evaluate import test_figures, test_table
 from musegen.memory import keep_freed_memory
 from musegen.models import load_model
 from musegen.render.files import write_samples
+from musegen.report import conclude
 
 
 @hydra.main(version_base="1.3", config_path=str(build.CONF), config_name="train")
@@ -29,6 +31,7 @@ def train(cfg: DictConfig) -> float:
 
 def run(settings: dict[str, Any]) -> float:
     """The whole story, from a completed config."""
+    began = time.time()
     keep_freed_memory()
     run_dir = Path(settings["run_dir"])
     trainer = build.build_trainer(settings)
@@ -58,6 +61,7 @@ def run(settings: dict[str, Any]) -> float:
             samples = model.generate(**settings["sample"])
             for path in write_samples(model.spec, samples, run_dir / "samples"):
                 print(f"sample {path}")
+        print(f"report {conclude(settings, model, data, trainer, began)}")
     return float(score) if score is not None else float("nan")
 
 
