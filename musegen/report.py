@@ -33,6 +33,8 @@ from musegen.models import Model
 from musegen.render.page import Heard, Run, Seen, number, page
 
 REPORT, FACTS, MUSIC = "report.html", "run.json", "music.json"
+PLOT = 600
+"""Pixels across from which on a picture is a plot; narrower ones are tiles, a pixel a unit."""
 PIECES = ("samples", "generated")
 """Folders whose .mid files are played; each has a picture beside it that is not needed here."""
 
@@ -173,7 +175,8 @@ def _pictures(folder: Path) -> list[Seen]:
         earlier = path.stem.startswith("epoch_") and path != max(path.parent.glob("epoch_*.png"))
         if not earlier and not path.with_suffix(".mid").exists():
             name = path.relative_to(folder).with_suffix("").as_posix()
-            found.append(Seen(name, _address(path, "image/png")))
+            width = int.from_bytes(path.read_bytes()[16:20], "big")
+            found.append(Seen(name, _address(path, "image/png"), tiles=width < PLOT))
     return found
 
 

@@ -59,7 +59,7 @@ def line_chart(title: str, series: Sequence[Series]) -> Markup:
     for y in y_ticks:
         _, py = at(x_low, y)
         parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py}" y2="{py}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{py + 4}" text-anchor="end">{y:.5g}</text>')
+        parts.append(f'<text x="{LEFT - 6}" y="{py + 4}" text-anchor="end">{_plain(y)}</text>')
     for x in x_ticks:
         if x_low <= x <= x_high:
             px, _ = at(x, y_low)
@@ -81,6 +81,10 @@ def _ticks(values: Sequence[float], whole: bool) -> list[float]:
     low, high = min(values), max(values)
     spread = abs(high) * 0.1 or 1.0
     return [float(t) for t in locator.tick_values(low, high if high > low else low + spread)]
+
+
+def _plain(value: float) -> str:
+    return f"{value:.5g}".replace("-", "−")
 
 
 def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:

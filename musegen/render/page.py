@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -36,6 +37,8 @@ class Seen(NamedTuple):
 
     name: str
     address: str
+    tiles: bool
+    """A pixel of it is a unit, and stays sharp when it grows."""
 
 
 @dataclass(frozen=True)
@@ -142,7 +145,8 @@ def piano_roll(piece: Heard) -> dict[str, Any]:
             (pitch_name(p), high - p, 100 * (high - p) / height)
             for p in range(-(-low // 12) * 12, high + 1, 12)
         ],
-        "times": [(clock(t), 100 * t / seconds) for t in range(0, int(seconds) + 1, step)],
+        # A time at the right edge would be cut off.
+        "times": [(clock(t), 100 * t / seconds) for t in range(0, int(0.97 * seconds) + 1, step)],
         "spoken": spoken,
     }
 
@@ -184,16 +188,16 @@ def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]
     A figure named `ngram_bits` is what the baseline `ngram` reaches in the figure `bits`.
     """
     figures = dict(_rows([run.test for run in runs]))
-    baselines: dict[str, list[tuple[str, str]]] = {}
-    for name in figures:
-        for figure in figures:
+    baselines: dict[str, dict[str, str]] = {}
+    for run in runs:
+        for name, figure in itertools.permutations(run.test, 2):
             if name.endswith(f"_{figure}"):
-                baselines.setdefault(figure, []).append((name, name.removesuffix(f"_{figure}")))
-                break
-    below = {name for found in baselines.values() for name, _ in found}
+                baselines.setdefault(figure, {})[name] = name.removesuffix(f"_{figure}")
+    below = {name for found in baselines.values() for name in found}
     rows: list[tuple[str, str, list[float | None]]] = []
     for figure, values in figures.items():
         if figure not in below:
             rows.append((figure, "", values))
-            rows += [(n, baseline, figures[n]) for n, baseline in baselines.get(figure, [])]
+            found = baselines.get(figure, {})
+            rows += [(name, baseline, figures[name]) for name, baseline in found.items()]
     return rows
