@@ -21,7 +21,6 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-import yaml
 
 from musegen import build, cli
 from musegen.codecs.midi import read_notes
@@ -123,7 +122,7 @@ def load_run(folder: Path, name: str) -> Run:
         title=f"{model} on {data}",
         facts={"Model": model, "Data": data, **_spoken(facts, config)},
         commands=commands,
-        config=yaml.safe_dump(config, sort_keys=False, allow_unicode=True),
+        config=(folder / "config.yaml").read_text(encoding="utf-8"),
         settings=_flat(config, str(config.get("run_dir"))),
         history=_history(folder / "metrics.csv"),
         monitor=str(config.get("monitor")),

@@ -68,7 +68,7 @@ for (const player of document.querySelectorAll(".player")) {
   const find = (selector) => player.querySelector(selector);
   const [button, seek, scroll, wide, playhead] =
     [".play", ".seek", ".scroll", ".wide", ".playhead"].map(find);
-  const name = find("h4").textContent, seconds = Number(seek.max);
+  const name = find(".name").textContent, seconds = Number(seek.max);
   const audio = document.createElement("audio");
   player.append(audio);
 
