@@ -4,7 +4,8 @@ Each frame's log Z comes from annealed importance sampling (`musegen.metrics.ais
 an unbiased estimate of Z; a good one needs few temperatures. Here it is, machine by machine,
 independent units with the machine's own marginals, which short Gibbs chains estimate that share
 nothing with the annealing: a = logit E[v], d = logit E[h]. By mean field a = b + W E[h] and
-d = c + E[v] W, so that the means stay where they are at every β.
+d = c + E[v] W, so that the means stay where they are at every β. Short chains miss modes, and a
+base too sure of itself would keep annealing from them: a share of the base is blunt.
 
 Too few temperatures flatter (`forward_ais`), so `converged` raises their number until the mean
 hardly moves. Shapes: N frames, S chains each, taken in blocks of bounded size.
@@ -27,6 +28,9 @@ ROWS = {"cpu": 2_000, "cuda": 200_000}
 """Chains that run side by side; on a CPU as many as its cache holds."""
 BASE_CHAINS, BASE_STEPS = 20, 25
 """Chains per frame for the base's marginals; as many steps are forgotten as are averaged."""
+BLUNT = 0.3
+"""The share of a base's probabilities that is alike for all frames of a block, and for hidden
+units one half."""
 FEWEST, RAISE = 100, 3
 """Temperatures that `converged` begins with, and what it multiplies them by."""
 
@@ -69,13 +73,10 @@ class Conditionals:
             if step >= BASE_STEPS:
                 sum_v += run.p_BD.unflatten(0, (len(self), -1)).sum(1)
                 sum_h += run.p_BH.unflatten(0, (len(self), -1)).sum(1)
-        bases = (_blunted(s / (BASE_CHAINS * BASE_STEPS)).logit() for s in (sum_v, sum_h))
-        return Machine(self.W_DH, self.b_v_ND, self.b_h_NH, *bases)
-
-
-def _blunted(p: Tensor) -> Tensor:
-    """Kept from 0 and 1: what chains did not visit must stay within the base's reach."""
-    return p.clamp(1e-3, 1 - 1e-3)
+        mean_v, mean_h = (s / (BASE_CHAINS * BASE_STEPS) for s in (sum_v, sum_h))
+        base_v = torch.lerp(mean_v, mean_v.mean(0), BLUNT).clamp(1e-4, 1 - 1e-4)
+        base_h = torch.lerp(mean_h, torch.full_like(mean_h, 0.5), BLUNT)
+        return Machine(self.W_DH, self.b_v_ND, self.b_h_NH, base_v.logit(), base_h.logit())
 
 
 class Estimate(NamedTuple):

@@ -27,10 +27,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from musegen.affine import affine
 from musegen.codecs.midi import read_notes
 from musegen.codecs.pianoroll import RollCodec
 from musegen.contracts import RollBatch, Rolls, UserError
-from musegen.gibbs import GibbsChains
+from musegen.gibbs import Contrast, GibbsChains
 from musegen.metrics.conditional import (
     Conditionals,
     converged,
@@ -119,14 +120,10 @@ class RNNRBM(Model):
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
         x_ND, b_v_ND, b_h_NH = self.machines(batch)
-        gibbs = self.chains(x_ND, b_v_ND, b_h_NH)
-        end_ND = gibbs.v_BD
-        # Data and chain ends in one product, and so in one product on the way back.
-        a_NH, a_end_NH = (torch.cat([x_ND, end_ND]) @ self.W_DH).chunk(2)
-        rise_NH = F.softplus(a_NH + b_h_NH) - F.softplus(a_end_NH + b_h_NH)
-        contrast = -(((x_ND - end_ND) * b_v_ND).sum() + rise_NH.sum()) / len(x_ND)
+        gibbs, a_NH = self.chains(x_ND, b_v_ND, b_h_NH)
+        known = x_ND, a_NH, gibbs.v_BD, gibbs.a_BH
         self.note(len(x_ND), monitor=self.reached(gibbs, x_ND, b_v_ND).mean())
-        return {"contrast": contrast}
+        return {"contrast": Contrast.apply(self.W_DH, b_v_ND, b_h_NH, *known)}
 
     @torch.no_grad()
     def chains(
@@ -135,17 +132,17 @@ class RNNRBM(Model):
         b_v_ND: Tensor,
         b_h_NH: Tensor,
         generator: torch.Generator | None = None,
-    ) -> GibbsChains:
-        """k Gibbs steps of every frame's machine, together."""
+    ) -> tuple[GibbsChains, Tensor]:
+        """k Gibbs steps of every frame's machine, together; and b_h + v W of the start."""
         gibbs = GibbsChains(len(start_ND), self.W_DH)
-        gibbs.set_visible(start_ND, self.W_DH, b_h_NH, generator)
+        a_NH = gibbs.set_visible(start_ND, self.W_DH, b_h_NH, generator)
         gibbs.run(self.k, self.W_DH, b_v_ND, b_h_NH, generator)
-        return gibbs
+        return gibbs, a_NH
 
     @torch.no_grad()
     def reached(self, gibbs: GibbsChains, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
         """The tutorial's monitor of each frame, nats: log p(x) by the mean field after the end."""
-        logit_ND = torch.addmm(b_v_ND, gibbs.h_BH, self.W_DH.t())
+        logit_ND = affine(gibbs.h_BH, self.W_DH.t(), b_v_ND)
         cross = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="none")
         return -cross.sum(-1)
 
@@ -163,7 +160,7 @@ class RNNRBM(Model):
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         generator = torch.Generator(self.device).manual_seed(0)
         x_ND, b_v_ND, b_h_NH = self.machines(batch)
-        gibbs = self.chains(x_ND, b_v_ND, b_h_NH, generator)
+        gibbs, _ = self.chains(x_ND, b_v_ND, b_h_NH, generator)
         metric.update(monitor=self.reached(gibbs, x_ND, b_v_ND))
         if stage == "val":
             drawn_N = torch.rand(len(x_ND), generator=generator, device=self.device)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 from exact_rbm import log_weights, log_z, states
@@ -53,19 +55,24 @@ def test_accuracies_are_expected_over_every_state() -> None:
 
 
 def test_reverse_bounds_lie_below() -> None:
-    frames = some_frames()
-    few, many = (lower_bounds(frames, 400, t, generator()).mean() for t in (2, 200))
-    truth = exact_nats(frames).mean()
+    # Of frames that the machines themselves have drawn, where Σ p log p_annealed ≤ Σ p log p.
+    frames = some_frames().of(torch.arange(N).repeat_interleave(200))
+    drawn = [torch.multinomial(p.exp(), 200, True, generator=generator()) for p in
+             exactly(some_frames())]  # fmt: skip
+    frames = replace(frames, x_ND=states(D).float()[torch.cat(drawn)])
+    truth = float(exact_nats(frames).mean())
+    few, many = (float(lower_bounds(frames, 4, t, generator()).mean()) for t in (2, 200))
     assert few < truth - 0.05
-    assert truth - 0.05 < many < truth + 0.02
+    assert truth - 0.03 < many < truth + 0.01
 
 
-def test_the_base_has_the_machines_marginals() -> None:
+def test_the_base_has_the_machines_marginals_blunted() -> None:
     frames = some_frames(scale=0.8)
     machine = frames.machines(generator())
+    everywhere_D = torch.stack([p_S.exp() @ states(D) for p_S in exactly(frames)]).mean(0)
     for n, p_S in enumerate(exactly(frames)):
-        expected_D = p_S.exp() @ states(D)
-        assert torch.allclose(machine.base_v[n].sigmoid().double(), expected_D, atol=0.08)
+        expected_D = 0.7 * p_S.exp() @ states(D) + 0.3 * everywhere_D
+        assert torch.allclose(machine.base_v[n].sigmoid().double(), expected_D, atol=0.06)
     assert machine.base_h.shape == (N, H)
 
 

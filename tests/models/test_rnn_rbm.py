@@ -117,7 +117,7 @@ def test_padding_never_counts() -> None:
 def test_the_monitor_is_the_mean_field_one_step_after_the_chain() -> None:
     model = tiny(k=2)
     x_ND, b_v_ND, b_h_NH = model.machines(repeated(a_batch(), 2))
-    gibbs = model.chains(x_ND, b_v_ND, b_h_NH)
+    gibbs, _ = model.chains(x_ND, b_v_ND, b_h_NH)
     p_ND = (b_v_ND + gibbs.h_BH @ model.W_DH.t()).sigmoid()
     expected_N = (x_ND * p_ND.log() + (1 - x_ND) * (1 - p_ND).log()).sum(1)
     torch.testing.assert_close(model.reached(gibbs, x_ND, b_v_ND), expected_N)
