@@ -128,8 +128,8 @@ def main() -> None:
         print("| data (net) | fit : course | bare loop : course | time of fit : bare loop |")
         print("|---|---|---|---|")
         for cell, hidden in (("rnn", 2), ("lstm", 1)):
-            data = Counting(batch_size=given.get("batch_size", 500))
-            measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=10)
+            data = Counting(train_size=20_000, batch_size=given.get("batch_size", 2000))
+            measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=2)
         for hidden in (given.get("hidden", 128), 256):
             names = Names(batch_size=given.get("batch_size", 512))
             try:

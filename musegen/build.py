@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import typing
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -55,6 +57,14 @@ def composed(overrides: list[str]) -> DictConfig:
         return compose("train", overrides)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides)
+
+
+def command() -> str | None:
+    """What to type for the job that Hydra is running, alone of its sweep; None outside Hydra."""
+    if not HydraConfig.initialized():
+        return None
+    overrides = [o.removeprefix("++") for o in HydraConfig.get().overrides.task]
+    return shlex.join(["python", "train.py", *overrides])
 
 
 def choices(group: str) -> list[str]:
@@ -114,6 +124,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
                 others = [n for n in plain[group] if n != name]
                 raise unknown_name(f"{group}.{name}", name, others, f"entry of {group}")
             plain[group][name] = with_defaults(node, f"{group}.{name}", fill=False)
+    plain["preview"] = checked(model.generate, plain.get("preview") or {}, "preview")
     if plain["sample"] is not None:
         plain["sample"] = checked(model.generate, plain["sample"], "sample")
     plain["assess"] = checked(model.assess, plain.get("assess") or {}, "assess", {"data"})
@@ -172,7 +183,11 @@ def construct(node: dict[str, Any], where: str, **given: Any) -> Any:
         for key, value in node.items()
         if key != "_target_"
     }
-    return target(**checked(target, settings, where, set(given)), **given)
+    arguments = checked(target, settings, where, set(given))
+    try:
+        return target(**arguments, **given)
+    except ModuleNotFoundError as e:  # a package of an extra
+        raise UserError(f"{where}: {' '.join(str(e).split())}") from e
 
 
 def with_defaults(node: dict[str, Any], where: str, fill: bool = True) -> dict[str, Any]:
@@ -308,12 +323,10 @@ def build_trainer(cfg: dict[str, Any], bare: bool = False) -> pl.Trainer:
         group: [
             construct(node, f"{group}.{name}")
             for name, node in (cfg[group] or {}).items()
-            if node is not None
+            if node is not None and not bare
         ]
         for group in ("logger", "callbacks")
     }
-    if bare:
-        groups = {"logger": [], "callbacks": []}
     return construct(
         cfg["trainer"],
         "trainer",

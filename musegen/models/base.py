@@ -7,6 +7,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from torch import Tensor, nn
@@ -51,7 +52,8 @@ class Model(pl.LightningModule):
     def remember(self) -> None:
         """Save the calling constructor's arguments, spec and codec as plain values."""
         caller = inspect.currentframe().f_back  # type: ignore[union-attr]
-        self.save_hyperparameters(ignore=["spec", "codec"], frame=caller)
+        # Loggers are given the whole config instead.
+        self.save_hyperparameters(ignore=["spec", "codec"], frame=caller, logger=False)
         self.hparams.update(
             name=self.name,
             spec=self.spec.to_dict(),
@@ -73,6 +75,10 @@ class Model(pl.LightningModule):
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
         """New samples; `musegen.render.files.WRITERS` says what each kind of spec expects."""
+
+    def filters(self) -> np.ndarray | None:
+        """(H, D): what each hidden unit looks for in a frame, for models that have such units."""
+        return None
 
     def assess(self, data: Any) -> dict[str, float]:
         """Figures of the test split that no pass over its batches gives, e.g. log Z by AIS."""
