@@ -32,6 +32,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 
 from musegen.contracts import UserError
+from musegen.progress import track
 
 Schedule = Sequence[tuple[int, float]]
 
@@ -144,7 +145,7 @@ def _anneal(
     slope_v = b_v - base_v
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
     u_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
-    for before, beta in pairwise(betas):
+    for before, beta in track(pairwise(betas), "annealing", "temperatures", len(betas) - 1):
         a_SH = (v_SD @ W_DH).add_(b_h)
         at_SH = a_SH * beta
         # The difference is taken unit by unit, where it is small, and summed in float64.
