@@ -374,6 +374,10 @@ class RBM(Model):
             looks.append(gibbs.p_BD.cpu().numpy().copy())
         return looks
 
+    def filters(self) -> np.ndarray:
+        """The weights of each hidden unit, (H, D)."""
+        return self.W_DH.detach().t().cpu().numpy()
+
     @torch.inference_mode()
     def reconstruct(self, x_BD: Tensor) -> Tensor:
         """The mean field one step from x: p(v=1 | E[h | x])."""
