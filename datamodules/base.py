@@ -15,6 +15,7 @@ import pytorch_lightning as pl
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from musegen.codecs.midi import MICROSECONDS_PER_BEAT
 from musegen.contracts import Spec, UserError
 
 T = TypeVar("T")
@@ -45,6 +46,15 @@ class DataModule(pl.LightningDataModule):
     @abstractmethod
     def describe(self) -> str:
         """One line on the splits, after `setup`."""
+
+    def training_notes(self) -> list[np.ndarray]:
+        """The training pieces as `NOTES`, after `setup`; none where the data is no music."""
+        return []
+
+    @property
+    def beat(self) -> float:
+        """Seconds that a beat of its music lasts, for figures of rhythm."""
+        return MICROSECONDS_PER_BEAT / 1e6
 
 
 def data_root(root: Path | None, folder: str) -> Path | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 from torch.utils.data import DataLoader
 
 from datamodules.base import (
@@ -19,7 +20,7 @@ from datamodules.base import (
 from datamodules.message_rows import Augment, Cut, MessageRows, StreamBatches, WindowBatches
 from datamodules.midi_files import Piece, in_parallel, midi_files, read_pieces
 from datamodules.music21_scores import convert_mozart
-from musegen.codecs.messages import MessageCodec
+from musegen.codecs.messages import MessageCodec, messages_to_notes
 from musegen.contracts import Messages, UserError
 
 
@@ -109,6 +110,9 @@ class MidiFolder(DataModule):
             n_messages = sum(len(p.stream) for p in self.pieces[s])
             parts.append(f"{s} {len(self.pieces[s])} pieces / {n_messages:,} messages")
         return ", ".join(parts)
+
+    def training_notes(self) -> list[np.ndarray]:
+        return [messages_to_notes(self.codec.in_range(p.stream)) for p in self.pieces["train"]]
 
     def train_dataloader(self) -> DataLoader:
         last = self.teach == "last"

@@ -192,6 +192,14 @@ class PianoRolls(DataModule):
         ]
         return ", ".join(counts)
 
+    def training_notes(self) -> list[np.ndarray]:
+        return [self.rolls_codec.decode(roll_TP) for roll_TP in self.rolls["train"]]
+
+    @property
+    def beat(self) -> float:
+        """Two frames: an eighth note is what most of these rolls give a frame."""
+        return 2 * self.rolls_codec.dt
+
     def train_dataloader(self) -> DataLoader:
         if self.view == "frames":
             return self._frame_loader("train", training=True)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import inspect
 import re
+import shlex
 import typing
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -17,6 +18,7 @@ from typing import Any
 import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
@@ -55,6 +57,14 @@ def composed(overrides: list[str]) -> DictConfig:
         return compose("train", overrides)
     with initialize_config_dir(str(CONF), version_base="1.3"):
         return compose("train", overrides)
+
+
+def command() -> str | None:
+    """What to type for the job that Hydra is running, alone of its sweep; None outside Hydra."""
+    if not HydraConfig.initialized():
+        return None
+    overrides = [o.removeprefix("++") for o in HydraConfig.get().overrides.task]
+    return shlex.join(["python", "train.py", *overrides])
 
 
 def choices(group: str) -> list[str]:
@@ -159,6 +169,11 @@ def _class(group: str, name: str) -> Any:
 
 
 # --- Construction --------------------------------------------------------------------------
+
+
+def accepts(node: dict[str, Any], name: str) -> bool:
+    """Whether the constructor that the node names has such a parameter."""
+    return name in _signature(_target(node, name))[0]
 
 
 def construct(node: dict[str, Any], where: str, **given: Any) -> Any:

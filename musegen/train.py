@@ -1,10 +1,11 @@
-"""One run, in the order of events: compose, build, fit, test the best checkpoint, sample."""
+"""One run, in the order of events: compose, build, fit, test the best, sample, report."""
 
 from __future__ import annotations
 
 import json
 import os
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from musegen.loggers import finishing
 from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
 from musegen.render.files import write_samples
+from musegen.report import conclude
 
 
 @hydra.main(version_base="1.3", config_path=str(build.CONF), config_name="train")
@@ -38,7 +40,8 @@ def run(settings: dict[str, Any]) -> float:
 
 
 def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
-    """Data and model, fit, test, samples."""
+    """Data and model, fit, test, samples, report."""
+    began = time.time()
     run_dir = Path(settings["run_dir"])
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     data = build.build_data(settings)
@@ -69,6 +72,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
             samples = model.generate(**settings["sample"])
             for path in write_samples(model.spec, samples, run_dir / "samples"):
                 print(f"sample {path}")
+        print(f"report {conclude(settings, model, data, trainer, began)}")
     return float(score) if score is not None else float("nan")
 
 

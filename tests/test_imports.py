@@ -9,10 +9,10 @@ import pytest
 from conftest import ROOT
 
 LAYERS = {
-    "contracts": 0, "progress": 0,
+    "contracts": 0, "progress": 0, "affine": 0, "memory": 0,
     "codecs": 1, "gibbs": 1, "sampling": 1, "optim": 1, "metrics": 2, "models": 3,
     "render": 4, "trainer": 4, "loggers": 4, "callbacks": 5, "build": 5, "cli": 6, "evaluate": 7,
-    "generate": 8, "train": 8, "counting": 8, "dissect": 8,
+    "generate": 8, "report": 8, "counting": 8, "dissect": 8, "train": 9,
 }  # fmt: skip
 """Who may import whom in musegen/: only the same room or a lower one."""
 

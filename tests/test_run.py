@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import html
 import itertools
 import json
 import re
@@ -13,8 +14,9 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 
-from musegen import counting, dissect, evaluate, generate
+from musegen import counting, dissect, evaluate, generate, report
 from musegen import train as train_module
+from musegen.metrics.music import LABELS
 
 TINY = ["model.hidden=16", "model.layers=1", "model.head_width=8", "data.window=16",
         "data.batch_size=4", "trainer.max_epochs=2", "sample.n=2", "sample.length=30"]  # fmt: skip
@@ -61,6 +63,26 @@ def test_the_banner_says_what_where_and_how(run: Path) -> None:
     assert lines[0].split(maxsplit=1)[1].startswith("lstm_midi, ")
     assert lines[1].split(maxsplit=1)[1].startswith("MidiFolder: train 4 pieces / ")
     assert lines[4].split() == ["folder", str(run)]
+
+
+def test_a_run_ends_with_its_report(run: Path, cli) -> None:
+    assert f"report {run / 'report.html'}" in (run / "stdout.txt").read_text()
+    facts = json.loads((run / "run.json").read_text())
+    assert facts["weights"] > 1000
+    assert facts["epochs"] == 2
+    assert facts["seconds"] > 0
+    assert facts["command"].startswith("python train.py data=midi_folder data.root=")
+    assert facts["data"].startswith("train 4 pieces")
+    music = json.loads((run / "music.json").read_text())
+    assert list(music) == list(LABELS)
+    assert music["polyphony"]["training"] == pytest.approx(1, abs=0.01)
+    before = (run / "report.html").read_text()
+    assert "Play samples/01" in before
+    assert facts["command"] in html.unescape(before)
+    code, out, err = cli(report.main, f"run={run}")
+    assert code == 0, err
+    assert out.strip() == str(run / "report.html")
+    assert (run / "report.html").read_text() == before
 
 
 def test_evaluation_agrees_to_the_last_digit(run: Path, cli) -> None:
@@ -198,6 +220,28 @@ def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Pa
         code, _, err = cli(main, f"run={folder}", *string, "label=Jpan")
         assert code == 1
         assert err.strip() == "musegen: label=Jpan: no such label; did you mean Japan?"
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b"x", "1 character cannot be split"), (b"ab\xff", "not UTF-8 (byte 2 is")],
+)
+def test_a_bad_text_is_one_line(cli, tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "my.txt"
+    path.write_bytes(content)
+    code, out, err = cli(train_module.main, "model=char_rnn", "data=text", f"data.path={path}")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert f"{path}: {said}" in err
+    assert "Traceback" not in out
+
+
+def test_a_label_without_names_is_one_line(cli, names_folder: Path) -> None:
+    (names_folder / "China.txt").write_text("\u738b\n")
+    folded = ["model=char_rnn", "data=names", f"data.root={names_folder}", "data.ascii=true"]
+    code, _, err = cli(train_module.main, *folded)
+    assert code == 1
+    assert err == "musegen: label China: no names to train on; set data.ascii=false\n"
 
 
 @pytest.mark.parametrize("experiment", ["anbn_rnn2", "anbn_lstm1"])

@@ -10,7 +10,7 @@ from typing import Any, ClassVar
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from musegen.contracts import PairingError, Spec, spec_from_dict
@@ -137,6 +137,12 @@ class Model(pl.LightningModule):
         # Equal on all ranks already; float64, since in float32 the last digits would go.
         self.log_dict({k: v.double() for k, v in figures.items()}, sync_dist=True)
 
+    def rates(self) -> dict[nn.Parameter, float]:
+        """Parameters whose learning rate is a multiple of the optimiser's."""
+        return {}
+
     def configure_optimizers(self) -> Any:
         total_steps = int(self.trainer.estimated_stepping_batches)
-        return self.optimizer.configure(self.parameters(), total_steps, *self.monitor)
+        return self.optimizer.configure(
+            self.parameters(), total_steps, *self.monitor, rates=self.rates()
+        )

@@ -38,6 +38,16 @@ def test_pieces_are_read_and_split(midi_folder: Path) -> None:
     assert data.describe().startswith("train 4 pieces / 320 messages, val 1")
 
 
+def test_training_pieces_as_notes(midi_folder: Path) -> None:
+    data = ready(midi_folder)
+    for notes, piece in zip(data.training_notes(), data.pieces["train"], strict=True):
+        file = read_notes(midi_folder / piece.name)
+        np.testing.assert_array_equal(notes[["pitch", "velocity"]], file[["pitch", "velocity"]])
+        np.testing.assert_allclose(notes["start"], file["start"], atol=1e-4)
+    (narrow, *_) = ready(midi_folder, codec=MessageCodec((56, 60))).training_notes()
+    assert 56 <= narrow["pitch"].min() <= narrow["pitch"].max() < 60
+
+
 def test_the_spec_needs_no_files() -> None:
     assert MidiFolder(Path("/nowhere")).spec == MessageCodec().spec
 

@@ -46,6 +46,13 @@ def frames_of(plan: list) -> list[tuple[int, int]]:
 ALL_FRAMES = [(i, t) for i, n in enumerate(LENGTHS) for t in range(n)]
 
 
+def test_training_pieces_as_notes() -> None:
+    data = ready(dt=0.25)
+    assert data.beat == 0.5
+    for notes, roll_TP in zip(data.training_notes(), made(0), strict=True):
+        np.testing.assert_array_equal(data.rolls_codec.encode(notes), roll_TP)
+
+
 @pytest.mark.parametrize("batch_size", [1, 2, 3, 100])
 @pytest.mark.parametrize("chunk_length", [1, 4, 5, None])
 def test_an_epoch_has_every_training_frame_once(batch_size: int, chunk_length: int | None) -> None:

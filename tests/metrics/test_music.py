@@ -1,11 +1,122 @@
-"""Degenerate pieces are called what they are."""
+"""Figures of pieces: counted by hand, by muspy, and degenerate pieces called what they are."""
 
 from __future__ import annotations
 
+import math
+
+import numpy as np
 import pytest
 from conftest import make_notes, tune
 
-from musegen.metrics.music import degenerate
+from musegen.codecs.midi import tidy
+from musegen.metrics import music
+from musegen.metrics.music import LABELS, degenerate, piece_figures
+
+SCALE = (60, 62, 64, 65, 67, 69, 71, 72)
+SIXTEENTH = 0.125
+
+
+def melody(pitches: list[int], step: float = 0.5, held: float = 0.5) -> np.ndarray:
+    return make_notes([(step * i, step * i + held, p, 80) for i, p in enumerate(pitches)])
+
+
+def test_figures_of_a_scale_by_hand() -> None:
+    """One octave of C major in beats of half a second: seven pitch classes, C twice."""
+    figures = piece_figures(melody(list(SCALE)))
+    assert list(figures) == list(LABELS)
+    assert figures == pytest.approx({
+        "pitch_class_entropy": 0.25 * 2 + 6 * 0.125 * 3,
+        "pitch_range": 12,
+        "polyphony": 1,
+        "note_density": 2,
+        "inter_onset_entropy": 0,
+        "scale_consistency": 1,
+        "empty_beat_rate": 0,
+        "groove_consistency": 1,  # two measures, an onset on every beat of either
+        "repeated_figures": 0,
+    })  # fmt: skip
+
+
+def test_polyphony_counts_where_something_sounds() -> None:
+    notes = make_notes([(0, 2, 60, 80), (1, 2, 64, 80), (5, 6, 67, 80)])
+    assert music.polyphony(notes) == pytest.approx(4 / 3)
+
+
+def test_inter_onset_entropy() -> None:
+    even = make_notes([(t, t + 0.1, 60, 80) for t in (0, 0.02, 0.5, 1.01, 1.5)])  # a loose chord
+    assert music.inter_onset_entropy(even) == 0
+    dotted = make_notes([(t, t + 0.1, 60, 80) for t in (0, 0.75, 1, 1.75, 2)])
+    assert music.inter_onset_entropy(dotted) == pytest.approx(1)
+    for near in (1.5, 4 / 3, 2):  # told from plain ones
+        notes = make_notes([(t, t + 0.1, 60, 80) for t in (0, 0.3, 0.3 + 0.3 * near)])
+        assert music.inter_onset_entropy(notes) == pytest.approx(1)
+    assert math.isnan(music.inter_onset_entropy(even[:1]))
+
+
+def test_scale_consistency() -> None:
+    assert music.scale_consistency(melody([p + 5 for p in SCALE])) == 1  # F major
+    assert music.scale_consistency(melody([57, 59, 60, 62, 64, 65, 67, 69])) == 1  # A minor
+    assert music.scale_consistency(melody(list(range(60, 72)))) == pytest.approx(7 / 12)
+
+
+def test_empty_beats() -> None:
+    notes = make_notes([(0, 0.5, 60, 80), (1.6, 1.7, 60, 80), (2.4, 3.0, 60, 80)])
+    assert music.empty_beat_rate(notes) == pytest.approx(2 / 6)  # the second and the third
+    assert music.empty_beat_rate(notes, beat=1.0) == 0
+
+
+def test_groove() -> None:
+    """Two measures that differ in two of sixteen positions, a hasty onset put right."""
+    beats = [0, 0.5, 1.0, 1.5, 2.0, 2.495, 3.125, 3.5]
+    notes = make_notes([(t, t + 0.1, 60, 80) for t in beats])
+    assert music.groove_consistency(notes) == pytest.approx(1 - 2 / 16)
+    assert math.isnan(music.groove_consistency(notes[:4]))
+
+
+def test_repeated_figures() -> None:
+    theme = [60, 64, 67, 72]
+    assert music.repeated_figures(melody([*theme, 50, 51, *theme, 52])) == pytest.approx(8 / 11)
+    assert music.repeated_figures(melody([60, 64, 67])) == 0
+    assert music.repeated_figures(melody([60] * 6)) == 1
+
+
+def test_silence_has_no_figures() -> None:
+    figures = piece_figures(make_notes([]))
+    assert list(figures) == list(LABELS)
+    assert all(math.isnan(v) for v in figures.values())
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_muspy_agrees(seed: int) -> None:
+    """muspy counts in time steps and lets a release touch its step: all end between beats."""
+    muspy = pytest.importorskip("muspy")
+    rng = np.random.default_rng(seed)
+    rows = []
+    for start in np.cumsum(rng.choice([0, 1, 2, 4, 23], 120)):
+        length = int(rng.integers(1, 12))
+        length += (start + length) % 4 == 0
+        rows.append((int(start), int(length), int(rng.integers(30 + seed, 96)), 80))
+    notes = music_of(rows)
+    steps = [(round(n["start"] / SIXTEENTH), round((n["end"] - n["start"]) / SIXTEENTH))
+             for n in notes]  # fmt: skip
+    track = muspy.Track(notes=[
+        muspy.Note(time=t, duration=d, pitch=int(n["pitch"]), velocity=80)
+        for (t, d), n in zip(steps, notes, strict=True)
+    ])  # fmt: skip
+    theirs = muspy.Music(resolution=4, tracks=[track])
+    ours = piece_figures(notes)
+    assert ours["pitch_class_entropy"] == pytest.approx(muspy.pitch_class_entropy(theirs))
+    assert ours["pitch_range"] == muspy.pitch_range(theirs)
+    assert ours["polyphony"] == pytest.approx(muspy.polyphony(theirs))
+    assert ours["scale_consistency"] == pytest.approx(muspy.scale_consistency(theirs))
+    assert ours["empty_beat_rate"] == pytest.approx(muspy.empty_beat_rate(theirs))
+    assert ours["empty_beat_rate"] > 0.1
+    assert ours["groove_consistency"] == pytest.approx(muspy.groove_consistency(theirs, 16))
+
+
+def music_of(rows: list[tuple[int, int, int, int]]) -> np.ndarray:
+    """(step, steps, pitch, velocity) in sixteenths → the canonical notes."""
+    return tidy(make_notes([(s * SIXTEENTH, (s + d) * SIXTEENTH, p, v) for s, d, p, v in rows]))
 
 
 def test_music_passes() -> None:
