@@ -171,7 +171,8 @@ def _pictures(folder: Path) -> list[Seen]:
     by the page itself."""
     found = []
     for path in sorted(folder.rglob("*.png")):
-        earlier = path.stem.startswith("epoch_") and path != max(path.parent.glob("epoch_*.png"))
+        made = path.parent
+        earlier = made.name.startswith("epoch_") and made != max(made.parent.glob("epoch_*"))
         if not earlier and not path.with_suffix(".mid").exists():
             name = path.relative_to(folder).with_suffix("").as_posix()
             width = int.from_bytes(path.read_bytes()[16:20], "big")
