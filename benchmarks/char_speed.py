@@ -1,13 +1,14 @@
 """How much faster than the course's per-character loop, and than a bare loop, in one run.
 
     python benchmarks/char_speed.py                  # data=anbn, and data=names where it is there
-    python benchmarks/char_speed.py hidden=64 batch_size=256
+    python benchmarks/char_speed.py hidden=64 batch_size=1024
 
 The course reads one string at a time and one character at a time, and updates after each string.
-Ours is the same net (same cell, sizes and optimiser, float32, one thread) on padded batches; both
-see the same training strings. `fit` is Lightning with the default callbacks' work left out, the
-bare loop its batches and losses without Lightning. The rows are measured in turns, five times
-each, and the best of each counts: another process on the machine can only slow one down.
+Ours is the same net (same cell, sizes and optimiser, float32, torch's own number of threads) on
+padded batches; both see the same training strings. `fit` is Lightning with the default callbacks'
+work left out, the bare loop its batches and losses without Lightning. The rows are measured in
+turns, five times each, and the best of each counts: another process on the machine can only slow
+one down.
 """
 
 from __future__ import annotations
@@ -124,14 +125,13 @@ def main() -> None:
     with cli.one_line_errors():
         given = cli.key_values(sys.argv[1:])
         keep_freed_memory()  # as train.py does; here for all contestants
-        torch.set_num_threads(1)
         print("| data (net) | fit : course | bare loop : course | time of fit : bare loop |")
         print("|---|---|---|---|")
         for cell, hidden in (("rnn", 2), ("lstm", 1)):
-            data = Counting(batch_size=given.get("batch_size", 500))
-            measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=10)
+            data = Counting(train_size=20_000, batch_size=given.get("batch_size", 2000))
+            measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=2)
         for hidden in (given.get("hidden", 128), 256):
-            names = Names(batch_size=given.get("batch_size", 256))
+            names = Names(batch_size=given.get("batch_size", 512))
             try:
                 measure("names", names, {"cell": "lstm", "hidden": hidden}, 100, epochs=1)
             except UserError as e:

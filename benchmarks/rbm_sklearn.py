@@ -14,7 +14,7 @@ from sklearn.neural_network import BernoulliRBM
 
 from datamodules.mnist import MNIST5k
 
-BATCH, HIDDEN, LR = 20, 500, 0.1
+BATCH, HIDDEN, LR, EPOCHS = 20, 500, 0.1, 5
 
 
 def main() -> None:
@@ -28,8 +28,8 @@ def main() -> None:
 
     machine(1).fit(x_ND)  # warm up
     started = time.perf_counter()
-    machine(2).fit(x_ND)
-    print(2 * len(x_ND) / (time.perf_counter() - started))
+    machine(EPOCHS).fit(x_ND)
+    print(EPOCHS * len(x_ND) / (time.perf_counter() - started))
 
 
 if __name__ == "__main__":

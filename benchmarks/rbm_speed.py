@@ -98,7 +98,9 @@ def peer(script: str, batches: int, python: str = sys.executable) -> float:
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
-def compare(title: str, contestants: dict[str, Callable[[], float]], rounds: int) -> None:
+def compare(
+    title: str, contestants: dict[str, Callable[[], float]], rounds: int, unit: str = "images"
+) -> None:
     """Turns, medians, and each contestant as a share of the first."""
     speeds: dict[str, list[float]] = {name: [] for name in contestants}
     for _ in range(rounds):
@@ -106,7 +108,7 @@ def compare(title: str, contestants: dict[str, Callable[[], float]], rounds: int
             speeds[name].append(run())
     first = next(iter(contestants))
     print(
-        f"\n| {title} | images/s, median of {rounds} | {first} is … times as fast |\n|---|---|---|"
+        f"\n| {title} | {unit}/s, median of {rounds} | {first} is … times as fast |\n|---|---|---|"
     )
     for name, measured in speeds.items():
         ratios = [a / b for a, b in zip(speeds[first], measured, strict=True)]

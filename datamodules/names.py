@@ -104,7 +104,8 @@ class LabelledNames(Texts):
         names = {label: self._tidy(raw) for label, raw in sorted(self.names().items())}
         for label, found in names.items():
             if not found:
-                raise UserError(f"label {label}: no names to train on")
+                remedy = "set data.ascii=false" if self.ascii else "leave it out"
+                raise UserError(f"label {label}: no names to train on; {remedy}")
         split = {label: self._split(found) for label, found in names.items()}
         if self._codec is None:
             training = [name for parts in split.values() for name in parts["train"]]

@@ -124,6 +124,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
                 others = [n for n in plain[group] if n != name]
                 raise unknown_name(f"{group}.{name}", name, others, f"entry of {group}")
             plain[group][name] = with_defaults(node, f"{group}.{name}", fill=False)
+    plain["preview"] = checked(model.generate, plain.get("preview") or {}, "preview")
     if plain["sample"] is not None:
         plain["sample"] = checked(model.generate, plain["sample"], "sample")
     plain["assess"] = checked(model.assess, plain.get("assess") or {}, "assess", {"data"})
@@ -169,6 +170,11 @@ def _class(group: str, name: str) -> Any:
 # --- Construction --------------------------------------------------------------------------
 
 
+def accepts(node: dict[str, Any], name: str) -> bool:
+    """Whether the constructor that the node names has such a parameter."""
+    return name in _signature(_target(node, name))[0]
+
+
 def construct(node: dict[str, Any], where: str, **given: Any) -> Any:
     """Call the node's `_target_` with its checked settings and what the caller gives."""
     target = _target(node, where)
@@ -177,7 +183,11 @@ def construct(node: dict[str, Any], where: str, **given: Any) -> Any:
         for key, value in node.items()
         if key != "_target_"
     }
-    return target(**checked(target, settings, where, set(given)), **given)
+    arguments = checked(target, settings, where, set(given))
+    try:
+        return target(**arguments, **given)
+    except ModuleNotFoundError as e:  # a package of an extra
+        raise UserError(f"{where}: {' '.join(str(e).split())}") from e
 
 
 def with_defaults(node: dict[str, Any], where: str, fill: bool = True) -> dict[str, Any]:
@@ -313,12 +323,10 @@ def build_trainer(cfg: dict[str, Any], bare: bool = False) -> pl.Trainer:
         group: [
             construct(node, f"{group}.{name}")
             for name, node in (cfg[group] or {}).items()
-            if node is not None
+            if node is not None and not bare
         ]
         for group in ("logger", "callbacks")
     }
-    if bare:
-        groups = {"logger": [], "callbacks": []}
     return construct(
         cfg["trainer"],
         "trainer",

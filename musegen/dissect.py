@@ -117,7 +117,9 @@ def fixed_points(
             if residual.norm() < CONVERGED * s.norm().clamp(min=1):
                 break
             slope = jacobian(s) - torch.eye(len(s), dtype=s.dtype)
-            move = torch.linalg.lstsq(slope, -residual).solution
+            move, singular = torch.linalg.solve_ex(slope, -residual)
+            if singular or not move.isfinite().all():
+                move = torch.linalg.lstsq(slope, -residual).solution
             share = 1.0
             while share > 1e-3:
                 there = s + share * move

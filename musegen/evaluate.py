@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from musegen import build, cli
-from musegen.contracts import UserError
+from musegen.contracts import PairingError, UserError
 from musegen.models import Model, load_model
 
 
@@ -57,7 +57,8 @@ def run_settings(checkpoint: Path) -> dict[str, Any]:
 def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     """Test a run's best checkpoint on its own data, or on data named by overrides.
 
-    The data take the codec of the checkpoint, so that figures are of the same classes.
+    Data that take a codec take the checkpoint's, so that figures are of the same classes. Raises
+    `PairingError` for data of another kind or size.
     """
     checkpoint = find_checkpoint(run)
     model = load_model(checkpoint)
@@ -69,8 +70,10 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
         cfg.merge_with_dotlist(overrides)
         settings = build.completed(cfg)
     settings["data"].pop("codec", None)
-    given = {} if model.codec is None else {"codec": model.codec}
-    data = build.build_data(settings, **given)
+    takes_codec = build.accepts(settings["data"], "codec") and model.codec is not None
+    data = build.build_data(settings, **({"codec": model.codec} if takes_codec else {}))
+    if data.spec != model.spec:
+        raise PairingError(f"{checkpoint} has learned {model.spec}, but these data are {data.spec}")
     data.prepare_data()
     data.setup("test")
     figures = test_figures(model, data, settings)

@@ -32,12 +32,19 @@ class Contrast(torch.autograd.Function):
     gradient is that of the free energies with x and end held constant,
 
         ∂W = endᵀ σ(a_end) / S − xᵀ σ(a_x) / B     (and with ones for end and x, that of c)
+
+    Where each row has biases of its own, as many rows end as began, and the gradient of the
+    biases is row by row.
     """
 
     @staticmethod
     def forward(ctx: Any, W_DH: Tensor, b_v: Tensor, b_h: Tensor, *known: Tensor) -> Tensor:
         x_BD, a_BH, end_SD, a_SH = known
         ctx.save_for_backward(*known)
+        ctx.own_biases = b_v.dim() > 1
+        if ctx.own_biases:
+            rise = F.softplus(a_SH).sub_(F.softplus(a_BH)).sum()
+            return ((end_SD - x_BD).mul_(b_v).sum() + rise) / len(x_BD)
         of_data = x_BD.mean(0) @ b_v + F.softplus(a_BH).sum() / len(x_BD)
         of_ends = end_SD.mean(0) @ b_v + F.softplus(a_SH).sum() / len(end_SD)
         return of_ends - of_data
@@ -49,8 +56,11 @@ class Contrast(torch.autograd.Function):
         both_ND = torch.cat([x_BD, end_SD])
         share = by / len(x_BD), by / len(end_SD)
         p_NH = torch.cat([a_BH.sigmoid().mul_(-share[0]), a_SH.sigmoid().mul_(share[1])])
-        to_v = end_SD.sum(0) * share[1] - x_BD.sum(0) * share[0]
-        return affine(both_ND.t(), p_NH), to_v, p_NH.sum(0), None, None, None, None
+        if ctx.own_biases:
+            to_v, to_h = (end_SD - x_BD).mul_(share[0]), p_NH[: len(x_BD)] + p_NH[len(x_BD) :]
+        else:
+            to_v, to_h = end_SD.sum(0) * share[1] - x_BD.sum(0) * share[0], p_NH.sum(0)
+        return affine(both_ND.t(), p_NH), to_v, to_h, None, None, None, None
 
 
 class GibbsChains:
@@ -60,7 +70,8 @@ class GibbsChains:
     buffer of its uniform number, u ← [u < p], at several times the speed of `torch.bernoulli`
     and without a temporary. On CUDA the steps are far shorter than their launches: all k are
     captured as one graph at the first call, and replayed for as long as the weights stay where
-    they are in memory. A generator of one's own goes without the graph.
+    they are in memory. A generator of one's own goes without the graph, and so do biases of each
+    row's own, which lie elsewhere at every call.
     """
 
     def __init__(self, chains: int, W_DH: Tensor) -> None:
@@ -81,10 +92,12 @@ class GibbsChains:
     @torch.no_grad()
     def set_visible(
         self, v_BD: Tensor, W_DH: Tensor, b_h: Tensor, generator: Generator | None = None
-    ) -> None:
-        """Start the chains at h ~ p(h | v)."""
-        torch.sigmoid(affine(v_BD, W_DH, b_h), out=self.p_BH)
+    ) -> Tensor:
+        """Start the chains at h ~ p(h | v); returns c + v W."""
+        a_BH = affine(v_BD, W_DH, b_h)
+        torch.sigmoid(a_BH, out=self.p_BH)
         self.h_BH.uniform_(generator=generator).lt_(self.p_BH)
+        return a_BH
 
     @torch.no_grad()
     def run(
@@ -100,7 +113,7 @@ class GibbsChains:
         `a_BH` is then c + v W, and `h_BH` a sample given the new `v_BD`. The next call overwrites
         what is returned.
         """
-        if self.device.type == "cuda" and generator is None:
+        if self.device.type == "cuda" and generator is None and b_v.dim() == 1:
             self._replay(k, W_DH, b_v, b_h)
         else:
             self._steps(k, W_DH, b_v, b_h, generator)

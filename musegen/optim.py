@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -47,14 +47,25 @@ class Optimizer:
         if self.weight_decay < 0 or self.momentum < 0 or self.warmup_steps < 0:
             raise UserError("optimizer: weight_decay, momentum and warmup_steps must not be < 0")
 
-    def build(self, parameters: Iterable[nn.Parameter]) -> torch.optim.Optimizer:
-        """The torch optimiser over these parameters, vectors spared from weight decay."""
-        parameters = [p for p in parameters if p.requires_grad]
+    def build(
+        self, parameters: Iterable[nn.Parameter], rates: Mapping[nn.Parameter, float] | None = None
+    ) -> torch.optim.Optimizer:
+        """The torch optimiser over these parameters, vectors spared from weight decay.
+
+        `rates` holds the parameters that do not learn at `lr`, and the multiple at which they do.
+        """
+        grouped: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for p in parameters:
+            if p.requires_grad:
+                grouped.setdefault(((rates or {}).get(p, 1.0), p.ndim > 1), []).append(p)
         groups: list[dict[str, Any]] = [
-            {"params": [p for p in parameters if p.ndim > 1], "weight_decay": self.weight_decay},
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {
+                "params": group,
+                "lr": rate * self.lr,
+                "weight_decay": self.weight_decay if matrices else 0.0,
+            }
+            for (rate, matrices), group in sorted(grouped.items(), key=lambda g: g[0], reverse=True)
         ]
-        groups = [g for g in groups if g["params"]]
         # One fused kernel over all parameters: the loop over tensors costs more than the maths.
         if self.name == "sgd":
             return torch.optim.SGD(
@@ -64,10 +75,15 @@ class Optimizer:
         return kind(groups, lr=self.lr, betas=self.betas, fused=True)
 
     def configure(
-        self, parameters: Iterable[nn.Parameter], total_steps: int, monitor: str, mode: str
+        self,
+        parameters: Iterable[nn.Parameter],
+        total_steps: int,
+        monitor: str,
+        mode: str,
+        rates: Mapping[nn.Parameter, float] | None = None,
     ) -> dict[str, Any]:
         """What `LightningModule.configure_optimizers` returns."""
-        optimizer = self.build(parameters)
+        optimizer = self.build(parameters, rates)
         if self.schedule == "plateau":
             plateau = lr_scheduler.ReduceLROnPlateau(
                 optimizer,

@@ -38,24 +38,25 @@ class Sampler:
         """(B, V) logits → (B,) int64 classes."""
         if self.temperature == 0:
             return logits_BV.argmax(-1)
-        probs_BV = self.probabilities(logits_BV)
+        weight_BK, class_BK = self.kept(logits_BV)
         # argmax p/e with e ~ Exp(1) draws from p (the Gumbel-max trick), at half the cost of
-        # torch.multinomial for one row.
-        noise_BV = torch.empty_like(probs_BV).exponential_(generator=generator)
-        return probs_BV.div_(noise_BV).argmax(-1)
+        # torch.multinomial for one row, and whatever p sums to.
+        noise_BK = torch.empty_like(weight_BK).exponential_(generator=generator)
+        drawn_B = weight_BK.div_(noise_BK).argmax(-1)
+        return drawn_B if class_BK is None else class_BK.gather(-1, drawn_B[..., None])[..., 0]
 
-    def probabilities(self, logits_BV: Tensor) -> Tensor:
-        """The distribution that is drawn from, for temperature > 0."""
+    def kept(self, logits_BV: Tensor) -> tuple[Tensor, Tensor | None]:
+        """Weights in proportion to the probabilities drawn from, for temperature > 0, and the
+        classes they belong to; None stands for all classes in order."""
         if self.temperature != 1:
             logits_BV = logits_BV / self.temperature
+        class_BK = None
         if 0 < self.top_k < logits_BV.shape[-1]:
-            least_B1 = logits_BV.topk(self.top_k, dim=-1).values[..., -1:]
-            logits_BV = logits_BV.masked_fill(logits_BV < least_B1, float("-inf"))
-        probs_BV = logits_BV.softmax(-1)
+            logits_BV, class_BK = logits_BV.topk(self.top_k, dim=-1)  # falling
+        weight_BK = logits_BV.softmax(-1)
         if self.top_p < 1:
-            sorted_BV, order_BV = probs_BV.sort(dim=-1, descending=True)
-            mass_before_BV = sorted_BV.cumsum(-1) - sorted_BV
-            sorted_BV = sorted_BV.masked_fill(mass_before_BV >= self.top_p, 0.0)
-            probs_BV = torch.zeros_like(probs_BV).scatter(-1, order_BV, sorted_BV)
-            probs_BV /= probs_BV.sum(-1, keepdim=True)
-        return probs_BV
+            if class_BK is None:
+                weight_BK, class_BK = weight_BK.sort(dim=-1, descending=True)
+            mass_before_BK = weight_BK.cumsum(-1).sub_(weight_BK)
+            weight_BK = weight_BK.masked_fill(mass_before_BK >= self.top_p, 0.0)
+        return weight_BK, class_BK

@@ -212,6 +212,28 @@ def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Pa
         assert err.strip() == "musegen: label=Jpan: no such label; did you mean Japan?"
 
 
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [(b"", "empty"), (b"x", "1 character cannot be split"), (b"ab\xff", "not UTF-8 (byte 2 is")],
+)
+def test_a_bad_text_is_one_line(cli, tmp_path: Path, content: bytes, said: str) -> None:
+    path = tmp_path / "my.txt"
+    path.write_bytes(content)
+    code, out, err = cli(train_module.main, "model=char_rnn", "data=text", f"data.path={path}")
+    assert code == 1
+    assert len(err.splitlines()) == 1
+    assert f"{path}: {said}" in err
+    assert "Traceback" not in out
+
+
+def test_a_label_without_names_is_one_line(cli, names_folder: Path) -> None:
+    (names_folder / "China.txt").write_text("\u738b\n")
+    folded = ["model=char_rnn", "data=names", f"data.root={names_folder}", "data.ascii=true"]
+    code, _, err = cli(train_module.main, *folded)
+    assert code == 1
+    assert err == "musegen: label China: no names to train on; set data.ascii=false\n"
+
+
 @pytest.mark.parametrize("experiment", ["anbn_rnn2", "anbn_lstm1"])
 def test_a_counter_from_training_to_its_table(cli, tmp_path: Path, experiment: str) -> None:
     folder = tmp_path / "run"

@@ -40,8 +40,17 @@ def test_temperature_sharpens_and_zero_takes_the_best() -> None:
     ],
 )
 def test_truncation(settings: dict, expected: list[float]) -> None:
-    probabilities = Sampler(**settings).probabilities(LOGITS[None])[0]
+    weight_K, class_K = Sampler(**settings).kept(LOGITS)
+    probabilities = torch.zeros(4)
+    probabilities[slice(None) if class_K is None else class_K] = weight_K / weight_K.sum()
     torch.testing.assert_close(probabilities, torch.tensor(expected, dtype=torch.float32))
+
+
+@pytest.mark.parametrize("settings", [{"top_k": 2}, {"top_p": 0.6}, {"top_k": 3, "top_p": 0.6}])
+def test_draws_are_of_the_classes_that_stay(settings: dict) -> None:
+    shuffled = Sampler(**settings)(LOGITS[[3, 1, 0, 2]].expand(40_000, -1))
+    counts = torch.bincount(shuffled, minlength=4) / 40_000
+    torch.testing.assert_close(counts, torch.tensor([0, 0.375, 0.625, 0]), atol=0.01, rtol=0)
 
 
 def test_same_seed_same_draw() -> None:

@@ -12,6 +12,8 @@ from musegen.contracts import Rolls, UserError
 
 MAX_FRAMES = 200_000
 """Over sixteen hours at 0.3 s. A finer dt or a forged delta time ends here, not in the memory."""
+VELOCITY = 80
+"""Of decoded notes; a roll knows none."""
 
 
 @dataclass(frozen=True)
@@ -24,7 +26,6 @@ class RollCodec:
       the tutorial looks at k·dt, where a tick more or less decides. The roll ends with its
       last note.
     - repeats: a pitch in successive frames is one note `held`, or is `struck` in every one.
-    - velocity: of decoded notes; a roll has none.
 
     `decode` takes any roll. `encode(decode(x))` equals x but for silent frames at its end.
     """
@@ -32,7 +33,6 @@ class RollCodec:
     pitch_range: tuple[int, int] = (21, 109)
     dt: float = 0.3
     repeats: Literal["held", "struck"] = "held"
-    velocity: int = 80
 
     def __post_init__(self) -> None:
         low, high = self.pitch_range
@@ -43,8 +43,6 @@ class RollCodec:
             raise UserError(f"dt={self.dt}: must be 0.01 to 60 seconds")
         if self.repeats not in ("held", "struck"):
             raise UserError(f"repeats={self.repeats}: choose held or struck")
-        if not 1 <= self.velocity <= 127:
-            raise UserError(f"velocity={self.velocity}: must be 1 to 127")
 
     @property
     def spec(self) -> Rolls:
@@ -85,5 +83,5 @@ class RollCodec:
             stop = np.nonzero(edges_PT < 0)[1]  # pitch by pitch, like the onsets
         notes = np.empty(len(pitch), NOTES)
         notes["start"], notes["end"] = first * self.dt, stop * self.dt
-        notes["pitch"], notes["velocity"] = pitch + self.pitch_range[0], self.velocity
+        notes["pitch"], notes["velocity"] = pitch + self.pitch_range[0], VELOCITY
         return notes[np.lexsort((notes["pitch"], notes["start"]))]

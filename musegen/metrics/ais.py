@@ -1,10 +1,10 @@
 """How likely an RBM finds the data: log Z by annealed importance sampling, in both directions.
 
-The path of machines runs from the base-rate model (no weights, visible biases a) at β = 0 to
-the machine itself at β = 1 (Neal 2001; Salakhutdinov & Murray 2008):
+The path of machines runs from a base of independent units (no weights, biases a and d) at β = 0
+to the machine itself at β = 1 (Neal 2001; Salakhutdinov & Murray 2008, with d = 0):
 
-    log f_β(v) = v·((1−β) a + β b) + Σ_h softplus(β (c + v W))
-    log Z_0    = H log 2 + Σ_d softplus(a_d)
+    log f_β(v) = v·((1−β) a + β b) + Σ_h softplus((1−β) d + β (c + v W))
+    log Z_0    = Σ_h softplus(d_h) + Σ_d softplus(a_d)
 
 *Forward*, a chain starts at v_0 ~ p_0 and at each β_k takes the weight f_{β_k}/f_{β_{k−1}} of
 where it stands, then a Gibbs step of the machine at β_k. The mean weight is an unbiased estimate
@@ -31,6 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
+from musegen.affine import affine
 from musegen.contracts import UserError
 
 Schedule = Sequence[tuple[int, float]]
@@ -40,17 +41,17 @@ SALAKHUTDINOV_MURRAY: Schedule = ((500, 0.5), (4000, 0.9), (10_000, 1.0))
 
 
 class Machine(NamedTuple):
-    """An RBM (or N with the same W), and the visible biases of its base-rate model."""
+    """An RBM (or N with the same W), and the biases of the base that annealing starts from."""
 
     W_DH: Tensor
     b_v: Tensor
     b_h: Tensor
     base_v: Tensor
+    base_h: Tensor
 
     def log_base_partition(self) -> Tensor:
         """log Z_0, float64."""
-        hidden = self.W_DH.shape[1]
-        return hidden * math.log(2) + F.softplus(self.base_v.double()).sum(-1)
+        return F.softplus(self.base_h.double()).sum(-1) + F.softplus(self.base_v.double()).sum(-1)
 
     def log_f(self, v_ND: Tensor) -> Tensor:
         """log f_1(v) = −F(v), one per row, float64."""
@@ -84,30 +85,51 @@ def temperatures(schedule: Schedule) -> list[float]:
     return betas
 
 
+class Particles(NamedTuple):
+    """Ends of forward chains and their weights: E w g(v) / E w is the machine's mean of any g."""
+
+    v_SD: Tensor
+    log_w_S: Tensor
+
+
 @torch.no_grad()
+def anneal(
+    machine: Machine,
+    chains: int = 100,
+    schedule: Schedule = SALAKHUTDINOV_MURRAY,
+    generator: Generator | None = None,
+) -> Particles:
+    """Forward chains from the base to the machine, E w = Z / Z_0."""
+    lead = torch.broadcast_shapes(machine.b_v.shape[:-1], machine.base_v.shape[:-1])
+    base = machine.base_v[..., None, :].sigmoid()
+    u_SD = torch.empty(*lead, chains, base.shape[-1], device=base.device, dtype=base.dtype)
+    v_SD = u_SD.uniform_(generator=generator).lt_(base)
+    return Particles(v_SD, _anneal(machine, v_SD, temperatures(schedule), generator))
+
+
 def forward_ais(
     machine: Machine,
     chains: int = 100,
     schedule: Schedule = SALAKHUTDINOV_MURRAY,
     generator: Generator | None = None,
 ) -> LogZ:
-    """log Z from below: E exp(value) = Z.
+    """log Z from below: E exp(value) = Z."""
+    return log_z(machine, anneal(machine, chains, schedule, generator).log_w_S)
+
+
+def log_z(machine: Machine, log_w_S: Tensor) -> LogZ:
+    """log Z from the weights of forward chains.
 
     The error is that of the log of a mean of two chains or more, std(w) / (mean(w) √S). It holds
     where many chains carry weight (`effective_chains` = (Σw)² / Σw²), and says nothing of modes
     that no chain has found.
     """
-    lead = torch.broadcast_shapes(machine.b_v.shape[:-1], machine.base_v.shape[:-1])
-    base = machine.base_v[..., None, :].sigmoid()
-    u_SD = torch.empty(*lead, chains, base.shape[-1], device=base.device, dtype=base.dtype)
-    v_SD = u_SD.uniform_(generator=generator).lt_(base)
-    log_w_S = _anneal(machine, v_SD, temperatures(schedule), generator)
     top = log_w_S.amax(-1, keepdim=True)
     w_S = (log_w_S - top).exp()
     mean = w_S.mean(-1)
     return LogZ(
         value=machine.log_base_partition() + top[..., 0] + mean.log(),
-        error=w_S.std(-1) / (mean * math.sqrt(chains)),
+        error=w_S.std(-1) / (mean * math.sqrt(log_w_S.shape[-1])),
         effective_chains=w_S.sum(-1) ** 2 / (w_S**2).sum(-1),
     )
 
@@ -140,19 +162,19 @@ def _anneal(
     Between two weights stands a Gibbs step of the machine at the β between; v_SD is overwritten.
     """
     W_DH, W_HD = machine.W_DH, machine.W_DH.t()
-    b_v, b_h, base_v = (bias[..., None, :] for bias in machine[1:])
-    slope_v = b_v - base_v
+    b_v, b_h, base_v, base_h = (bias[..., None, :] for bias in machine[1:])
+    slope_v, slope_h = b_v - base_v, b_h - base_h
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
     u_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
     for before, beta in pairwise(betas):
-        a_SH = (v_SD @ W_DH).add_(b_h)
-        at_SH = a_SH * beta
-        # The difference is taken unit by unit, where it is small, and summed in float64.
-        rise_SH = F.softplus(at_SH).sub_(F.softplus(a_SH.mul_(before)))
-        log_w_S += rise_SH.sum(-1, dtype=torch.float64)
+        a_SH = affine(v_SD, W_DH).add_(slope_h)
+        at_SH = torch.add(base_h, a_SH, alpha=beta)
+        # The difference is taken unit by unit, where it is small; sums of sums are in float64.
+        rise_SH = F.softplus(at_SH).sub_(F.softplus(torch.add(base_h, a_SH, alpha=before)))
+        log_w_S += rise_SH.sum(-1)
         log_w_S += (v_SD * slope_v).sum(-1, dtype=torch.float64).mul_(beta - before)
         if beta != betas[-1]:
             h_SH = u_SH.uniform_(generator=generator).lt_(at_SH.sigmoid_())
-            p_SD = (h_SH @ W_HD).mul_(beta).add_(base_v + beta * slope_v).sigmoid_()
+            p_SD = affine(h_SH, W_HD).mul_(beta).add_(base_v + beta * slope_v).sigmoid_()
             v_SD.uniform_(generator=generator).lt_(p_SD)
     return log_w_S

@@ -128,7 +128,7 @@ def compared(names: Sequence[Read]) -> dict[str, float]:
     }
 
 
-def assess(model: Any, data: Any) -> dict[str, float]:
+def assess(model: Any, data: Any, temperature: float) -> dict[str, float]:
     """What the test batches alone do not tell.
 
     - `ngram…_bits`: bits per character of the mixed n-gram, per order and of the best one.
@@ -146,11 +146,11 @@ def assess(model: Any, data: Any) -> dict[str, float]:
     for label in sorted({n.label for n in names}):
         of_label = compared([n for n in names if n.label == label])
         figures |= {f"{k}/{model.codec.labels[label]}": v for k, v in of_label.items()}
-    return figures | judged(model, data)
+    return figures | judged(model, data, temperature)
 
 
-def judged(model: Any, data: Any) -> dict[str, float]:
-    """The figures of generated names."""
+def judged(model: Any, data: Any, temperature: float) -> dict[str, float]:
+    """The figures of names generated at a temperature."""
     coded = {s: (data.coded(s), data.labels[s]) for s in ("train", "val", "test")}
     held_out = [*coded["val"][0], *coded["test"][0]]
     held_out_labels = [*coded["val"][1], *coded["test"][1]]
@@ -160,7 +160,7 @@ def judged(model: Any, data: Any) -> dict[str, float]:
             trained.setdefault(label, {})[tuple(row)] = None
     made, real = [], []
     for label, known in trained.items():
-        names = model.generate(PER_LABEL, model.codec.labels[label])
+        names = model.generate(PER_LABEL, model.codec.labels[label], temperature=temperature)
         made += [(label, tuple(model.codec.encode(text))) for _, text in names]
         real += [(label, name) for name in list(known)[:: max(1, len(known) // PER_LABEL)]]
     classifier = LabelledNGram(model.codec.size, DISCOUNTS[1]).fit(held_out, held_out_labels)

@@ -7,9 +7,10 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from typing import Any, ClassVar
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torchmetrics import Metric
 
 from musegen.contracts import PairingError, Spec, spec_from_dict
@@ -51,7 +52,8 @@ class Model(pl.LightningModule):
     def remember(self) -> None:
         """Save the calling constructor's arguments, spec and codec as plain values."""
         caller = inspect.currentframe().f_back  # type: ignore[union-attr]
-        self.save_hyperparameters(ignore=["spec", "codec"], frame=caller)
+        # Loggers are given the whole config instead.
+        self.save_hyperparameters(ignore=["spec", "codec"], frame=caller, logger=False)
         self.hparams.update(
             name=self.name,
             spec=self.spec.to_dict(),
@@ -73,6 +75,10 @@ class Model(pl.LightningModule):
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
         """New samples; `musegen.render.files.WRITERS` says what each kind of spec expects."""
+
+    def filters(self) -> np.ndarray | None:
+        """(H, D): what each hidden unit looks for in a frame, for models that have such units."""
+        return None
 
     def assess(self, data: Any) -> dict[str, float]:
         """Figures of the test split that no pass over its batches gives, e.g. log Z by AIS."""
@@ -131,6 +137,12 @@ class Model(pl.LightningModule):
         # Equal on all ranks already; float64, since in float32 the last digits would go.
         self.log_dict({k: v.double() for k, v in figures.items()}, sync_dist=True)
 
+    def rates(self) -> dict[nn.Parameter, float]:
+        """Parameters whose learning rate is a multiple of the optimiser's."""
+        return {}
+
     def configure_optimizers(self) -> Any:
         total_steps = int(self.trainer.estimated_stepping_batches)
-        return self.optimizer.configure(self.parameters(), total_steps, *self.monitor)
+        return self.optimizer.configure(
+            self.parameters(), total_steps, *self.monitor, rates=self.rates()
+        )

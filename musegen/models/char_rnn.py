@@ -40,7 +40,8 @@ class CharRNN(Model):
 
     - cell, hidden, layers: the stack. embedding: width of E and L; null takes `hidden`, as the
       course does.
-    - dropout: on the cells' input, between layers and before the linear map.
+    - dropout: on the characters' embeddings (a label is always heard whole), between layers and
+      before the linear map.
     - counter: start an LSTM as one that remembers: +8 on the forget gates, so that a cell keeps
       what it has added up (after Gers 2000), no way yet from h to the gates, and a classifier 3
       times as steep, so that small steps of the cell are heard.
@@ -104,11 +105,11 @@ class CharRNN(Model):
         self, x_BT: Tensor, label_B: Tensor | None = None, state: State | None = None
     ) -> tuple[Tensor, State]:
         """Classes → the top cells' output h_BTH, and the state to go on with."""
-        x_BTD = self.embed(x_BT)
+        x_BTD = self.dropout(self.embed(x_BT))
         if self.embed_label is not None:
             assert label_B is not None, "a labelled model reads labelled batches"
             x_BTD = x_BTD + self.embed_label(label_B)[:, None]
-        return self.cells(self.dropout(x_BTD), state)
+        return self.cells(x_BTD, state)
 
     def logits(self, batch: TokenBatch | LabelledTokenBatch) -> tuple[Tensor, Tensor]:
         """logits_NV of the N masked positions, and their targets x_N."""
@@ -166,10 +167,13 @@ class CharRNN(Model):
             far = counting.capacity(self, data.grammar, data.ranges["val"][1])
             self.log("val/capacity", float(far))
 
-    def assess(self, data: Any) -> dict[str, float]:
-        """Beside the test figures: the best n-gram's; names' and grammars' own figures."""
+    def assess(self, data: Any, temperature: float = 1.0) -> dict[str, float]:
+        """Beside the test figures: the best n-gram's; names' and grammars' own figures.
+
+        `temperature` is that of the generated names that are judged.
+        """
         if self.codec.labels is not None:
-            return names.assess(self, data)
+            return names.assess(self, data, temperature)
         figures = baselines.assess(data)
         if getattr(data, "grammar", None) is not None:
             figures["capacity"] = counting.capacity(self, data.grammar, data.count_to)

@@ -13,6 +13,7 @@ velocity, past): a release's velocity nearly decides its note, and what sounds d
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
@@ -194,11 +195,14 @@ class LSTMMidi(Model):
         h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, held_BTQ), cells)
         return h_BTD, held_BTQ, State(h, c, age_BTP[:, -1])
 
-    def step(self, x_BF: Tensor, state: State) -> tuple[Tensor, Tensor, State]:
+    def step(
+        self, x_BF: Tensor, state: State, layers: Sequence[Sequence[Tensor]]
+    ) -> tuple[Tensor, Tensor, State]:
         """One message → h_BD, held_BQ and the next state; equals `forward` with T = 1.
 
-        Cell by cell: for a single step oneDNN's sequence kernel spends six times as long on
-        repacking its weights as the cells need altogether.
+        `layers` is `self.lstm.all_weights`, which takes its time to list them. Cell by cell: for
+        a single step oneDNN's sequence kernel spends six times as long on repacking its weights
+        as the cells need altogether.
         """
         age_BP = state.age_BP
         if self.embed_held is not None:
@@ -207,7 +211,7 @@ class LSTMMidi(Model):
         held_BQ = self._held_features(age_BP)
         y_BD = self._embedded(x_BF, held_BQ)
         states = []
-        for weights, h_BH, c_BH in zip(self.lstm.all_weights, state.h, state.c, strict=True):
+        for weights, h_BH, c_BH in zip(layers, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
             y_BD = states[-1][0]
         h, c = zip(*states, strict=True)
@@ -328,10 +332,10 @@ class LSTMMidi(Model):
             state = State(
                 h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
             )
-            drawn = []
+            drawn, layers = [], self.lstm.all_weights
             for _ in range(length):
                 drawn.append(self.heads.sample(h_BD, held_BQ, sampler, generator))
-                h_BD, held_BQ, state = self.step(drawn[-1], state)
+                h_BD, held_BQ, state = self.step(drawn[-1], state, layers)
         finally:
             self.train(training)
         composed_BTF = torch.stack(drawn, dim=1).cpu().numpy()

@@ -256,10 +256,9 @@ class RBM(Model):
             pseudo_B = self.full_pseudo_likelihood(x_BD)
         else:
             pseudo_B = self._one_bit_each(x_BD)
-        logit_BD = torch.addmm(self.b_v, self.hidden_means(x_BD), self.W_DH.t())
         metric.update(
             pseudo_likelihood=pseudo_B,
-            reconstruction=_cross_entropy(logit_BD, x_BD),
+            reconstruction=self.reconstruction(x_BD),
             free_energy=self.free_energy(x_BD),
         )
 
@@ -287,9 +286,8 @@ class RBM(Model):
 
     def machine(self) -> Machine:
         """What AIS needs: the weights, and the base-rate model of the training data."""
-        return Machine(
-            self.W_DH.detach(), self.b_v.detach(), self.b_h.detach(), self.mean_D.logit()
-        )
+        W_DH, b_v, b_h = self.W_DH.detach(), self.b_v.detach(), self.b_h.detach()
+        return Machine(W_DH, b_v, b_h, self.mean_D.logit(), torch.zeros_like(b_h))
 
     @torch.inference_mode()
     def assess(
@@ -373,6 +371,11 @@ class RBM(Model):
             gibbs.run(steps, self.W_DH, self.b_v, self.b_h, generator)
             looks.append(gibbs.p_BD.cpu().numpy().copy())
         return looks
+
+    def reconstruction(self, x_BD: Tensor) -> Tensor:
+        """The cross-entropy of the mean field one step from x, nats, one per row."""
+        logit_BD = torch.addmm(self.b_v, self.hidden_means(x_BD), self.W_DH.t())
+        return _cross_entropy(logit_BD, x_BD)
 
     @torch.inference_mode()
     def reconstruct(self, x_BD: Tensor) -> Tensor:

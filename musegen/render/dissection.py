@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
@@ -82,7 +83,7 @@ def _states(numbers: dict[str, Any], figure: Figure) -> None:
     axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
     for k, line in enumerate(numbers["decision_lines"]):
         names = " | ".join(_visible(s) for s in line["symbols"])
-        _draw_line(axes, line, f"C{k + 3}", names)
+        _draw_line(axes, line, colormaps["Dark2"](k), names)
     axes.plot(path[:, 0], path[:, 1], color="0.75", linewidth=1, zorder=1)
     symbols = list(dict.fromkeys(numbers["read"]))
     for k, symbol in enumerate(symbols):
@@ -91,7 +92,7 @@ def _states(numbers: dict[str, Any], figure: Figure) -> None:
             here[:, 0],
             here[:, 1],
             s=18,
-            color=f"C{k % 3}",
+            color=f"C{k}",
             label=f"after {_visible(symbol)}",
             zorder=2,
         )
@@ -100,14 +101,14 @@ def _states(numbers: dict[str, Any], figure: Figure) -> None:
         if all(np.abs(here - other).max() >= APART for other in numbered):
             numbered.append(here)
             axes.annotate(str(step), path[step], (3, 3), textcoords="offset points", fontsize=7)
-    for k, (symbol, found) in enumerate(numbers["fixed_points"].items()):
+    for symbol, found in numbers["fixed_points"].items():
         for p in found:
             if not _near(p["path"], path):
                 continue
             first = "  ".join(_eigenvalue(e) for e in p["eigenvalues"][:2])
             marker, kind = ("*", "attracting") if p["attracting"] else ("X", "not attracting")
             x, y = p["path"]
-            axes.scatter(x, y, marker=marker, s=140, color=f"C{(k + 1) % 3}",
+            axes.scatter(x, y, marker=marker, s=140, color=f"C{symbols.index(symbol)}",
                          edgecolor="black", zorder=3,
                          label=f"fixed by {_visible(symbol)}, {kind}:\nλ = {first}")  # fmt: skip
     axes.set_xlabel(numbers["plane"]["axes"][0])
@@ -123,7 +124,7 @@ def _near(point: list[float], path: np.ndarray) -> bool:
     return bool((np.abs(np.array(point) - (low + high) / 2) < 1.5 * span).all())
 
 
-def _draw_line(axes: Axes, line: dict[str, Any], colour: str, names: str) -> None:
+def _draw_line(axes: Axes, line: dict[str, Any], colour: Any, names: str) -> None:
     (nx, ny), offset = line["normal"], line["offset"]
     if abs(nx) + abs(ny) < 1e-12:
         return
@@ -136,7 +137,8 @@ def _draw_line(axes: Axes, line: dict[str, Any], colour: str, names: str) -> Non
 def _over_time(axes: Axes, values_TH: np.ndarray, read: list[str], what: str, ticks: int) -> None:
     if values_TH.shape[1] > LINES_AT_MOST:
         most = np.abs(values_TH).max()
-        image = axes.imshow(values_TH.T, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most)
+        image = axes.imshow(values_TH.T, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most,
+                            interpolation="nearest")  # fmt: skip
         axes.figure.colorbar(image, ax=axes)
     else:
         for k, values_T in enumerate(values_TH.T):

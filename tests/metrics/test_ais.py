@@ -28,7 +28,7 @@ def a_machine(seed: int = 0, scale: float = 1.5) -> Machine:
     def normal(*size: int) -> torch.Tensor:
         return torch.randn(*size, generator=g) * scale
 
-    return Machine(normal(D, H), normal(D), normal(H), base_v=normal(D) / scale)
+    return Machine(normal(D, H), normal(D), normal(H), normal(D) / scale, normal(H) / scale)
 
 
 def exact(machine: Machine) -> float:
@@ -50,7 +50,7 @@ def test_forward_is_within_its_stated_error(seed: int) -> None:
 
 def test_a_machine_without_weights_is_known_exactly() -> None:
     b_v = torch.tensor([2.0, -1.0, 0.5])
-    machine = Machine(torch.zeros(3, 5), b_v, torch.zeros(5), b_v)
+    machine = Machine(torch.zeros(3, 5), b_v, torch.zeros(5), b_v, torch.zeros(5))
     by_hand = 5 * math.log(2) + sum(math.log1p(math.exp(b)) for b in (2.0, -1.0, 0.5))
     z = forward_ais(machine, 7, ROUGH, generator())
     assert float(z.value) == pytest.approx(by_hand, abs=1e-6)
@@ -105,7 +105,7 @@ def test_machines_side_by_side_share_the_weights_only() -> None:
     one = a_machine()
     b_v = torch.stack([one.b_v, -one.b_v, one.b_v + 1])
     b_h = torch.stack([one.b_h, one.b_h - 1, -one.b_h])
-    z = forward_ais(Machine(one.W_DH, b_v, b_h, one.base_v), 1000, FINE, generator())
+    z = forward_ais(Machine(one.W_DH, b_v, b_h, one.base_v, one.base_h), 1000, FINE, generator())
     for n in range(3):
         truth = float(log_z(one.W_DH, b_v[n], b_h[n]))
         assert abs(float(z.value[n]) - truth) < 4 * float(z.error[n]) < 0.2

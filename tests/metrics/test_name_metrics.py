@@ -67,7 +67,7 @@ class Parrot:
             return np.array([*map(int, text), 2])
 
     @staticmethod
-    def generate(n, label):
+    def generate(n, label, temperature):
         return [(label, "00")] * n
 
 
@@ -88,7 +88,7 @@ def test_generated_names_are_judged():
         val=([[0, 0, 0, 2], [1, 1, 2]], [0, 1]),
         test=([[0, 2], [1, 2]], [0, 1]),
     )
-    assert names.judged(Parrot(), data) == {
+    assert names.judged(Parrot(), data, 0.7) == {
         "novel": 0.5,  # label 0's are its training name, label 1's are not
         "distinct": 2 / 100,
         "recognised": 0.5,

@@ -107,7 +107,7 @@ def test_a_step_equals_a_sequence_of_one() -> None:
     _, _, state = lstm(batch(seed=3).x_BLF)
     expected, _, after = lstm(rows.x_BLF[:, :1], state)
     cells = State(state.h.unbind(), state.c.unbind(), state.age_BP)
-    y_BD, _, stepped = lstm.step(rows.x_BLF[:, 0], cells)
+    y_BD, _, stepped = lstm.step(rows.x_BLF[:, 0], cells, lstm.lstm.all_weights)
     torch.testing.assert_close(y_BD, expected[:, 0])
     torch.testing.assert_close(torch.stack(stepped.h), after.h)
     torch.testing.assert_close(torch.stack(stepped.c), after.c)

@@ -1,0 +1,199 @@
+"""Where figures and samples go beside the run folder: TensorBoard, Weights & Biases."""
+
+from __future__ import annotations
+
+import wave
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal, NamedTuple, Protocol, runtime_checkable
+
+import matplotlib.image
+import numpy as np
+import torch
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from musegen.contracts import UserError
+
+
+class Look(NamedTuple):
+    """What a model made at one moment of its training.
+
+    - files: pictures (.png), sounds (.wav) and scores (.mid) in the run folder; the stem of the
+      name says which sample it is.
+    - texts: strings, each with its label in front where there are labels.
+    """
+
+    epoch: int
+    step: int
+    files: Sequence[Path] = ()
+    texts: Sequence[tuple[str, ...]] = ()
+
+    def of(self, suffix: str) -> list[Path]:
+        """The files of one kind."""
+        return [path for path in self.files if path.suffix == suffix]
+
+    @property
+    def columns(self) -> list[str]:
+        """Headings for `texts`."""
+        return ["label", "text"] if len(self.texts[0]) == 2 else ["text"]
+
+
+@runtime_checkable
+class Shows(Protocol):
+    """A logger that has a form for samples."""
+
+    def show(self, look: Look) -> None: ...
+
+
+class TensorBoard(TensorBoardLogger):
+    """TensorBoard's event files in `folder/tensorboard`; scores stay in the run folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="tensorboard", default_hp_metric=False)
+
+    @rank_zero_only
+    def show(self, look: Look) -> None:
+        board = self.experiment
+        for path in look.of(".png"):
+            picture_HWC = matplotlib.image.imread(path)[..., :3]
+            board.add_image(f"pictures/{path.stem}", picture_HWC, look.step, dataformats="HWC")
+        for path in look.of(".wav"):
+            with wave.open(str(path)) as file:
+                sound = np.frombuffer(file.readframes(file.getnframes()), "<i2")
+                rate = file.getframerate()
+            samples = torch.from_numpy(sound / np.float32(2**15))
+            board.add_audio(f"audio/{path.stem}", samples, look.step, rate)
+        if look.texts:
+            rows = [look.columns, ["---"] * len(look.columns), *look.texts]
+            table = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
+            board.add_text("texts", table, look.step)
+
+
+def _cell(text: str) -> str:
+    """Text inside a cell of a Markdown table."""
+    return text.replace("|", "\\|").replace("\n", "<br>")
+
+
+class WandB(WandbLogger):
+    """A Weights & Biases run. One run folder is one W&B run: a resumed run continues its own.
+
+    - mode: `online` needs a key, `offline` neither account nor network; `wandb sync` brings an
+      offline run online.
+    - project, entity, group, tags, name, notes: as in `wandb.init`; the name is by default the
+      end of the run folder's path.
+    - log_model: keep the best and the last checkpoint as an artifact, offline too.
+
+    Raises `UserError` where online has no key or the server does not take it.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        mode: Literal["online", "offline"] = "online",
+        project: str = "musegen",
+        entity: str | None = None,
+        group: str | None = None,
+        tags: tuple[str, ...] = (),
+        name: str | None = None,
+        notes: str | None = None,
+        log_model: bool = False,
+    ) -> None:
+        # A W&B run's folder is named …run-TIME-ID.
+        earlier = next(iter(Path(folder).glob("wandb/*run-*-*")), None)
+        super().__init__(
+            name or "/".join(Path(folder).parts[-2:]),
+            save_dir=folder,
+            id=earlier.name.rsplit("-", 1)[1] if earlier else None,
+            project=project,
+            # Lightning's own `offline` would stay in the environment for the jobs to come, and
+            # its `log_model` refuses to be offline.
+            mode=mode,
+            entity=entity,
+            group=group,
+            tags=list(tags),
+            notes=notes,
+        )
+        self.keeps_checkpoints = log_model
+        self.checkpoints: ModelCheckpoint | None = None
+        if mode == "online":
+            _log_in()
+
+    @rank_zero_only
+    def show(self, look: Look) -> None:
+        import wandb
+
+        media: dict[str, object] = {}
+        for path in look.of(".png"):
+            media[f"pictures/{path.stem}"] = wandb.Image(str(path))
+        for path in look.of(".wav"):
+            media[f"audio/{path.stem}"] = wandb.Audio(str(path))
+        if look.texts:
+            rows = [list(row) for row in look.texts]
+            media["texts"] = wandb.Table(columns=list(look.columns), data=rows)
+        self.log_metrics(media, look.step)  # type: ignore[arg-type]
+        # W&B has no form for MIDI.
+        self._keep("midi", "samples", look.of(".mid"), f"epoch_{look.epoch}")
+
+    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
+        self.checkpoints = checkpoint_callback
+
+    @rank_zero_only
+    def finish(self, exit_code: int) -> None:
+        """End the W&B run, if it has begun, so that the next job of a sweep begins one of its own.
+
+        What is not a success is recorded as a failure with this exit code.
+        """
+        if self._experiment is None:
+            return
+        if self.keeps_checkpoints and self.checkpoints is not None:
+            paths = (self.checkpoints.best_model_path, self.checkpoints.last_model_path)
+            self._keep("checkpoints", "model", [Path(path) for path in paths if path], "final")
+        self.experiment.finish(exit_code)
+        self._experiment = None
+
+    def _keep(self, name: str, kind: str, files: Sequence[Path], alias: str) -> None:
+        """Log files as a version of this run's artifact of that name."""
+        import wandb
+
+        if not files:
+            return
+        artifact = wandb.Artifact(f"{name}-{self.experiment.id}", kind)
+        for path in files:
+            artifact.add_file(str(path))
+        self.experiment.log_artifact(artifact, aliases=[alias])
+
+
+def _log_in() -> None:
+    import wandb
+
+    try:
+        known = wandb.login(prompt=False)
+    except wandb.Error as e:
+        raise UserError(
+            f"logger.wandb: {' '.join(str(e).split())}; mend WANDB_API_KEY or type "
+            "logger.wandb.mode=offline"
+        ) from e
+    if not known:
+        raise UserError(
+            "logger.wandb: no key; set WANDB_API_KEY, run `wandb login`, or type "
+            "logger.wandb.mode=offline"
+        )
+
+
+@contextmanager
+def finishing(loggers: Iterable[Logger]) -> Iterator[None]:
+    """Tell the W&B run at the end how it ended: 0, or the exit code of the failure."""
+    code = 1
+    try:
+        yield
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+        raise
+    finally:
+        for logger in loggers:
+            if isinstance(logger, WandB):
+                logger.finish(code)

@@ -1,0 +1,296 @@
+"""RNN-RBM: at every step of a sequence an RBM, its biases from a recurrent net.
+
+After Boulanger-Lewandowski, Bengio & Vincent (ICML 2012) and the tutorial's `rnnrbm.py`:
+
+    b_v(t) = b_v + u(t−1) W_uv          b_h(t) = b_h + u(t−1) W_uh
+    u(t)   = tanh(b_u + v(t) W_vu + u(t−1) W_uu), or an LSTM or GRU
+
+    p(v(1) … v(T)) = Π_t p(v(t) | u(t−1)),   each factor an RBM with W, b_v(t), b_h(t)
+
+u(t) depends on the data alone, so one pass of the recurrent net gives every machine, and one
+Gibbs chain runs through all frames of all sequences of a batch together. The loss is
+mean_t F_t(data) − F_t(chain end), the chain end held constant (`musegen.gibbs`); what it moves
+in the biases goes back through time.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from musegen.affine import affine
+from musegen.codecs.midi import read_notes
+from musegen.codecs.pianoroll import RollCodec
+from musegen.contracts import RollBatch, Rolls, UserError
+from musegen.gibbs import Contrast, GibbsChains
+from musegen.metrics.conditional import (
+    Conditionals,
+    converged,
+    lower_bounds,
+    measure,
+)
+from musegen.metrics.means import RowMeans
+from musegen.models.base import Model
+from musegen.models.dropout import Dropout
+from musegen.models.recurrence import Cell, Recurrence
+
+W_STD, OTHER_STD = 0.01, 0.0001
+"""Standard deviations of the tutorial's initial weights: of W, and of the other matrices."""
+VAL_CHAINS, VAL_TEMPERATURES = 20, 100
+"""AIS in validation: quick, and as flattering in one epoch as in the next."""
+REVERSE_CHAINS = 10
+
+
+class RNNRBM(Model):
+    """RBMs with `hidden` units conditioned on `recurrent` units.
+
+    - cell: `tanh` (the paper's), `lstm` or `gru`.
+    - k: Gibbs steps an update, from the data (CD-k).
+    - dropout: of u where it enters the biases.
+    - learn_start: learn u(0), which is 0 otherwise.
+    - rbm_rate: the learning rate of W, b_v and b_h as a multiple of the optimiser's.
+    - val_share: the share of the validation frames, always the same, that AIS measures.
+
+    Logged besides the loss: `monitor`, the tutorial's: Σ v log p + (1−v) log(1−p) with p the mean
+    field one Gibbs step after the chain's end, in nats per frame, from logits and so finite; and
+    in validation `log_likelihood`, by a quick AIS that flatters (`assess` has the honest figure),
+    and `accuracy`.
+    """
+
+    name: ClassVar[str] = "rnn_rbm"
+    reads = (Rolls,)
+    codec_type = RollCodec
+    monitor = ("val/log_likelihood", "max")
+    spec: Rolls
+
+    def __init__(
+        self,
+        spec: Rolls,
+        codec: RollCodec | None = None,
+        hidden: int = 150,
+        recurrent: int = 100,
+        cell: Cell = "tanh",
+        k: int = 15,
+        dropout: float = 0.0,
+        learn_start: bool = False,
+        rbm_rate: float = 1.0,
+        val_share: float = 0.1,
+    ) -> None:
+        super().__init__(spec, codec)
+        self.remember()
+        if min(hidden, recurrent, k) < 1:
+            raise UserError(
+                f"model: hidden={hidden}, recurrent={recurrent} and k={k} must be at least 1"
+            )
+        if not (0 <= dropout < 1 and 0 < val_share <= 1 and rbm_rate >= 0):
+            raise UserError(
+                f"model: dropout={dropout} must lie in [0, 1), val_share={val_share} in (0, 1] "
+                f"and rbm_rate={rbm_rate} not be negative"
+            )
+        self.k, self.rbm_rate, self.val_share = k, rbm_rate, val_share
+        visible = self.spec.pitches
+        self.W_DH = nn.Parameter(torch.randn(visible, hidden) * W_STD)
+        self.b_v = nn.Parameter(torch.zeros(visible))
+        self.b_h = nn.Parameter(torch.zeros(hidden))
+        self.W_uv = nn.Parameter(torch.randn(recurrent, visible) * OTHER_STD)
+        self.W_uh = nn.Parameter(torch.randn(recurrent, hidden) * OTHER_STD)
+        self.recurrence = Recurrence(cell, visible, recurrent, OTHER_STD, learn_start)
+        self.dropout = Dropout(dropout)
+
+    # --- Teaching ---------------------------------------------------------------------------
+
+    def machines(self, batch: RollBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """The N real frames of a batch and the biases of their machines: x_ND, b_v_ND, b_h_NH."""
+        u_NR = self.recurrence.before_each(batch.x_BTD)[batch.mask_BT]
+        return batch.x_BTD[batch.mask_BT], *self.biases(u_NR)
+
+    def biases(self, u_NR: Tensor) -> tuple[Tensor, Tensor]:
+        """b_v(t) and b_h(t) from u(t−1), one machine a row."""
+        u_NR = self.dropout(u_NR)
+        return torch.addmm(self.b_v, u_NR, self.W_uv), torch.addmm(self.b_h, u_NR, self.W_uh)
+
+    def losses(self, batch: RollBatch) -> dict[str, Tensor]:
+        x_ND, b_v_ND, b_h_NH = self.machines(batch)
+        gibbs, a_NH = self.chains(x_ND, b_v_ND, b_h_NH)
+        known = x_ND, a_NH, gibbs.v_BD, gibbs.a_BH
+        self.note(len(x_ND), monitor=self.reached(gibbs, x_ND, b_v_ND).mean())
+        return {"contrast": Contrast.apply(self.W_DH, b_v_ND, b_h_NH, *known)}
+
+    @torch.no_grad()
+    def chains(
+        self,
+        start_ND: Tensor,
+        b_v_ND: Tensor,
+        b_h_NH: Tensor,
+        generator: torch.Generator | None = None,
+    ) -> tuple[GibbsChains, Tensor]:
+        """k Gibbs steps of every frame's machine, together; and b_h + v W of the start."""
+        gibbs = GibbsChains(len(start_ND), self.W_DH)
+        a_NH = gibbs.set_visible(start_ND, self.W_DH, b_h_NH, generator)
+        gibbs.run(self.k, self.W_DH, b_v_ND, b_h_NH, generator)
+        return gibbs, a_NH
+
+    @torch.no_grad()
+    def reached(self, gibbs: GibbsChains, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
+        """The tutorial's monitor of each frame, nats: log p(x) by the mean field after the end."""
+        logit_ND = affine(gibbs.h_BH, self.W_DH.t(), b_v_ND)
+        cross = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="none")
+        return -cross.sum(-1)
+
+    def rates(self) -> dict[nn.Parameter, float]:
+        return dict.fromkeys((self.W_DH, self.b_v, self.b_h), self.rbm_rate)
+
+    def steps(self, batch: RollBatch) -> int:
+        return int(batch.mask_BT.sum())
+
+    # --- Measuring --------------------------------------------------------------------------
+
+    def new_metric(self) -> Metric:
+        return RowMeans(["monitor", "log_likelihood", "accuracy"])
+
+    def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
+        generator = torch.Generator(self.device).manual_seed(0)
+        x_ND, b_v_ND, b_h_NH = self.machines(batch)
+        gibbs, _ = self.chains(x_ND, b_v_ND, b_h_NH, generator)
+        metric.update(monitor=self.reached(gibbs, x_ND, b_v_ND))
+        if stage == "val":
+            drawn_N = torch.rand(len(x_ND), generator=generator, device=self.device)
+            some = Conditionals(self.W_DH, x_ND, b_v_ND, b_h_NH).of(drawn_N < self.val_share)
+            if len(some):
+                quick = measure(some, VAL_CHAINS, VAL_TEMPERATURES, generator)
+                metric.update(log_likelihood=quick.nats_N, accuracy=quick.accuracy_N)
+
+    @torch.inference_mode()
+    def assess(
+        self,
+        data: Any,
+        split: Literal["test", "val"] = "test",
+        frames: int = 2000,
+        chains: int = 100,
+        temperatures: int | None = None,
+        tolerance: float = 0.02,
+        reverse_frames: int = 200,
+        seed: int = 0,
+    ) -> dict[str, float]:
+        """The protocol's LL (nats per frame) and ACC (percent) of a split, all its frames pooled.
+
+        - frames: drawn at random, the history before them true and whole; 0 takes all.
+        - chains, temperatures: of AIS for each frame. Null raises the temperatures until the mean
+          moves by less than `tolerance`; a number is quicker, and the figure is then called
+          `log_likelihood_upper_estimate`.
+        - reverse_frames: of those, drawn again for the bound from below; 0 leaves it out.
+
+        `…_error` is the standard error of the mean: of the frames drawn, less as they become all
+        there are, and for LL of their AIS. `log_likelihood_reverse` is the forward
+        figure less the mean gap between the directions on the same frames, whose error is
+        `reverse_gap_error`.
+        """
+        if frames < 0 or frames == 1 or chains < 2 or reverse_frames == 1:
+            raise UserError(
+                f"assess: frames={frames}, chains={chains} and reverse_frames={reverse_frames} "
+                "must be at least 2 (frames and reverse_frames may be 0): one alone has no error"
+            )
+        generator = torch.Generator(self.device).manual_seed(seed)
+        loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+        every = self.conditionals(loader)
+        count = min(frames or len(every), len(every))
+        order_N = torch.randperm(len(every), generator=generator, device=self.device)
+        some = every.of(order_N[:count])
+        if temperatures is None:
+            found, temperatures, moved = converged(some, chains, tolerance, generator)
+            name, figures = "log_likelihood", {"moved": moved}
+        else:
+            found = measure(some, chains, temperatures, generator)
+            name, figures = "log_likelihood_upper_estimate", {}
+        mean, drawn = float(found.nats_N.mean()), (1 - count / len(every)) / count
+        annealed = float(found.error_N.square().sum()) / count**2
+        figures = {
+            name: mean,
+            "log_likelihood_error": math.sqrt(float(found.nats_N.var()) * drawn + annealed),
+            "accuracy": 100 * float(found.accuracy_N.mean()),
+            "accuracy_error": 100 * float(found.accuracy_N.std()) * math.sqrt(drawn),
+            "frames": count,
+            "temperatures": temperatures,
+            **figures,
+        }
+        if reverse_frames:
+            rows = slice(0, reverse_frames)
+            gap_N = found.nats_N[rows] - lower_bounds(
+                some.of(rows), REVERSE_CHAINS, temperatures, generator
+            )
+            figures["log_likelihood_reverse"] = mean - float(gap_N.mean())
+            figures["reverse_gap_error"] = float(gap_N.std()) / math.sqrt(len(gap_N))
+        return figures
+
+    def conditionals(self, batches: Iterable[RollBatch]) -> Conditionals:
+        """Every real frame of some batches, and its machine."""
+        parts = [self.machines(RollBatch(*(x.to(self.device) for x in batch))) for batch in batches]
+        return Conditionals(self.W_DH, *(torch.cat(p) for p in zip(*parts, strict=True)))
+
+    # --- Composing --------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        n: int = 4,
+        length: int = 200,
+        steps: int = 25,
+        temperature: float = 1.0,
+        repeats: Literal["held", "struck"] | None = None,
+        prime: Path | None = None,
+        include_prime: bool = False,
+        seed: int = 0,
+    ) -> list[np.ndarray]:
+        """Compose n pieces of `length` frames, as `NOTES` arrays.
+
+        At each frame a chain of `steps` Gibbs steps starts at v = 0; its end is the frame. Energies
+        are divided by `temperature`. `repeats` says whether a pitch in successive frames is one
+        note `held`, or `struck` in each; null leaves it to the codec. `prime` is a MIDI file that
+        is read first; with `include_prime` the pieces begin with it. Training mode and the global
+        random streams are left as they were.
+
+        Raises `UserError` for settings out of range and for a prime that has no notes.
+        """
+        if min(n, length, steps) < 1 or not temperature > 0:
+            raise UserError(
+                f"n={n}, length={length} and steps={steps} must be at least 1, "
+                f"temperature={temperature} above 0"
+            )
+        codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        primed_TD = np.zeros((0, self.spec.pitches), np.float32)
+        if prime is not None:
+            primed_TD = codec.encode(read_notes(prime)).astype(np.float32)
+            if not len(primed_TD):
+                raise UserError(f"prime={prime}: no notes within the model's pitch range")
+        training = self.training
+        self.eval()
+        try:
+            state = self.recurrence.start(n)
+            if len(primed_TD):
+                x_TD = torch.from_numpy(primed_TD).to(self.device)
+                _, state = self.recurrence(x_TD.expand(n, -1, -1), state)
+            W_DH = self.W_DH / temperature
+            gibbs = GibbsChains(n, W_DH)
+            silence_ND, composed = torch.zeros_like(gibbs.v_BD), []
+            for _ in range(length):
+                b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0]))
+                gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
+                composed.append(gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator).clone())
+                _, state = self.recurrence(composed[-1][:, None], state)
+        finally:
+            self.train(training)
+        head_TD = primed_TD if include_prime else primed_TD[:0]
+        return [
+            codec.decode(np.concatenate([head_TD, piece_TD]))
+            for piece_TD in torch.stack(composed, dim=1).cpu().numpy()
+        ]

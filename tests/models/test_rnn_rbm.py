@@ -1,0 +1,341 @@
+"""The RNN-RBM against everything that can be counted by hand when it is tiny."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import numpy as np
+import pytest
+import torch
+from exact_rbm import log_weights, log_z, states
+
+from datamodules.roll_benchmark import RollBenchmark
+from musegen import evaluate, generate
+from musegen import train as train_module
+from musegen.codecs.midi import write_notes
+from musegen.codecs.pianoroll import RollCodec
+from musegen.contracts import Frames, PairingError, RollBatch, Rolls, UserError
+from musegen.metrics.rolls import frame_accuracy
+from musegen.models import load_model
+from musegen.models.rnn_rbm import RNNRBM
+from musegen.optim import Optimizer
+
+D, H, R = 4, 3, 5
+CODEC = RollCodec(pitch_range=(60, 60 + D))
+
+
+def tiny(scale: float = 0.7, **settings) -> RNNRBM:
+    torch.manual_seed(3)
+    model = RNNRBM(Rolls(D), CODEC, hidden=H, recurrent=R, **settings)
+    for p in model.parameters():
+        if p.requires_grad:
+            torch.nn.init.normal_(p, std=scale)
+    return model
+
+
+def a_batch(rows: int = 2, length: int = 4, seed: int = 0) -> RollBatch:
+    """Sequences of which the last two frames of the second row are padding."""
+    g = torch.Generator().manual_seed(seed)
+    x_BTD = (torch.rand(rows, length, D, generator=g) < 0.5).float()
+    mask_BT = torch.ones(rows, length, dtype=torch.bool)
+    mask_BT[1, -2:] = False
+    return RollBatch(x_BTD * mask_BT[..., None], mask_BT)
+
+
+def repeated(batch: RollBatch, times: int) -> RollBatch:
+    return RollBatch(*(x.repeat(times, *[1] * (x.dim() - 1)) for x in batch))
+
+
+def exact_nats(model: RNNRBM, batch: RollBatch) -> torch.Tensor:
+    """−log p(v(t) | v(1) … v(t−1)) of every real frame, log Z by enumeration."""
+    x_ND, b_v_ND, b_h_NH = model.machines(batch)
+    nats = []
+    for x_D, b_v, b_h in zip(x_ND, b_v_ND, b_h_NH, strict=True):
+        log_f = x_D @ b_v + torch.nn.functional.softplus(b_h + x_D @ model.W_DH).sum()
+        nats.append(log_z(model.W_DH, b_v, b_h) - log_f)
+    return torch.stack(nats)
+
+
+def test_each_frame_has_the_papers_biases() -> None:
+    model, batch = tiny(), a_batch()
+    x_ND, b_v_ND, b_h_NH = model.machines(batch)
+    n = 0
+    for row_TD, length in zip(batch.x_BTD, (4, 2), strict=True):
+        u_R = torch.zeros(R)
+        for v_D in row_TD[:length]:
+            assert torch.equal(x_ND[n], v_D)
+            torch.testing.assert_close(b_v_ND[n], model.b_v + u_R @ model.W_uv)
+            torch.testing.assert_close(b_h_NH[n], model.b_h + u_R @ model.W_uh)
+            cell = model.recurrence.cell
+            u_R = torch.tanh(cell.b_u + v_D @ cell.W_vu + u_R @ cell.W_uu)
+            n += 1
+    assert n == len(x_ND) == 6
+
+
+def test_the_likelihood_is_of_whole_sequences() -> None:
+    # Σ over all sequences of two frames of p(v(1)) p(v(2) | v(1)) is 1.
+    model = tiny()
+    v_ND = states(D).float()
+    pairs_BTD = torch.stack([v_ND.repeat_interleave(2**D, 0), v_ND.repeat(2**D, 1)], dim=1)
+    batch = RollBatch(pairs_BTD, torch.ones(2 ** (2 * D), 2, dtype=torch.bool))
+    with torch.no_grad():
+        nats_BT = exact_nats(model, batch).unflatten(0, (-1, 2))
+    assert float((-nats_BT.sum(1)).exp().sum()) == pytest.approx(1, abs=1e-4)
+
+
+@pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
+def test_gradient_is_that_of_the_exact_likelihood(cell: str) -> None:
+    # With chains long enough to forget where they began, only the noise of the chains stays.
+    model, batch = tiny(scale=0.5, k=40, cell=cell, learn_start=True), a_batch()
+    learned = [p for p in model.parameters() if p.requires_grad]
+    exact = torch.autograd.grad(exact_nats(model, batch).mean(), learned)
+    ours = torch.autograd.grad(model.losses(repeated(batch, 10_000))["contrast"], learned)
+    for g, e in zip(ours, exact, strict=True):
+        assert torch.allclose(g, e.float(), atol=0.01)
+    assert sum(float(e.abs().max()) > 0.03 for e in exact) > len(exact) / 3
+
+
+def test_padding_never_counts() -> None:
+    model, batch = tiny(), a_batch()
+    # More padding, full of notes: the real frames are packed in the same order.
+    wider = RollBatch(torch.ones(2, 7, D), torch.zeros(2, 7, dtype=torch.bool))
+    wider.x_BTD[:, :4][batch.mask_BT] = batch.x_BTD[batch.mask_BT]
+    wider.mask_BT[:, :4] = batch.mask_BT
+    found = []
+    for same in (batch, wider):
+        torch.manual_seed(7)
+        metric = model.new_metric()
+        model.score(same, metric, "val")
+        loss = model.losses(same)["contrast"]
+        grads = torch.autograd.grad(loss, [model.W_DH, model.recurrence.cell.W_uu])
+        found.append([loss, *grads, *metric.compute().values()])
+        assert model.steps(same) == 6
+    torch.testing.assert_close(found[0], found[1])
+
+
+def test_the_monitor_is_the_mean_field_one_step_after_the_chain() -> None:
+    model = tiny(k=2)
+    x_ND, b_v_ND, b_h_NH = model.machines(repeated(a_batch(), 2))
+    gibbs, _ = model.chains(x_ND, b_v_ND, b_h_NH)
+    p_ND = (b_v_ND + gibbs.h_BH @ model.W_DH.t()).sigmoid()
+    expected_N = (x_ND * p_ND.log() + (1 - x_ND) * (1 - p_ND).log()).sum(1)
+    torch.testing.assert_close(model.reached(gibbs, x_ND, b_v_ND), expected_N)
+
+
+def test_figures_stay_finite_however_sure_and_wrong_the_machines_are() -> None:
+    model, metric = tiny(scale=300.0, val_share=1.0), tiny().new_metric()
+    model.score(a_batch(), metric, "val")
+    model.losses(a_batch())
+    figures = [*metric.compute().values(), model._noted["monitor"][0]]
+    assert len(figures) == 4
+    assert all(np.isfinite(float(v)) for v in figures)
+
+
+def test_dropout_is_for_training_only() -> None:
+    model = tiny(dropout=0.5)
+    batch = repeated(a_batch(), 50)
+    seen = [model.machines(batch)[1] for _ in range(2)]
+    assert not torch.equal(*seen)
+    model.eval()
+    assert torch.equal(*(model.machines(batch)[1] for _ in range(2)))
+
+
+def test_rates_of_the_rbm_and_of_the_rest() -> None:
+    model = tiny(rbm_rate=0.1)
+    groups = Optimizer("sgd", lr=0.2, weight_decay=0.5).build(model.parameters(), model.rates())
+    rates = {p: (g["lr"], g["weight_decay"]) for g in groups.param_groups for p in g["params"]}
+    slow, quick = pytest.approx(0.02), pytest.approx(0.2)
+    assert rates.pop(model.W_DH) == (slow, 0.5)
+    assert rates.pop(model.b_v) == rates.pop(model.b_h) == (slow, 0)
+    assert all(lr == quick for lr, _ in rates.values())
+    assert len(rates) == 5  # W_uv, W_uh, W_vu, W_uu, b_u: the start stays at 0
+
+
+class Data:
+    """One batch as every split."""
+
+    def __init__(self, batch: RollBatch) -> None:
+        self.batch = batch
+
+    def test_dataloader(self) -> list[RollBatch]:
+        return [self.batch]
+
+    def val_dataloader(self) -> list[RollBatch]:
+        return [RollBatch(1 - self.batch.x_BTD, self.batch.mask_BT)]
+
+
+def test_likelihood_and_accuracy_of_tiny_machines(capsys) -> None:
+    model, batch = tiny(scale=1.0).eval(), a_batch(30, 5)
+    found = model.assess(Data(batch), frames=0, tolerance=0.05, reverse_frames=50)
+    x_ND, b_v_ND, b_h_NH = model.machines(batch)
+    with torch.no_grad():
+        truth = -float(exact_nats(model, batch).mean())
+    error = found["log_likelihood_error"]
+    assert 0 < error < 0.02
+    assert abs(found["log_likelihood"] - truth) < 4 * error
+    assert abs(found["moved"]) < 0.05
+    assert f"AIS {found['temperatures']} × 100: {found['log_likelihood']:.4f}" in (
+        capsys.readouterr().out
+    )
+    assert found["frames"] == 148
+    assert found["log_likelihood_reverse"] == pytest.approx(
+        truth, abs=4 * found["reverse_gap_error"] + 0.01
+    )
+    v_SD, expected = states(D).float(), 0.0
+    for x_D, b_v, b_h in zip(x_ND, b_v_ND, b_h_NH, strict=True):
+        p_S = log_weights(model.W_DH.detach(), b_v.detach(), b_h.detach()).softmax(0)
+        right_S = torch.stack([frame_accuracy(x_D[None], v[None, None])[0] for v in v_SD])
+        expected += float(p_S @ right_S.double())
+    assert found["accuracy"] == pytest.approx(100 * expected / len(x_ND), abs=0.3)
+
+
+def test_a_fixed_number_of_temperatures_is_called_what_it_is() -> None:
+    model, data = tiny(), Data(a_batch(30, 5))
+    settings = {"temperatures": 10, "reverse_frames": 0}
+    found = model.assess(data, frames=40, **settings)
+    assert set(found) == {
+        "log_likelihood_upper_estimate", "log_likelihood_error", "accuracy", "accuracy_error",
+        "frames", "temperatures",
+    }  # fmt: skip
+    assert found == model.assess(data, frames=40, **settings)
+    assert (
+        found["log_likelihood_error"]
+        > model.assess(data, frames=100, **settings)["log_likelihood_error"]
+    )
+    other = model.assess(data, split="val", frames=40, **settings)
+    assert other["log_likelihood_upper_estimate"] != found["log_likelihood_upper_estimate"]
+    with pytest.raises(UserError, match="frames=1"):
+        model.assess(data, frames=1)
+
+
+def test_generation_leaves_no_trace_and_repeats() -> None:
+    model = tiny(dropout=0.5)
+    random = torch.get_rng_state()
+    pieces = model.generate(3, length=12, steps=4, seed=4)
+    assert len(pieces) == 3
+    assert all(notes["end"].max() <= 12 * CODEC.dt + 1e-9 for notes in pieces)
+    again = model.generate(3, length=12, steps=4, seed=4)
+    assert all(np.array_equal(a, b) for a, b in zip(pieces, again, strict=True))
+    other = model.generate(3, length=12, steps=4, seed=5)
+    assert not all(np.array_equal(a, b) for a, b in zip(pieces, other, strict=True))
+    assert not all(np.array_equal(a, pieces[0]) for a in pieces[1:])
+    assert torch.equal(random, torch.get_rng_state())
+    assert model.training
+
+
+def test_generated_frames_follow_the_machines() -> None:
+    # The first frame of many pieces against p(v | u(0)), counted.
+    model = tiny(scale=1.0)
+    biases = [b[0].detach() for b in model.biases(model.recurrence.start(1)[0])]
+    for temperature in (1.0, 2.0):
+        p_N = log_weights(*(w / temperature for w in (model.W_DH.detach(), *biases))).softmax(0)
+        pieces = model.generate(4000, length=1, steps=40, temperature=temperature)
+        rolls_ND = np.zeros((4000, D), np.int64)
+        for row, notes in zip(rolls_ND, pieces, strict=True):
+            row[notes["pitch"] - 60] = 1
+        counts = np.bincount(rolls_ND @ [8, 4, 2, 1], minlength=2**D) / 4000
+        assert np.abs(counts - p_N.numpy()).sum() / 2 < 0.05
+
+
+def test_repeated_frames_are_held_or_struck_anew() -> None:
+    model = tiny()
+    torch.nn.init.constant_(model.b_v, 50.0)
+    (held,) = model.generate(1, length=5)
+    (struck,) = model.generate(1, length=5, repeats="struck")
+    assert (len(held), len(struck)) == (D, 5 * D)
+
+
+def test_a_prime_is_read_first(tmp_path) -> None:
+    model = tiny()
+    prime_TD = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
+    write_notes(CODEC.decode(prime_TD), tmp_path / "prime.mid")
+    (alone,) = model.generate(1, length=30, prime=tmp_path / "prime.mid", seed=1)
+    (after,) = model.generate(
+        1, length=30, prime=tmp_path / "prime.mid", include_prime=True, seed=1, repeats="struck"
+    )
+    (unprimed,) = model.generate(1, length=30, seed=1)
+    assert np.array_equal(CODEC.encode(after)[:3], prime_TD)
+    roll_TD = CODEC.encode(alone)
+    assert np.array_equal(CODEC.encode(after)[3:], roll_TD)
+    assert not np.array_equal(alone, unprimed)
+    write_notes(RollCodec().decode(np.eye(88, dtype=np.uint8)[:5]), tmp_path / "low.mid")
+    with pytest.raises(UserError, match=r"low\.mid: no notes"):
+        model.generate(prime=tmp_path / "low.mid")
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"hidden": 0}, {"k": 0}, {"dropout": 1.0}, {"val_share": 0.0}, {"rbm_rate": -1.0}]
+)
+def test_settings_out_of_range(wrong: dict) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        RNNRBM(Rolls(D), **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"n": 0}, {"length": 0}, {"steps": 0}, {"temperature": 0.0}])
+def test_generation_settings_out_of_range(wrong: dict) -> None:
+    with pytest.raises(UserError, match=next(iter(wrong))):
+        tiny().generate(**wrong)
+
+
+def test_it_reads_rolls_and_nothing_else() -> None:
+    with pytest.raises(PairingError, match="rnn_rbm reads Rolls"):
+        RNNRBM(Frames(88))
+
+
+def test_the_tutorials_start() -> None:
+    torch.manual_seed(0)
+    model = RNNRBM(Rolls(88))
+    cell = model.recurrence.cell
+    assert model.W_DH.shape == (88, 150)
+    assert float(model.W_DH.detach().std()) == pytest.approx(0.01, rel=0.05)
+    for W in (model.W_uv, model.W_uh, cell.W_vu, cell.W_uu):
+        assert float(W.detach().std()) == pytest.approx(0.0001, rel=0.05)
+    assert not any(b.any() for b in (model.b_v, model.b_h, cell.b_u, model.recurrence.start_SR))
+
+
+def scales(n: int, seed: int) -> list[np.ndarray]:
+    """Rolls in which one note climbs by a semitone a frame."""
+    rng = np.random.default_rng(seed)
+    return [np.eye(88, dtype=np.uint8)[int(rng.integers(0, 60)) :][:25] for _ in range(n)]
+
+
+def figures(out: str) -> dict[str, str]:
+    return dict(re.findall(r"^  (\w+) +(-?[\d.]+)$", out, re.M))
+
+
+def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
+    splits = {"train": scales(6, 0), "val": scales(3, 1), "test": scales(3, 2)}
+    monkeypatch.setattr(RollBenchmark, "read", lambda self: splits)
+    run = tmp_path / "run"
+    code, out, err = cli(
+        train_module.main, "model=rnn_rbm", "data=jsb", "model.hidden=8", "model.recurrent=6",
+        "model.k=2", "trainer.max_epochs=2", "data.batch_size=2", "data.chunk_length=10",
+        "data.dt=0.25", "callbacks.pretraining.rbm_epochs=2", "callbacks.pretraining.rnn_epochs=2",
+        "assess.frames=20", "assess.chains=5", "assess.temperatures=10",
+        "assess.reverse_frames=5", "sample.length=30", f"hydra.run.dir={run}",
+    )  # fmt: skip
+    assert code == 0, err
+    trained = figures(out)
+    assert {"monitor", "log_likelihood_upper_estimate", "accuracy"} <= set(trained)
+    header = set((run / "metrics.csv").read_text().splitlines()[0].split(","))
+    assert {"train/monitor", "val/monitor", "val/log_likelihood", "val/accuracy"} <= header
+    assert {"rbm/reconstruction", "rnn/cross_entropy"} <= header
+    samples = {p.suffix for p in (run / "samples").iterdir()}
+    assert samples == {".mid", ".wav", ".png"}
+    model = load_model(run / "checkpoints" / "best.ckpt")
+    assert isinstance(model, RNNRBM)
+    assert model.codec == RollCodec(dt=0.25)
+
+    code, out, err = cli(evaluate.main, f"run={run}")
+    assert code == 0, err
+    assert figures(out) == trained
+    assert json.loads((run / "test.json").read_text())["accuracy"] == pytest.approx(
+        float(trained["accuracy"]), abs=1e-6
+    )
+    code, _, err = cli(evaluate.main, f"run={run}", "data=jsb", "data.pitch_range=[30,90]")
+    assert code == 1
+    assert "has learned Rolls(pitches=88), but these data are Rolls(pitches=60)" in err
+    code, out, err = cli(generate.main, f"run={run}", "n=2", "length=9", "repeats=struck")
+    assert code == 0, err
+    assert len(out.splitlines()) == 2

@@ -1,0 +1,203 @@
+"""What the loggers keep of a run, read back from what they wrote."""
+
+from __future__ import annotations
+
+import csv
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import tune
+from omegaconf import OmegaConf
+from wandb_file import OfflineRun
+
+from musegen import train as train_module
+from musegen.loggers import Look, TensorBoard, WandB, finishing
+from musegen.render.files import write_pieces
+
+event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+pytest.importorskip("wandb")
+
+TINY = ["model=char_rnn", "data=anbn", "model.hidden=4", "data.train_size=20", "data.batch_size=10",
+        "data.val_n=[1,3]", "data.count_to=3", "trainer.max_epochs=2"]  # fmt: skip
+OFFLINE = "logger.wandb.mode=offline"
+
+
+@pytest.fixture(autouse=True)
+def nobodys_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("DATA", "CACHE", "CONFIG"):
+        monkeypatch.setenv(f"WANDB_{name}_DIR", str(tmp_path / "wandb-home"))
+    monkeypatch.setenv("NETRC", str(tmp_path / "no-netrc"))
+
+
+@pytest.fixture
+def repository(tmp_path: Path) -> str:
+    """A repository in the folder that runs are started from; gives its commit."""
+
+    def git(*arguments: str) -> str:
+        command = ["git", "-c", "user.name=n", "-c", "user.email=e", *arguments]
+        done = subprocess.run(command, cwd=tmp_path, check=True, capture_output=True, text=True)
+        return done.stdout.strip()
+
+    git("init", "-q")
+    git("commit", "-q", "--allow-empty", "-m", "one")
+    return git("rev-parse", "HEAD")
+
+
+def test_an_offline_run_says_everything(cli, tmp_path: Path, repository: str) -> None:
+    folder = tmp_path / "run"
+    code, _, err = cli(
+        train_module.main, *TINY, "logger=[csv,tensorboard,wandb]", OFFLINE,
+        "logger.wandb.project=counting", "logger.wandb.entity=me", "logger.wandb.group=night",
+        "logger.wandb.tags=[small,anbn]", "logger.wandb.name=first",
+        "logger.wandb.notes=as a test", "logger.wandb.log_model=true", f"hydra.run.dir={folder}",
+    )  # fmt: skip
+    assert code == 0, err
+    kept = OfflineRun(folder)
+    run = kept.run
+    assert (run.project, run.entity, run.run_group) == ("counting", "me", "night")
+    assert (run.display_name, run.notes) == ("first", "as a test")
+    assert sorted(run.tags) == ["anbn", "small"]
+    assert run.git.commit == repository
+    assert kept.environment.python.split()[1] == ".".join(map(str, sys.version_info[:3]))
+    resolved = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
+    assert {key: kept.config[key] for key in resolved} == resolved
+    assert kept.exit_codes == [0]
+
+    with open(folder / "metrics.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    board = event_accumulator.EventAccumulator(str(folder / "tensorboard")).Reload()
+    for name in ("train/loss", "val/nats", "test/nats"):
+        expected = [(int(r["step"]), float(r[name])) for r in rows if r.get(name)]
+        assert len(expected) == (1 if name == "test/nats" else 2)
+        assert kept.column(name) == [(s, pytest.approx(v)) for s, v in expected]
+        shown = [(e.step, e.value) for e in board.Scalars(name)]
+        assert shown == [(s, pytest.approx(v)) for s, v in expected]
+
+    (model,) = [a for a in kept.artifacts if a.type == "model"]
+    assert sorted(c.path for c in model.manifest.contents) == ["best.ckpt", "last.ckpt"]
+
+
+def test_every_job_of_a_sweep_is_a_run_of_its_own(cli, tmp_path: Path) -> None:
+    sweep = tmp_path / "sweep"
+    code, _, err = cli(
+        train_module.main, "-m", *TINY, "logger=wandb", OFFLINE, "model.hidden=2,3",
+        f"hydra.sweep.dir={sweep}",
+    )  # fmt: skip
+    assert code == 0, err
+    jobs = [OfflineRun(sweep / job) for job in "01"]
+    assert [job.config["model"]["hidden"] for job in jobs] == [2, 3]
+    assert [job.run.display_name for job in jobs] == ["sweep/0", "sweep/1"]
+    assert [job.exit_codes for job in jobs] == [[0], [0]]
+    assert jobs[0].run.run_id != jobs[1].run.run_id
+
+
+def test_a_run_goes_on_in_its_folder_and_nowhere_else(tmp_path: Path) -> None:
+    first = WandB(tmp_path / "a", mode="offline")
+    known = first.experiment.id
+    first.finish(0)
+    again, other = (WandB(tmp_path / name, mode="offline") for name in "ab")
+    assert again.version == known
+    assert other.version is None
+
+
+def test_a_failed_run_keeps_its_exit_code(cli, tmp_path: Path) -> None:
+    code, _, err = cli(
+        train_module.main, *TINY, "logger=wandb", OFFLINE, "sample.n=0",
+        f"hydra.run.dir={tmp_path}/run",
+    )  # fmt: skip
+    assert (code, err.splitlines()[-1]) == (1, "musegen: n=0 and length=400 must be at least 1")
+    assert OfflineRun(tmp_path / "run").exit_codes == [1]
+
+
+@pytest.mark.parametrize(
+    ("end", "exit_code"), [(None, 0), (ZeroDivisionError, 1), (KeyboardInterrupt, 130)]
+)
+def test_how_it_ended_is_passed_on(monkeypatch, tmp_path: Path, end, exit_code: int) -> None:
+    told: list[int] = []
+    monkeypatch.setattr(WandB, "finish", lambda self, code: told.append(code))
+
+    def story() -> None:
+        with finishing([WandB(tmp_path, mode="offline")]):
+            if end:
+                raise end
+
+    if end:
+        with pytest.raises(end):
+            story()
+    else:
+        story()
+    assert told == [exit_code]
+
+
+def test_without_a_key_one_line_before_any_work(cli) -> None:
+    # The data would complain about their missing folder.
+    code, _, err = cli(train_module.main, "data=midi_folder", "logger=wandb")
+    assert code == 1
+    assert err.strip() == (
+        "musegen: logger.wandb: no key; set WANDB_API_KEY, run `wandb login`, or type "
+        "logger.wandb.mode=offline"
+    )
+
+
+@pytest.mark.parametrize(
+    ("name", "flags"),
+    [
+        ("wandb", ["pytorch_lightning.loggers.wandb._WANDB_AVAILABLE"]),
+        (
+            "tensorboard",
+            [
+                "lightning_fabric.loggers.tensorboard._TENSORBOARD_AVAILABLE",
+                "lightning_fabric.loggers.tensorboard._TENSORBOARDX_AVAILABLE",
+            ],
+        ),
+    ],
+)
+def test_a_missing_package_is_one_line(cli, monkeypatch, name: str, flags: list[str]) -> None:
+    for flag in flags:
+        monkeypatch.setattr(flag, False)
+    code, _, err = cli(train_module.main, "data=midi_folder", f"logger={name}")
+    assert code == 1
+    assert err.startswith(f"musegen: logger.{name}: ")
+    assert len(err.strip().splitlines()) == 1
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Look:
+    write_pieces([tune(1)], tmp_path / "pieces")
+    texts = [("Poland", "a|b\nc"), ("Japan", "aiko")]
+    return Look(3, 70, sorted((tmp_path / "pieces").iterdir()), texts)
+
+
+def test_wandb_shows_picture_sound_table_and_score(look: Look, tmp_path: Path) -> None:
+    logger = WandB(tmp_path, mode="offline")
+    logger.show(look)
+    logger.finish(0)
+    kept = OfflineRun(tmp_path)
+    assert kept.column("pictures/00._type") == [(70, "image-file")]
+    assert kept.column("audio/00._type") == [(70, "audio-file")]
+    assert kept.column("texts.nrows") == [(70, 2)]
+    (midi,) = [a for a in kept.artifacts if a.type == "samples"]
+    assert [c.path for c in midi.manifest.contents] == ["00.mid"]
+    assert "epoch_3" in midi.aliases
+
+
+def test_tensorboard_shows_picture_sound_and_table(look: Look, tmp_path: Path) -> None:
+    logger = TensorBoard(tmp_path)
+    logger.show(look)
+    logger.finalize("success")
+    board = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    (picture,), (sound,) = board.Images("pictures/00"), board.Audio("audio/00")
+    assert (picture.step, sound.step) == (70, 70)
+    assert picture.encoded_image_string.startswith(b"\x89PNG")
+    written = (tmp_path / "pieces" / "00.wav").read_bytes()
+    heard, original = (np.frombuffer(b[44:], "<i2") for b in (sound.encoded_audio_string, written))
+    assert np.abs(heard.astype(int) - original).max() <= 1
+    (text,) = board.Tensors("texts/text_summary")
+    assert text.tensor_proto.string_val[0].decode().splitlines() == [
+        "| label | text |", "| --- | --- |", "| Poland | a\\|b<br>c |", "| Japan | aiko |"
+    ]  # fmt: skip
