@@ -50,7 +50,7 @@ def ours(k: int, batches: int) -> float:
         overrides = ["model=rbm", "data=mnist_5k", f"model.k={k}", f"data.batch_size={BATCH}",
                      "trainer.max_epochs=2", f"trainer.limit_train_batches={batches}",
                      "trainer.limit_val_batches=0", "trainer.num_sanity_val_steps=0",
-                     "callbacks.pictures=null", "callbacks.progress=null",
+                     "callbacks.samples=null", "callbacks.progress=null",
                      f"run_dir={folder}"]  # fmt: skip
         settings = build.completed(build.composed(overrides))
         trainer, data = build.build_trainer(settings), build.build_data(settings)

@@ -8,12 +8,39 @@ import os
 import tempfile
 import zlib
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 
 import pooch
 import requests
 
 from musegen.contracts import UserError
+from musegen.progress import Work, begin
+
+MEGABYTE = 1e6
+
+
+class DownloadProgress:
+    """`musegen.progress` in the form that pooch takes, where 0 bytes are a length not known."""
+
+    def __init__(self, name: str) -> None:
+        self.name, self.total, self.done = name, 0, 0
+        self.work: Work | None = None
+
+    def update(self, n: int) -> None:
+        """So many bytes more have come."""
+        self.done += n
+        if self.work is None:
+            total = self.total / MEGABYTE if self.total else None
+            self.work = begin(f"downloading {self.name}", total, "MB")
+        self.work.at(self.done / MEGABYTE)
+
+    def reset(self) -> None:
+        self.done = 0
+
+    def close(self) -> None:
+        if self.work is not None:
+            self.work.close()
 
 
 def fetch(name: str, urls: Sequence[str], sha256: str, folder: Path) -> Path:
@@ -24,15 +51,10 @@ def fetch(name: str, urls: Sequence[str], sha256: str, folder: Path) -> Path:
     problems = []
     for url in urls:
         try:
-            return Path(
-                pooch.retrieve(
-                    url,
-                    known_hash=f"sha256:{sha256}",
-                    fname=name,
-                    path=folder,
-                    progressbar=True,
-                )
-            )
+            with closing(DownloadProgress(name)) as shown:
+                downloader = pooch.HTTPDownloader(progressbar=shown)
+                found = pooch.retrieve(url, f"sha256:{sha256}", name, folder, downloader=downloader)
+            return Path(found)
         except (requests.RequestException, OSError, ValueError) as e:
             reason = "wrong content" if isinstance(e, ValueError) else type(e).__name__
             problems.append(f"{url} ({reason})")
@@ -55,7 +77,8 @@ def fetch_gunzipped(name: str, urls: Sequence[str], sha256: str, folder: Path) -
         with tempfile.TemporaryDirectory(dir=folder, prefix="part-") as scratch:
             packed, part = Path(scratch) / "packed", Path(scratch) / "part"
             try:
-                pooch.HTTPDownloader(progressbar=True)(url, str(packed), None)
+                with closing(DownloadProgress(name)) as shown:
+                    pooch.HTTPDownloader(progressbar=shown)(url, str(packed), None)
                 content = gzip.decompress(packed.read_bytes())
             except (requests.RequestException, OSError, EOFError, zlib.error) as e:
                 problems.append(f"{url} ({type(e).__name__})")

@@ -9,13 +9,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from datamodules.base import SPLITS, cache_folder, data_root
 from datamodules.fetch import fetch
 from datamodules.midi_files import Piece
 from datamodules.midi_messages import MidiFolder
 from musegen.contracts import UserError
+from musegen.progress import track
 
 MAESTRO_URLS = (
     "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0-midi.zip",
@@ -97,9 +96,7 @@ def unpack_midi(archive: Path, into: Path) -> Path:
             ]
             if sum(m.file_size for m in members) > MAX_UNPACKED:
                 raise UserError(f"{archive}: unpacks to more than {MAX_UNPACKED >> 20} MiB")
-            for m in tqdm(
-                members, desc="unpacking MAESTRO", unit="file", disable=None, leave=False
-            ):
+            for m in track(members, "unpacking MAESTRO", "files"):
                 target = (part / m.filename).resolve()
                 if not target.is_relative_to(part.resolve()):
                     raise UserError(f"{archive}: member {m.filename} would leave its folder")

@@ -12,12 +12,12 @@ from typing import NamedTuple
 
 import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
-from tqdm import tqdm
 
 from datamodules.base import cache_folder
 from musegen.codecs.messages import notes_to_messages
 from musegen.codecs.midi import read_notes
 from musegen.contracts import UserError
+from musegen.progress import track
 
 READER_VERSION = 2
 """Part of the cache key: raise it when `read_notes` or `notes_to_messages` changes its result."""
@@ -110,12 +110,12 @@ def _read_cached(
 
 
 def in_parallel(work: Callable, items: list, what: str) -> list:
-    """`work` over `items` on all cores, in order, with a progress bar when it takes a while."""
-    show = partial(tqdm, total=len(items), desc=what, unit="file", disable=None, leave=False)
+    """`work` over `items` on all cores, in order; `what` names it when it takes a while."""
     if len(items) < 2:
         return [work(item) for item in items]
     with ProcessPoolExecutor(min(os.cpu_count() or 1, len(items))) as pool:
-        return list(show(pool.map(work, items, chunksize=max(1, len(items) // 64))))
+        results = pool.map(work, items, chunksize=max(1, len(items) // 64))
+        return list(track(results, what, "files", len(items)))
 
 
 def midi_files(root: Path | None) -> list[tuple[str, Path]]:

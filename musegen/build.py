@@ -117,7 +117,8 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
         plain[group] = with_defaults(plain[group], group)
     check_view(model, data, plain["data"])
     for group in ("logger", "callbacks"):
-        for name, node in (plain[group] or {}).items():
+        plain[group] = plain.get(group) or {}  # logger=[] leaves no trace of the group
+        for name, node in plain[group].items():
             if node is None:
                 continue
             if "_target_" not in node:
@@ -322,7 +323,7 @@ def build_trainer(cfg: dict[str, Any], bare: bool = False) -> pl.Trainer:
     groups = {
         group: [
             construct(node, f"{group}.{name}")
-            for name, node in (cfg[group] or {}).items()
+            for name, node in cfg[group].items()
             if node is not None and not bare
         ]
         for group in ("logger", "callbacks")

@@ -66,7 +66,9 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
         cfg = build.composed([f"model={model.name}", f"run_dir={checkpoint.parent}", *overrides])
         settings = build.completed(cfg)
     else:
-        cfg = OmegaConf.create(run_settings(checkpoint))
+        # An evaluation needs neither loggers nor callbacks, and those of an older version may
+        # have been renamed.
+        cfg = OmegaConf.create(run_settings(checkpoint) | {"logger": {}, "callbacks": {}})
         cfg.merge_with_dotlist(overrides)
         settings = build.completed(cfg)
     settings["data"].pop("codec", None)

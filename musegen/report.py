@@ -58,8 +58,9 @@ def conclude(
 
 def _facts(model: Model, data: Any, trainer: pl.Trainer, began: float) -> dict[str, Any]:
     device = trainer.strategy.root_device
-    on_gpu = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if on_gpu else f"{torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    on_cpu = f"{threads} thread{'s' if threads > 1 else ''}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return {
         "model": model.name,
@@ -171,7 +172,8 @@ def _pictures(folder: Path) -> list[Seen]:
     by the page itself."""
     found = []
     for path in sorted(folder.rglob("*.png")):
-        earlier = path.stem.startswith("epoch_") and path != max(path.parent.glob("epoch_*.png"))
+        made = path.parent
+        earlier = made.name.startswith("epoch_") and made != max(made.parent.glob("epoch_*"))
         if not earlier and not path.with_suffix(".mid").exists():
             name = path.relative_to(folder).with_suffix("").as_posix()
             width = int.from_bytes(path.read_bytes()[16:20], "big")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from typing import Any
 
 import pytorch_lightning as pl
@@ -14,7 +13,7 @@ from musegen.contracts import UserError
 HOUSE: dict[str, Any] = {
     "use_distributed_sampler": False,  # the data modules' batch samplers know the ranks
     "enable_model_summary": False,  # the start banner says it
-    "enable_progress_bar": sys.stdout.isatty(),  # elsewhere a line per epoch is enough
+    "enable_progress_bar": False,  # callbacks.progress shows it
 }
 """Trainer arguments that differ from Lightning's defaults everywhere; `trainer.*` wins."""
 

@@ -59,7 +59,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_notes(make_notes([]), folder / "samples" / "02.mid")
     (folder / "samples" / "samples.txt").write_text("<script>alert(1)</script>\n")
     for epoch in (1, 2):
-        write_tiles([np.eye(4)], folder / "filters" / f"epoch_{epoch:02d}.png")
+        write_tiles([np.eye(4)], folder / "previews" / f"epoch_{epoch:03d}" / "filters.png")
     write_tiles([np.eye(4)], folder / "samples" / "00.png")  # a piano-roll: drawn by the page
     report.write([folder])
     return folder
@@ -98,8 +98,8 @@ def test_the_page_tells_what_the_folder_holds(folder: Path) -> None:
         ["nats/&lt;b&gt;", "1"],
     ]
     assert "<script>alert" not in html
-    assert "filters/epoch_02" in html
-    assert "filters/epoch_01" not in html
+    assert "previews/epoch_002/filters" in html
+    assert "previews/epoch_001/filters" not in html
     assert html.count("<img") == 1
     assert "nats: val from 5.5 in epoch 1 to 4.25 in epoch 2; train from 6 in epoch 1" in html
 

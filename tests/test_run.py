@@ -55,6 +55,16 @@ def test_run_folder(run: Path) -> None:
     assert not list(run.rglob("*.part"))
 
 
+def test_the_banner_says_what_where_and_how(run: Path) -> None:
+    lines = (run / "stdout.txt").read_text().splitlines()
+    assert [line.split()[0] for line in lines[:6]] == [
+        "model", "data", "device", "precision", "folder", "epoch"
+    ]  # fmt: skip
+    assert lines[0].split(maxsplit=1)[1].startswith("lstm_midi, ")
+    assert lines[1].split(maxsplit=1)[1].startswith("MidiFolder: train 4 pieces / ")
+    assert lines[4].split() == ["folder", str(run)]
+
+
 def test_a_run_ends_with_its_report(run: Path, cli) -> None:
     assert f"report {run / 'report.html'}" in (run / "stdout.txt").read_text()
     facts = json.loads((run / "run.json").read_text())

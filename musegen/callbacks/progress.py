@@ -1,27 +1,71 @@
-"""One line per epoch, for terminals and log files alike."""
+"""Training and validation while they run: bars on a terminal, a line per epoch everywhere."""
 
 from __future__ import annotations
 
+import math
 import time
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
+from musegen.progress import Work, begin
 
-class EpochLines(pl.Callback):
-    """Prints the epoch, the training loss, the monitored score and the seconds it took."""
+
+class TrainingProgress(pl.Callback):
+    """Shows the updates done, the time left, and after each epoch the loss and the score.
+
+    The time left is that of the whole training, validation included.
+    """
 
     def __init__(self) -> None:
         self.started = 0.0
+        self.work, self.validation = Work("", None, ""), Work("", None, "")
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        steps = float(trainer.estimated_stepping_batches)
+        total = steps if math.isfinite(steps) else None
+        self.work = begin("training", total, "updates", done=trainer.global_step)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()
+        self.work.what = _epoch(trainer)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any
+    ) -> None:
+        self.work.at(trainer.global_step)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        total = sum(trainer.num_val_batches)
+        self.validation = begin("validating", total, "batches")
+
+    def on_validation_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int,
+        dataloader_idx: int = 0,
+    ) -> None:  # fmt: skip
+        self.validation.at(i + 1)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.validation.close()
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         seconds = time.perf_counter() - self.started
         figures = trainer.callback_metrics
         shown = ["train/loss", getattr(pl_module, "monitor", ("val/nats", "min"))[0]]
-        text = "  ".join(f"{k} {float(figures[k]):.4f}" for k in shown if k in figures)
-        total = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else "?"
-        print(f"epoch {trainer.current_epoch + 1}/{total}  {text}  {seconds:.1f} s", flush=True)
+        self.work.note = "  ".join(f"{k} {float(figures[k]):.4f}" for k in shown if k in figures)
+        parts = [_epoch(trainer), self.work.note, f"{seconds:.1f} s", self.work.left()]
+        print(*filter(None, parts), sep="  ", flush=True)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.work.close()
+
+    def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
+        self.validation.close()
+        self.work.close()
+
+
+def _epoch(trainer: pl.Trainer) -> str:
+    total = trainer.max_epochs if (trainer.max_epochs or -1) > 0 else "?"
+    return f"epoch {trainer.current_epoch + 1}/{total}"

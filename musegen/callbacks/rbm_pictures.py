@@ -1,38 +1,39 @@
-"""What an RBM has learned, as pictures: filters every epoch, samples and reconstructions last."""
+"""The deep learning tutorial's pictures of an RBM at the end of its training."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
+from musegen.callbacks.samples import Samples, show
+from musegen.loggers import Look
 from musegen.models.rbm import RBM
-from musegen.render.tiles import stretched, write_tiles
-
-FILTERS = 10
-"""The tile image of filters is ten by ten, as in the tutorial."""
+from musegen.render.tiles import write_tiles
 
 
-class RBMPictures(pl.Callback):
-    """Writes tile images below `folder`.
+class RBMPictures(Samples):
+    """`Samples`, and after training two more tile images in the folder `final`:
 
-    - `filters/epoch_NN.png` after every epoch: the weights of the first 100 hidden units.
-    - `samples.png` after training: `chains` chains started at test rows, `rows` looks `steps`
-      Gibbs steps apart, the mean field drawn.
+    - `chains.png`: `chains` chains started at test rows, `rows` looks `steps` Gibbs steps apart,
+      the mean field drawn.
     - `reconstructions.png`: the same test rows above their mean field one step on.
     """
 
-    def __init__(self, folder: Path, chains: int = 20, rows: int = 10, steps: int = 1000) -> None:
-        self.folder, self.chains, self.rows, self.steps = Path(folder), chains, rows, steps
-
-    @rank_zero_only
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        assert isinstance(pl_module, RBM)
-        weights_ND = stretched(pl_module.W_DH.detach()[:, : FILTERS**2].t().cpu().numpy())
-        grid = [weights_ND[i : i + FILTERS] for i in range(0, len(weights_ND), FILTERS)]
-        write_tiles(grid, self.folder / "filters" / f"epoch_{trainer.current_epoch + 1:02d}.png")
+    def __init__(
+        self,
+        folder: Path,
+        every: int = 1,
+        settings: dict[str, Any] | None = None,
+        chains: int = 20,
+        rows: int = 10,
+        steps: int = 1000,
+    ) -> None:
+        super().__init__(folder, every, settings)
+        self.chains, self.rows, self.steps = chains, rows, steps
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -43,6 +44,9 @@ class RBMPictures(pl.Callback):
             x_ND = torch.cat([x_ND, batch.x_BD])[: self.chains]
         x_ND = x_ND.to(pl_module.device)
         looks = pl_module.generate(rows=self.rows, steps=self.steps, start_ND=x_ND)
-        write_tiles(looks, self.folder / "samples.png")
         pair = [x_ND.cpu().numpy(), pl_module.reconstruct(x_ND).cpu().numpy()]
-        write_tiles(pair, self.folder / "reconstructions.png")
+        files = [
+            write_tiles(looks, self.folder / "final" / "chains.png"),
+            write_tiles(pair, self.folder / "final" / "reconstructions.png"),
+        ]
+        show(trainer, Look(trainer.current_epoch, trainer.global_step, files))

@@ -9,6 +9,7 @@ import torch
 
 from musegen.contracts import UserError
 from musegen.metrics.counting import capacity
+from musegen.progress import track
 
 
 class BestStart(pl.Callback):
@@ -30,7 +31,7 @@ class BestStart(pl.Callback):
         settings = {k: v for k, v in pl_module.hparams.items() if k != "name"}
         batches = list(trainer.datamodule.train_dataloader())  # type: ignore[attr-defined]
         best: tuple[tuple[int, float], dict[str, torch.Tensor]] | None = None
-        for _ in range(self.tries):
+        for _ in track(range(self.tries), "trying starts", "starts"):
             net = type(pl_module)(**settings).to(pl_module.device)
             optimizer = pl_module.optimizer.build(net.parameters())  # type: ignore[union-attr,operator]
             for batch in itertools.islice(itertools.cycle(batches), self.steps):

@@ -33,6 +33,7 @@ from torch import Generator, Tensor
 
 from musegen.affine import affine
 from musegen.contracts import UserError
+from musegen.progress import track
 
 Schedule = Sequence[tuple[int, float]]
 
@@ -166,7 +167,7 @@ def _anneal(
     slope_v, slope_h = b_v - base_v, b_h - base_h
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
     u_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
-    for before, beta in pairwise(betas):
+    for before, beta in track(pairwise(betas), "annealing", "temperatures", len(betas) - 1):
         a_SH = affine(v_SD, W_DH).add_(slope_h)
         at_SH = torch.add(base_h, a_SH, alpha=beta)
         # The difference is taken unit by unit, where it is small; sums of sums are in float64.

@@ -372,6 +372,10 @@ class RBM(Model):
             looks.append(gibbs.p_BD.cpu().numpy().copy())
         return looks
 
+    def filters(self) -> np.ndarray:
+        """The weights of each hidden unit, (H, D)."""
+        return self.W_DH.detach().t().cpu().numpy()
+
     def reconstruction(self, x_BD: Tensor) -> Tensor:
         """The cross-entropy of the mean field one step from x, nats, one per row."""
         logit_BD = torch.addmm(self.b_v, self.hidden_means(x_BD), self.W_DH.t())

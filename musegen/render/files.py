@@ -15,6 +15,9 @@ from musegen.render.audio import synthesise, write_wave
 from musegen.render.plots import piano_roll
 from musegen.render.tiles import write_tiles
 
+SCREEN = 100
+"""Lines that a person may want to see without opening a file."""
+
 
 def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
     """Write each piece as .mid, .wav and .png into the folder; returns the .mid paths.
@@ -42,12 +45,10 @@ def write_sheet(rows: Sequence[np.ndarray], folder: Path) -> list[Path]:
 def write_texts(texts: Sequence[str | tuple[str, str]], folder: Path) -> list[Path]:
     """Write texts into samples.txt, one a line and (label, text) pairs with a tab between them.
 
-    Texts of several lines have a file each. What fits on one screen is printed as well.
+    Texts of several lines have a file each.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    lines = [t if isinstance(t, str) else "\t".join(t) for t in texts]
-    if len(lines) <= 100:
-        print(*lines, sep="\n")
+    lines = _lines(texts)
     files = {"samples.txt": "\n".join(lines)}
     if any("\n" in line for line in lines):
         files = {f"{i:02d}.txt": line for i, line in enumerate(lines)}
@@ -56,6 +57,10 @@ def write_texts(texts: Sequence[str | tuple[str, str]], folder: Path) -> list[Pa
         part.write_text(text + "\n", encoding="utf-8")
         part.replace(folder / name)
     return [folder / name for name in files]
+
+
+def _lines(texts: Sequence[str | tuple[str, str]]) -> list[str]:
+    return [t if isinstance(t, str) else "\t".join(t) for t in texts]
 
 
 WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
@@ -68,5 +73,10 @@ WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
 
 
 def write_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
-    """Write what a model of this spec generated in the forms that suit it."""
+    """Write what a model of this spec generated in the forms that suit it.
+
+    Texts that fit on one screen are printed as well.
+    """
+    if isinstance(spec, (Tokens, LabelledTokens)) and len(samples) <= SCREEN:
+        print(*_lines(samples), sep="\n")
     return WRITERS[type(spec)](samples, folder)

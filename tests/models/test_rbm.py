@@ -314,7 +314,7 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
     code, out, err = cli(
         train_module.main, "model=rbm", "data=mnist", "model.hidden=8", "model.k=2",
         "trainer.max_epochs=2", "assess.schedule=[[20,1.0]]", "assess.chains=10",
-        "sample.rows=2", "sample.steps=3", "callbacks.pictures.steps=3",
+        "sample.rows=2", "sample.steps=3", "callbacks.samples.steps=3",
         "callbacks.likelihood.every=2", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert code == 0, err
@@ -328,8 +328,8 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
     assert {"train/pseudo_likelihood", "val/free_energy_gap", "val/log_likelihood"} <= set(header)
     pictures = {str(p.relative_to(run)) for p in run.rglob("*.png")}
     assert pictures == {
-        "filters/epoch_01.png", "filters/epoch_02.png", "samples.png", "reconstructions.png",
-        "samples/sheet.png",
+        *[f"previews/epoch_00{n}/{name}.png" for n in (1, 2) for name in ("filters", "sheet")],
+        "previews/final/chains.png", "previews/final/reconstructions.png", "samples/sheet.png",
     }  # fmt: skip
 
     before = json.loads((run / "test.json").read_text())

@@ -1,0 +1,88 @@
+"""What samples, loggers and progress cost: their share of the time of `fit`, in one run.
+
+    PYTHONPATH=. python benchmarks/tracking_cost.py model=lstm_midi data=mozart \
+        "logger=[csv,tensorboard,wandb]" logger.wandb.mode=offline
+
+Takes the overrides of train.py. The beginning of the loggers' runs and the pictures after the
+last epoch count as well; the test and the final samples come after `fit` and do not.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Callable
+from functools import wraps
+from time import perf_counter
+from typing import Any
+
+import pytorch_lightning as pl
+
+from musegen import build, cli
+from musegen.callbacks.progress import TrainingProgress
+from musegen.callbacks.samples import Samples
+from musegen.loggers import Shows, finishing
+
+
+class Meter:
+    """Seconds spent inside watched methods; a call within another counts as the outer one's."""
+
+    def __init__(self) -> None:
+        self.seconds: Counter[str] = Counter()
+        self.inside = False
+
+    def watch(self, what: str, thing: Any, *names: str) -> None:
+        for name in names:
+            if hasattr(thing, name):
+                setattr(thing, name, self._timed(what, getattr(thing, name)))
+
+    def _timed(self, what: str, call: Callable) -> Callable:
+        @wraps(call)
+        def timed(*arguments: Any, **settings: Any) -> Any:
+            if self.inside:
+                return call(*arguments, **settings)
+            self.inside, began = True, perf_counter()
+            try:
+                return call(*arguments, **settings)
+            finally:
+                self.seconds[what] += perf_counter() - began
+                self.inside = False
+
+        return timed
+
+
+def main() -> None:
+    cli.quiet()
+    with tempfile.TemporaryDirectory() as folder, cli.one_line_errors():
+        settings = build.completed(build.composed([*sys.argv[1:], f"run_dir={folder}"]))
+        trainer = build.build_trainer(settings)
+        with finishing(trainer.loggers):
+            meter = Meter()
+            for callback in trainer.callbacks:
+                if isinstance(callback, Samples):
+                    meter.watch("samples", callback, "on_train_epoch_end", "on_fit_end")
+                if isinstance(callback, TrainingProgress):
+                    hooks = ("on_train_batch_end", "on_validation_batch_end", "on_train_epoch_end")
+                    meter.watch("progress", callback, *hooks)
+            for logger in trainer.loggers:
+                shows = ("show",) if isinstance(logger, Shows) else ()
+                calls = ("log_hyperparams", "log_metrics", "save", "finalize", *shows)
+                meter.watch("logging", logger, *calls)
+            pl.seed_everything(settings["seed"], verbose=False)
+            data = build.build_data(settings)
+            model = build.build_model(settings, data)
+            data.prepare_data()
+            data.setup()
+            began = perf_counter()
+            for logger in trainer.loggers:
+                logger.log_hyperparams(settings)
+            trainer.fit(model, datamodule=data)
+            whole = perf_counter() - began
+    for what, seconds in meter.seconds.items():
+        print(f"{what:<8}  {seconds:7.2f} s  {seconds / whole:6.2%}")
+    print(f"{'fit':<8}  {whole:7.2f} s")
+
+
+if __name__ == "__main__":
+    main()

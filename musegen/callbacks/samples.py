@@ -1,0 +1,63 @@
+"""What the model makes while it learns: the same piece, growing."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.utilities import rank_zero_only
+
+from musegen.contracts import LabelledTokens, Tokens, UserError
+from musegen.loggers import Look, Shows
+from musegen.models.base import Model
+from musegen.render.files import WRITERS
+from musegen.render.tiles import stretched, write_tiles
+
+FILTERS = 10
+"""The tile image of filters is ten by ten, as in the deep learning tutorial."""
+
+
+class Samples(pl.Callback):
+    """Every `every` epochs lets the model generate, with `settings` and the same seed each time.
+
+    The files go to `folder/epoch_NNN`, in the forms of `musegen.render.files`; the first 100
+    filters of a model that has any are drawn beside them. Loggers that have a form for samples
+    show them. `generate` has random numbers of its own, so that the training goes on as if
+    nothing had been.
+
+    Raises `UserError` for an `every` below 1.
+    """
+
+    def __init__(
+        self, folder: Path, every: int = 4, settings: dict[str, Any] | None = None
+    ) -> None:
+        if every < 1:
+            raise UserError(f"callbacks.samples.every={every}: must be at least 1")
+        self.folder, self.every, self.settings = Path(folder), every, settings or {}
+
+    @rank_zero_only
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, Model)
+        epoch = trainer.current_epoch + 1
+        if epoch % self.every:
+            return
+        folder = self.folder / f"epoch_{epoch:03d}"
+        samples = pl_module.generate(**self.settings)
+        WRITERS[type(pl_module.spec)](samples, folder)
+        if (filters_ND := pl_module.filters()) is not None:
+            first_ND = stretched(filters_ND[: FILTERS**2])
+            rows = [first_ND[i : i + FILTERS] for i in range(0, len(first_ND), FILTERS)]
+            write_tiles(rows, folder / "filters.png")
+        texts: Sequence[tuple[str, ...]] = ()
+        if isinstance(pl_module.spec, (Tokens, LabelledTokens)):
+            texts = [(text,) if isinstance(text, str) else text for text in samples]
+        show(trainer, Look(epoch, trainer.global_step, sorted(folder.iterdir()), texts))
+
+
+def show(trainer: pl.Trainer, look: Look) -> None:
+    """Show a look to every logger that has a form for it."""
+    for logger in trainer.loggers:
+        if isinstance(logger, Shows):
+            logger.show(look)

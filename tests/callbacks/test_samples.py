@@ -1,0 +1,104 @@
+"""Samples while training: there, shown, the same seed each time, and without a trace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import pytorch_lightning as pl
+import torch
+
+from datamodules.grammar import Counting
+from musegen import build
+from musegen.callbacks.samples import Samples
+from musegen.contracts import Frames, LabelledTokens, Messages, Rolls, Tokens, UserError
+from musegen.models import MODELS
+from musegen.models.char_rnn import CharRNN
+
+DATA = {
+    Frames: ["data=piano_roll_folder", "data.view=frames", "data.batch_size=20"],
+    Rolls: ["data=piano_roll_folder"],
+    Messages: ["data=midi_folder", "data.window=16", "data.batch_size=4"],
+    Tokens: ["data=anbn", "data.train_size=20", "data.batch_size=10", "data.val_n=[1,3]"],
+}
+"""Data that need no download, by what a model reads first."""
+
+SHOWN = {
+    Frames: {"pictures/filters", "pictures/sheet"},
+    Rolls: {"pictures/00", "audio/00"},
+    Messages: {"pictures/00", "audio/00"},
+    Tokens: {"texts/text_summary"},
+    LabelledTokens: {"texts/text_summary"},
+}
+"""What TensorBoard shows, at least."""
+
+WRITTEN = {
+    Frames: {"filters.png", "sheet.png"},
+    Rolls: {"00.mid", "00.wav", "00.png"},
+    Messages: {"00.mid", "00.wav", "00.png"},
+    Tokens: {"samples.txt"},
+    LabelledTokens: {"samples.txt"},
+}
+
+
+def fitted(folder: Path, midi_folder: Path, name: str, *overrides: str) -> pl.LightningModule:
+    """A model after two epochs of the run that a user would start."""
+    data = DATA[MODELS[name].reads[0]]
+    root = [f"data.root={midi_folder}"] if any("folder" in d for d in data) else []
+    settings = build.completed(
+        build.composed(
+            [f"model={name}", *data, *root, "model.hidden=8", "trainer.max_epochs=2",
+             f"run_dir={folder}", *overrides]
+        )
+    )  # fmt: skip
+    trainer = build.build_trainer(settings)
+    pl.seed_everything(settings["seed"], verbose=False)
+    module = build.build_data(settings)
+    model = build.build_model(settings, module)
+    module.prepare_data()
+    module.setup()
+    trainer.fit(model, datamodule=module)
+    return model
+
+
+@pytest.mark.parametrize("name", MODELS)
+def test_sampling_changes_no_weight(name: str, tmp_path: Path, midi_folder: Path) -> None:
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    without = fitted(tmp_path / "a", midi_folder, name, "callbacks.samples=null", "logger=[]")
+    sampled = fitted(
+        tmp_path / "b", midi_folder, name, "callbacks.samples.every=1", "logger=[csv,tensorboard]"
+    )
+    for key, weights in without.state_dict().items():
+        assert torch.equal(weights, sampled.state_dict()[key]), key
+
+    kind = type(sampled.spec)
+    for epoch in ("epoch_001", "epoch_002"):
+        written = {path.name for path in (tmp_path / "b" / "previews" / epoch).iterdir()}
+        assert written >= WRITTEN[kind]
+    tags = events.EventAccumulator(str(tmp_path / "b" / "tensorboard")).Reload().Tags()
+    assert {*tags["images"], *tags["audio"], *tags["tensors"]} >= SHOWN[kind]
+
+
+def test_every_so_many_epochs_the_same_seed(tmp_path: Path) -> None:
+    spec = Counting().spec
+    model = CharRNN(spec, Counting().codec, cell="rnn", hidden=2)
+    callback = Samples(tmp_path, every=3, settings={"n": 5})
+    trainer = SimpleNamespace(current_epoch=0, global_step=0, loggers=[])
+    for trainer.current_epoch in range(7):
+        callback.on_train_epoch_end(trainer, model)
+    folders = sorted(tmp_path.iterdir())
+    assert [folder.name for folder in folders] == ["epoch_003", "epoch_006"]
+    third, sixth = ((folder / "samples.txt").read_text() for folder in folders)
+    assert third == sixth  # the weights are the same as well
+    assert len(third.splitlines()) == 5
+
+
+def test_refuses_never() -> None:
+    with pytest.raises(UserError, match="every=0"):
+        Samples(Path(), every=0)
+
+
+def test_settings_of_the_preview_are_checked_before_any_work() -> None:
+    with pytest.raises(UserError, match=r"preview\.lenght: .* did you mean length\?"):
+        build.completed(build.composed(["preview.lenght=3", "run_dir=unused"]))
