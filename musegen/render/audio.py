@@ -31,11 +31,14 @@ def _string(pitch: int) -> np.ndarray:
     """
     t = np.arange(int(RING * RATE)) / RATE
     f0 = frequency(pitch)
-    sound = np.zeros_like(t)
-    for k in range(1, PARTIALS + 1):
-        if k * f0 < RATE / 2 * 0.9:
-            decay = (0.6 + 0.4 * k) * (0.5 + f0 / 600)
-            sound += np.sin(2 * np.pi * k * f0 * t) / k * np.exp(-decay * t)
+    dying = 0.5 + f0 / 600
+    # Partial k is Im z^k / k: one exponential for all of them.
+    z = np.exp((2j * np.pi * f0 - 0.4 * dying) * t)
+    partials = np.zeros_like(z)
+    for k in range(PARTIALS, 0, -1):
+        audible = k * f0 < RATE / 2 * 0.9
+        partials = z * (partials + audible / k)
+    sound = partials.imag * np.exp(-0.6 * dying * t)
     sound[: int(ATTACK * RATE)] *= _fade(int(ATTACK * RATE))
     return (sound / max(np.abs(sound).max(), 1e-9)).astype(np.float32)
 
