@@ -58,8 +58,9 @@ def conclude(
 
 def _facts(model: Model, data: Any, trainer: pl.Trainer, began: float) -> dict[str, Any]:
     device = trainer.strategy.root_device
-    on_gpu = device.type == "cuda"
-    name = torch.cuda.get_device_name(device) if on_gpu else f"{torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    on_cpu = f"{threads} thread{'s' if threads > 1 else ''}"
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return {
         "model": model.name,

@@ -63,7 +63,8 @@ def line_chart(title: str, series: Sequence[Series]) -> Markup:
     for x in x_ticks:
         if x_low <= x <= x_high:
             px, _ = at(x, y_low)
-            parts.append(f'<text x="{px}" y="{HEIGHT - 8}" text-anchor="middle">{x:g}</text>')
+            anchor = "end" if px > WIDTH - RIGHT - 12 else "middle"
+            parts.append(f'<text x="{px}" y="{HEIGHT - 8}" text-anchor="{anchor}">{x:g}</text>')
     for s in series:
         kind = f'class="line c{s.colour}{" dashed" if s.dashed else ""}"'
         for run in _runs(s.points):

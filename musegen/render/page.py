@@ -72,12 +72,13 @@ def page(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, clock=clock)
+    environment.filters.update(number=number, rounded=rounded, clock=clock)
     environment.globals.update(piano_roll=piano_roll, notes_table=notes_table)
     source = environment.loader
     assert source is not None
     return environment.get_template("report.html").render(
         runs=runs,
+        numbered=list(enumerate(runs)),
         colours=COLOURS,
         css=Markup(source.get_source(environment, "report.css")[0]),
         script=Markup(source.get_source(environment, "report.js")[0]),
@@ -99,6 +100,11 @@ def number(value: float | None) -> str:
         return "–"
     text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
     return text.replace("-", "−")
+
+
+def rounded(value: float | None) -> str:
+    """Two decimals; a dash for what there is not."""
+    return "–" if value is None or math.isnan(value) else f"{value:.2f}"
 
 
 def clock(seconds: float) -> str:
@@ -133,7 +139,7 @@ def piano_roll(piece: Heard) -> dict[str, Any]:
         ]
         paths.append("".join(strokes))
     height = high - low
-    step = next(s for s in (1, 2, 5, 10, 30, 60, 300, 3600) if seconds / s < 15 or s == 3600)
+    step = 1 if seconds <= 8 else 2 if seconds <= 16 else 5  # a long piece is as much wider
     spoken = f"{len(notes)} notes in {seconds:.0f} s"
     if len(notes):
         spoken += f", {pitch_name(low + 2)} to {pitch_name(high - 2)}"

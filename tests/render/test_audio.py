@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import wave
 from pathlib import Path
 
@@ -9,7 +10,8 @@ import numpy as np
 import pytest
 from conftest import make_notes, tune
 
-from musegen.render.audio import RATE, synthesise, write_wave
+from musegen.codecs.midi import tidy
+from musegen.render.audio import ATTACK, RATE, RELEASE, RING, _string, synthesise, write_wave
 from musegen.render.files import write_pieces
 
 
@@ -21,8 +23,8 @@ def measured_frequency(sound: np.ndarray) -> float:
     return (peak + 0.5 * (left - right) / (left - 2 * centre + right)) * RATE / (1 << 19)
 
 
-@pytest.mark.parametrize("pitch", [21, 45, 57, 69, 81, 93, 108])
-def test_in_tune_within_5_cents(pitch: int) -> None:
+@pytest.mark.parametrize("pitch", range(21, 109))
+def test_every_key_is_in_tune_within_5_cents(pitch: int) -> None:
     sound = synthesise(make_notes([(0.0, 2.0, pitch, 100)]))
     wanted = 440 * 2 ** ((pitch - 69) / 12)
     low, high = wanted * 0.9, wanted * 1.1
@@ -31,6 +33,20 @@ def test_in_tune_within_5_cents(pitch: int) -> None:
     spectrum[(hertz < low) | (hertz > high)] = 0  # the fundamental, also where a partial is louder
     cents = 1200 * np.log2(measured_frequency(np.fft.irfft(spectrum, len(sound))) / wanted)
     assert abs(cents) < 5
+
+
+def test_a_string_is_the_sum_of_its_partials() -> None:
+    t = np.arange(int(RING * RATE)) / RATE
+    f0 = 440 * 2 ** (-9 / 12)
+    partials = [
+        np.sin(2 * np.pi * k * f0 * t) / k * np.exp(-(0.6 + 0.4 * k) * (0.5 + f0 / 600) * t)
+        for k in range(1, 9)
+    ]
+    expected = np.sum(partials, axis=0)
+    after = int(ATTACK * RATE)
+    found = _string(60).astype(float)
+    scale = expected[after:] @ found[after:] / (found[after:] @ found[after:])
+    np.testing.assert_allclose(scale * found[after:], expected[after:], atol=1e-6)
 
 
 def test_not_silent_and_never_clipped() -> None:
@@ -46,11 +62,46 @@ def test_louder_velocity_is_louder() -> None:
     assert loud / soft == pytest.approx(9, rel=0.05)
 
 
-@pytest.mark.parametrize("end", [0.001, 0.013, 0.5, 20.0])
-def test_no_clicks(end: float) -> None:
-    """A low sine moves slowly: any jump between samples at its start or end would be a click."""
-    sound = synthesise(make_notes([(0.1, 0.1 + end, 33, 127)]))
-    assert np.abs(np.diff(sound, prepend=0, append=0)).max() < 0.12
+@pytest.mark.parametrize("length", [0.0005, 0.013, 0.5, 20.0])
+@pytest.mark.parametrize("pitch", [21, 33, 60, 84, 108])
+def test_no_clicks(pitch: int, length: float) -> None:
+    """While a note begins and ends, samples jump no further than while it sounds; it begins and
+    ends next to zero, though it may be shorter than a fade."""
+    sound = synthesise(make_notes([(0.1, 0.1 + length, pitch, 127)]))
+    onset, attacked = int(0.1 * RATE), int((0.1 + ATTACK) * RATE)
+    released = onset + int(min(length, RING - RELEASE) * RATE)
+    jumps = np.abs(np.diff(sound, prepend=0, append=0))
+    rings = np.abs(np.diff(_string(pitch)[int(ATTACK * RATE) :])).max()
+    loudness = 0.9 / np.abs(_string(pitch)[: released - onset + int(RELEASE * RATE)]).max()
+    if length > ATTACK:  # else the fades' product is normalised, and the bound is another
+        assert jumps[: attacked + 1].max() <= 1.1 * loudness * rings
+        assert jumps[released:].max() <= 1.1 * loudness * rings
+    assert jumps[onset - 1 : onset + 2].max() < 0.01
+    assert jumps[-2:].max() < 1e-3
+
+
+def test_no_clicks_where_notes_meet() -> None:
+    """A pitch struck again, and a chord let go: the jump at the seam is that of its notes."""
+    notes = make_notes([(0.0, 0.5, 45, 100), (0.5, 1.0, 45, 100), (0.5, 1.0, 52, 100)])
+    sound = synthesise(notes)
+    seam = np.abs(np.diff(sound[int(0.495 * RATE) : int(0.52 * RATE)])).max()
+    between = np.abs(np.diff(sound[int(0.52 * RATE) : int(0.99 * RATE)])).max()
+    assert seam <= 1.1 * between
+
+
+def test_four_voices_take_a_fiftieth_of_their_time() -> None:
+    """A minute of crotchets and quavers in four voices, every string made anew."""
+    rng = np.random.default_rng(0)
+    rows = [
+        (float(t), float(t) + step, int(low + rng.integers(0, 13)), 80)
+        for low, step in ((38, 0.5), (50, 0.5), (57, 0.25), (64, 0.25))
+        for t in np.arange(0, 60, step)
+    ]
+    notes = tidy(make_notes(rows))
+    _string.cache_clear()
+    began = time.process_time()
+    sound = synthesise(notes)
+    assert len(sound) / RATE / (time.process_time() - began) > 50
 
 
 def test_no_notes_is_silence() -> None:
