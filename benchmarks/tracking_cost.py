@@ -61,7 +61,8 @@ def main() -> None:
             meter = Meter()
             for callback in trainer.callbacks:
                 if isinstance(callback, Samples):
-                    meter.watch("samples", callback, "on_train_epoch_end", "on_fit_end")
+                    meter.watch("samples", callback, "on_train_epoch_end")
+                    meter.watch("the end", callback, "on_fit_end")
                 if isinstance(callback, TrainingProgress):
                     hooks = ("on_train_batch_end", "on_validation_batch_end", "on_train_epoch_end")
                     meter.watch("progress", callback, *hooks)
