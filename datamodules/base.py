@@ -12,6 +12,7 @@ from typing import Any, ClassVar, TypeVar
 import numpy as np
 import platformdirs
 import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -131,6 +132,8 @@ def batch_loader(rows: Dataset, batches: EpochBatches, num_workers: int) -> Data
         batch_sampler=batches,
         num_workers=num_workers,
         collate_fn=_as_is,
+        # A loader draws a seed for its workers in every epoch: not from the models' stream.
+        generator=torch.Generator(),
         persistent_workers=num_workers > 0,
     )
 

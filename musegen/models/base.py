@@ -16,6 +16,9 @@ from torchmetrics import Metric
 from musegen.contracts import PairingError, Spec, spec_from_dict
 from musegen.optim import Optimizer
 
+SEED_STRIDE = 0x9E3779B1
+"""2³² over the golden ratio, odd: seeds of neighbouring updates lie far apart."""
+
 
 class Model(pl.LightningModule):
     """A generative model: `losses` teaches it, `score` measures it, `generate` lets it speak.
@@ -46,6 +49,7 @@ class Model(pl.LightningModule):
         )
         self.optimizer = Optimizer()
         self._noted: dict[str, tuple[Tensor, int]] = {}
+        self._stream = 0
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
 
@@ -87,6 +91,23 @@ class Model(pl.LightningModule):
     def steps(self, batch: Any) -> int:
         """How many predictions a batch holds, the weight of its loss in the epoch's mean."""
         return len(batch[0])
+
+    def on_train_start(self) -> None:
+        words = np.random.SeedSequence([torch.initial_seed(), self.global_rank])
+        self._stream = int(words.generate_state(1)[0])
+
+    def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
+        """Make what this update draws a function of (seed, rank, number of the batch).
+
+        Chains and dropout then differ between ranks, and a resumed run draws what it would have
+        drawn: no random stream needs saving.
+        """
+        # An odd stride visits all 2³² seeds of torch's generator before one comes twice.
+        done = self.trainer.fit_loop.total_batch_idx
+        seed = (self._stream + done * SEED_STRIDE) % 2**32
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        torch.default_generator.manual_seed(seed)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.losses(batch)

@@ -214,13 +214,10 @@ def test_a_resumed_run_is_the_uninterrupted_one(tmp_path) -> None:
         torch.manual_seed(0)
         return RBM(Frames(4), hidden=H, k=2)
 
-    class Reseed(pl.Callback):
-        def on_train_batch_start(self, trainer, pl_module, batch, batch_idx) -> None:
-            torch.manual_seed(100 + trainer.global_step)
-
     def fit(model: RBM, epochs: int, path=None) -> pl.Trainer:
+        pl.seed_everything(3, verbose=False)
         trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False,
-                             max_epochs=epochs, callbacks=[Reseed()], enable_progress_bar=False,
+                             max_epochs=epochs, enable_progress_bar=False,
                              enable_model_summary=False)  # fmt: skip
         model.optimizer = Optimizer("sgd", lr=0.05, momentum=0.5)
         trainer.fit(model, Toy(), ckpt_path=path)
