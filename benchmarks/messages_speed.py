@@ -133,7 +133,7 @@ def fit_against_bare_loop(data: Mozart, epochs: int = 6) -> tuple[Callable, Call
     def bare() -> int:
         model = new_model().train()
         steps = epochs * len(data.train_dataloader())
-        made = model.optimizer.configure(model.parameters(), steps, *model.monitor)
+        made = model.optimizer.configure(model.parameters(), lambda: steps, *model.monitor)
         optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
         for _ in range(epochs):
             for batch in data.train_dataloader():

@@ -13,11 +13,11 @@ import numpy as np
 import platformdirs
 import pytorch_lightning as pl
 import torch
-import torch.distributed as dist
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from musegen.codecs.midi import MICROSECONDS_PER_BEAT
 from musegen.contracts import Spec, UserError
+from musegen.ranks import this_rank
 
 T = TypeVar("T")
 
@@ -125,9 +125,36 @@ def epoch_rng(seed: int, epoch: int, *more: int) -> np.random.Generator:
     return np.random.default_rng([seed, epoch, *more])
 
 
+class BatchLoader(DataLoader):
+    """A loader that knows how many batches it has given, and can go on from there.
+
+    `state_dict` and `load_state_dict` are what Lightning asks of a loader that can be resumed in
+    the middle of an epoch. What is left of the epoch is then what would have come: a plan is a
+    function of (seed, epoch, rank).
+    """
+
+    batch_sampler: EpochBatches
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        # At once and not when the first batch is asked for: workers may begin.
+        return self._counted(super().__iter__())
+
+    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self.batch_sampler.start = 0  # for the pass after this one
+            self.batch_sampler.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        return self.batch_sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        self.batch_sampler.load_state_dict(state)
+
+
 def batch_loader(rows: Dataset, batches: EpochBatches, num_workers: int) -> DataLoader:
     """A loader of batches that `rows.__getitems__` makes whole from the keys of a plan."""
-    return DataLoader(
+    return BatchLoader(
         rows,
         batch_sampler=batches,
         num_workers=num_workers,
@@ -142,26 +169,42 @@ def _as_is(batch: Any) -> Any:
     return batch
 
 
-def this_rank() -> tuple[int, int]:
-    """(rank, number of ranks) of this process."""
-    if dist.is_available() and dist.is_initialized():
-        return dist.get_rank(), dist.get_world_size()
-    return 0, 1
-
-
 class EpochBatches(Sampler[list[T]]):
     """A batch sampler whose batches are a function of (seed, epoch, rank).
 
     `plan(epoch, rank, world)` gives this rank's batches of one epoch, each a list of keys that
-    the data set understands. Lightning calls `set_epoch`; resumed runs thus go on where they
-    were. In training all ranks must plan equally many, and as many in every epoch.
+    the data set understands. Lightning calls `set_epoch`. In training all ranks must plan
+    equally many, and as many in every epoch.
     """
 
     def __init__(self) -> None:
         self.epoch = 0
+        self.start = 0
+        """The batch of the epoch with which the next pass begins; 0 but in a resumed run."""
+        self.given = 0
+        """Batches of this epoch that the loader has given."""
 
     def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
+        if epoch != self.epoch:
+            self.epoch, self.start, self.given = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """Where the epoch stands: plain numbers for a checkpoint."""
+        return {"epoch": self.epoch, "given": self.given, "world": this_rank()[1]}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Begin the next pass where that state stands.
+
+        Raises `UserError` for the middle of an epoch that another number of processes began:
+        their shares of it are not these.
+        """
+        world = this_rank()[1]
+        if state["given"] and state["world"] != world:
+            raise UserError(
+                f"the checkpoint stands in the middle of an epoch of {state['world']} processes, "
+                f"and here are {world}: resume with as many"
+            )
+        self.epoch, self.start, self.given = state["epoch"], state["given"], state["given"]
 
     @property
     def sampler(self) -> EpochBatches[T]:
@@ -173,7 +216,8 @@ class EpochBatches(Sampler[list[T]]):
         """This rank's batches of an epoch."""
 
     def __iter__(self) -> Iterator[list[T]]:
-        return iter(self.plan(self.epoch, *this_rank()))
+        self.given = self.start  # a loader with workers asks twice
+        return iter(self.plan(self.epoch, *this_rank())[self.start :])
 
     def __len__(self) -> int:
         return len(self.plan(0, *this_rank()))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
+import threading
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -14,6 +16,7 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.base import cache_folder
+from musegen.atomic import replacing
 from musegen.codecs.messages import notes_to_messages
 from musegen.codecs.midi import read_notes
 from musegen.contracts import UserError
@@ -102,18 +105,29 @@ def _read_cached(
         return None, digest, str(e)
     if not len(array):
         return None, digest, f"{path}: no notes outside the percussion channel"
-    part = entry.with_suffix(f".{os.getpid()}.part")
-    with open(part, "wb") as file:
+    with replacing(entry, "wb") as file:
         np.save(file, array)
-    part.replace(entry)
     return array, digest, ""
+
+
+def end_with_parent() -> None:
+    """Let this process end soon after the one that began it, however that came to its end."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
 
 
 def in_parallel(work: Callable, items: list, what: str) -> list:
     """`work` over `items` on all cores, in order; `what` names it when it takes a while."""
     if len(items) < 2:
         return [work(item) for item in items]
-    with ProcessPoolExecutor(min(os.cpu_count() or 1, len(items))) as pool:
+    workers = min(os.cpu_count() or 1, len(items))
+    with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         results = pool.map(work, items, chunksize=max(1, len(items) // 64))
         return list(track(results, what, "files", len(items)))
 

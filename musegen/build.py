@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import shlex
 import typing
 from collections.abc import Callable
 from dataclasses import is_dataclass
@@ -59,12 +58,49 @@ def composed(overrides: list[str]) -> DictConfig:
         return compose("train", overrides)
 
 
-def command() -> str | None:
-    """What to type for the job that Hydra is running, alone of its sweep; None outside Hydra."""
+def typed() -> list[str]:
+    """What was typed for the job that Hydra is running, alone of its sweep."""
     if not HydraConfig.initialized():
-        return None
+        return []
     overrides = [o.removeprefix("++") for o in HydraConfig.get().overrides.task]
-    return shlex.join(["python", "train.py", *overrides])
+    return [o for o in overrides if not o.startswith("resume=")]
+
+
+def with_resumed(arguments: list[str]) -> list[str]:
+    """With `resume=<run folder>` what was typed for that run comes before what is typed now.
+
+    `resume=auto` stands for the folder of `hydra.run.dir`, and for a new run where that has no
+    config yet: the same command then begins a job and goes on with it.
+
+    Raises `UserError` for a folder that holds no run.
+    """
+    given = {a.partition("=")[0]: a.partition("=")[2] for a in arguments}
+    if given.get("resume", "null") == "null":
+        return arguments
+    if "-m" in arguments or "--multirun" in arguments:
+        raise UserError("resume goes on with one run: leave out -m, or resume its jobs one by one")
+    run_dir = given.get("hydra.run.dir", "").strip("'\"")
+    if given["resume"] == "auto" and not run_dir:
+        raise UserError("resume=auto needs the run's folder: add hydra.run.dir=DIR")
+    folder = Path(run_dir if given["resume"] == "auto" else given["resume"]).expanduser()
+    config = folder / "config.yaml"
+    rest = [a for a in arguments if not a.startswith(("resume=", "hydra.run.dir="))]
+    if config.exists():
+        rest = [*run_config(config).get("typed", []), *rest]
+    elif given["resume"] != "auto":
+        raise UserError(f"resume={folder}: no config.yaml there, so no run to go on with")
+    quoted = str(folder.absolute()).replace("'", "\\'")
+    return [*rest, f"resume='{quoted}'", f"hydra.run.dir='{quoted}'"]
+
+
+def run_config(path: Path) -> dict[str, Any]:
+    """The config that was saved in a run folder. Raises `UserError` where it cannot be read."""
+    try:
+        plain = OmegaConf.to_container(OmegaConf.load(path))
+        assert isinstance(plain, dict)
+    except Exception as e:
+        raise UserError(f"{path}: cannot read the run's config ({type(e).__name__})") from e
+    return {str(k): v for k, v in plain.items()}
 
 
 def choices(group: str) -> list[str]:
@@ -129,6 +165,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
     if plain["sample"] is not None:
         plain["sample"] = checked(model.generate, plain["sample"], "sample")
     plain["assess"] = checked(model.assess, plain.get("assess") or {}, "assess", {"data"})
+    plain["typed"] = typed()
     return {str(k): v for k, v in plain.items()}
 
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import copy
 import itertools
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +21,7 @@ import torch
 from torch import Tensor
 
 from musegen import build, cli
+from musegen.atomic import write_json
 from musegen.contracts import UserError
 from musegen.evaluate import find_checkpoint
 from musegen.models import load_model
@@ -261,9 +261,7 @@ def write(run: Path, string: str, label: str | None = None, out: Path | None = N
     folder = out or (run if run.is_dir() else run.parent) / "dissection"
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "dissection.json"
-    part = folder / "dissection.json.part"
-    part.write_text(json.dumps(numbers, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(target)
+    write_json(target, numbers)
     paths = [*draw(numbers, folder), target]
     for path in paths:
         print(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from musegen import build, cli
+from musegen.atomic import write_json
 from musegen.contracts import PairingError, UserError
 from musegen.models import Model, load_model
 
@@ -42,16 +42,10 @@ def find_checkpoint(run: Path) -> Path:
 
 def run_settings(checkpoint: Path) -> dict[str, Any]:
     """The config that was saved beside a checkpoint of a run folder."""
-    path = checkpoint.parent.parent / "config.yaml"
     try:
-        plain = OmegaConf.to_container(OmegaConf.load(path))
-        assert isinstance(plain, dict)
-    except Exception as e:
-        raise UserError(
-            f"{path}: cannot read the run's config ({type(e).__name__}); "
-            "name the data with data=NAME"
-        ) from e
-    return {str(k): v for k, v in plain.items()}
+        return build.run_config(checkpoint.parent.parent / "config.yaml")
+    except UserError as e:
+        raise UserError(f"{e}; name the data with data=NAME") from e
 
 
 def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
@@ -68,7 +62,9 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     else:
         # An evaluation needs neither loggers nor callbacks, and those of an older version may
         # have been renamed.
-        cfg = OmegaConf.create(run_settings(checkpoint) | {"logger": {}, "callbacks": {}})
+        saved = run_settings(checkpoint) | {"logger": {}, "callbacks": {}}
+        saved.pop("typed", None)
+        cfg = OmegaConf.create(saved)
         cfg.merge_with_dotlist(overrides)
         settings = build.completed(cfg)
     settings["data"].pop("codec", None)
@@ -82,7 +78,7 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     print(test_table(figures))
     name = "evaluation.json" if overrides else "test.json"
     target = (run if run.is_dir() else run.parent) / name
-    target.write_text(json.dumps(figures, indent=2) + "\n")
+    write_json(target, figures)
     print(f"written to {target}")
     return figures
 

@@ -1,20 +1,24 @@
-"""Where figures and samples go beside the run folder: TensorBoard, Weights & Biases."""
+"""Where figures and samples go: the run folder's CSV, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 
+import csv
+import itertools
 import wave
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol, runtime_checkable
+from typing import Any, Literal, NamedTuple, Protocol, runtime_checkable
 
 import matplotlib.image
 import numpy as np
 import torch
-from pytorch_lightning.callbacks import ModelCheckpoint
-from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import CSVLogger, Logger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers.csv_logs import ExperimentWriter
+from pytorch_lightning.loggers.logger import rank_zero_experiment
 from pytorch_lightning.utilities import rank_zero_only
 
+from musegen.atomic import replacing
 from musegen.contracts import UserError
 
 
@@ -48,11 +52,83 @@ class Shows(Protocol):
     def show(self, look: Look) -> None: ...
 
 
+@runtime_checkable
+class Rewinds(Protocol):
+    """A logger that can take back what an interrupted run wrote after its last checkpoint."""
+
+    def rewind(self, step: int, rows: int) -> None:
+        """Back to when `step` updates had been made, and `rows` rows written."""
+
+
+class CSV(CSVLogger):
+    """`folder/metrics.csv`, a row for every moment that something was logged."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder, name="", version="")
+        self.rewound: int | None = None
+        self._table: Table | None = None
+
+    def rewind(self, step: int, rows: int) -> None:
+        self.rewound = rows
+
+    @property
+    @rank_zero_experiment
+    def experiment(self) -> Table:
+        if self._table is None:
+            self._table = self._experiment = Table(Path(self.log_dir), self.rewound)
+        return self._table
+
+    def rows(self) -> int:
+        """Rows in the file, all that was logged among them."""
+        self.save()
+        return self.experiment.rows
+
+
+class Table(ExperimentWriter):
+    """The file itself: begun anew, or gone on with after its first `kept` rows."""
+
+    def __init__(self, folder: Path, kept: int | None) -> None:
+        self.kept, self.rows = kept or 0, 0
+        super().__init__(str(folder))
+
+    def _check_log_dir_exists(self) -> None:
+        path = Path(self.metrics_file_path)
+        if not path.exists():
+            return
+        with path.open(newline="") as file:
+            table = csv.DictReader(file)
+            rows = list(itertools.islice(table, self.kept))
+        if not rows:
+            path.unlink()
+            return
+        self.metrics_keys, self.rows = list(table.fieldnames or []), len(rows)
+        self._write(rows, self.metrics_keys)
+
+    def save(self) -> None:
+        self.rows += len(self.metrics)
+        super().save()
+
+    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+        with open(self.metrics_file_path, newline="") as file:
+            rows = list(csv.DictReader(file))
+        self._write(rows, fieldnames)
+
+    def _write(self, rows: list[dict[str, Any]], names: list[str]) -> None:
+        with replacing(Path(self.metrics_file_path), newline="") as file:
+            writer = csv.DictWriter(file, names)
+            writer.writeheader()
+            writer.writerows(rows)
+
+
 class TensorBoard(TensorBoardLogger):
     """TensorBoard's event files in `folder/tensorboard`; scores stay in the run folder."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="", version="tensorboard", default_hp_metric=False)
+
+    def rewind(self, step: int, rows: int) -> None:
+        # TensorBoard then leaves out what an earlier file says of these steps.
+        self._kwargs["purge_step"] = step
 
     @rank_zero_only
     def show(self, look: Look) -> None:
@@ -116,8 +192,7 @@ class WandB(WandbLogger):
             tags=list(tags),
             notes=notes,
         )
-        self.keeps_checkpoints = log_model
-        self.checkpoints: ModelCheckpoint | None = None
+        self.folder, self.keeps_checkpoints = Path(folder), log_model
         if mode == "online":
             _log_in()
 
@@ -137,9 +212,6 @@ class WandB(WandbLogger):
         # W&B has no form for MIDI.
         self._keep("midi", "samples", look.of(".mid"), f"epoch_{look.epoch}")
 
-    def after_save_checkpoint(self, checkpoint_callback: ModelCheckpoint) -> None:
-        self.checkpoints = checkpoint_callback
-
     @rank_zero_only
     def finish(self, exit_code: int) -> None:
         """End the W&B run, if it has begun, so that the next job of a sweep begins one of its own.
@@ -148,9 +220,9 @@ class WandB(WandbLogger):
         """
         if self._experiment is None:
             return
-        if self.keeps_checkpoints and self.checkpoints is not None:
-            paths = (self.checkpoints.best_model_path, self.checkpoints.last_model_path)
-            self._keep("checkpoints", "model", [Path(path) for path in paths if path], "final")
+        if self.keeps_checkpoints:
+            paths = sorted((self.folder / "checkpoints").glob("*.ckpt"))
+            self._keep("checkpoints", "model", paths, "final")
         self.experiment.finish(exit_code)
         self._experiment = None
 
@@ -192,6 +264,9 @@ def finishing(loggers: Iterable[Logger]) -> Iterator[None]:
         code = 0
     except KeyboardInterrupt:
         code = 130
+        raise
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else 1
         raise
     finally:
         for logger in loggers:

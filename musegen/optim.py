@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -77,12 +78,15 @@ class Optimizer:
     def configure(
         self,
         parameters: Iterable[nn.Parameter],
-        total_steps: int,
+        total_steps: Callable[[], int],
         monitor: str,
         mode: str,
         rates: Mapping[nn.Parameter, float] | None = None,
     ) -> dict[str, Any]:
-        """What `LightningModule.configure_optimizers` returns."""
+        """What `LightningModule.configure_optimizers` returns.
+
+        `total_steps` is asked for when the first update has been made, not before.
+        """
         optimizer = self.build(parameters, rates)
         if self.schedule == "plateau":
             plateau = lr_scheduler.ReduceLROnPlateau(
@@ -95,7 +99,10 @@ class Optimizer:
         elif self.schedule == "none" and self.warmup_steps == 0:
             return {"optimizer": optimizer}
         else:
-            rate = lr_scheduler.LambdaLR(optimizer, lambda step: self.rate(step, total_steps))
+            total = functools.cache(total_steps)
+            rate = lr_scheduler.LambdaLR(
+                optimizer, lambda step: self.rate(step, total() if step else 1)
+            )
             schedule = {"scheduler": rate, "interval": "step"}
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 

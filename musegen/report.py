@@ -11,6 +11,7 @@ import csv
 import json
 import os
 import platform
+import shlex
 import subprocess
 import sys
 import time
@@ -22,7 +23,8 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from musegen import build, cli
+from musegen import cli
+from musegen.atomic import write_json, write_text
 from musegen.codecs.midi import read_notes
 from musegen.contracts import UserError
 from musegen.evaluate import run_settings
@@ -48,15 +50,17 @@ def conclude(
     where the data is music.
     """
     run_dir = Path(settings["run_dir"])
-    _write_json(run_dir / FACTS, _facts(model, data, trainer, began))
+    write_json(run_dir / FACTS, _facts(settings, model, data, trainer, began))
     paths = sorted((run_dir / "samples").glob("*.mid"))
     if paths and (training := data.training_notes()):
         figures = compare([read_notes(path) for path in paths], training, data.beat)
-        _write_json(run_dir / MUSIC, figures)
+        write_json(run_dir / MUSIC, figures)
     return write([run_dir])
 
 
-def _facts(model: Model, data: Any, trainer: pl.Trainer, began: float) -> dict[str, Any]:
+def _facts(
+    settings: dict[str, Any], model: Model, data: Any, trainer: pl.Trainer, began: float
+) -> dict[str, Any]:
     device = trainer.strategy.root_device
     threads = torch.get_num_threads()
     on_cpu = f"{threads} thread{'s' if threads > 1 else ''}"
@@ -72,7 +76,7 @@ def _facts(model: Model, data: Any, trainer: pl.Trainer, began: float) -> dict[s
         "best": None if score is None else float(score),
         "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(began)),
         "seconds": time.time() - began,
-        "command": build.command(),
+        "command": shlex.join(["python", "train.py", *settings["typed"]]),
         "commit": _commit(),
         "versions": {
             "python": platform.python_version(),
@@ -102,9 +106,7 @@ def write(folders: Sequence[Path], out: Path | None = None) -> Path:
     common = Path(os.path.commonpath([folder.parent for folder in folders]))
     runs = [load_run(f, f.relative_to(common).as_posix()) for f in folders]
     target = out or (folders[0] if len(folders) == 1 else Path()) / REPORT
-    part = target.with_name(f"{target.name}.part")
-    part.write_text(page(runs), encoding="utf-8")
-    part.replace(target)
+    write_text(target, page(runs))
     return target
 
 
@@ -217,12 +219,6 @@ def _read_json(path: Path) -> dict[str, Any]:
         return dict(json.loads(path.read_text()))
     except ValueError as e:
         raise UserError(f"{path}: not a JSON object ({e}); delete it or test again") from e
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_text(json.dumps(content, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
-    part.replace(path)
 
 
 def main() -> None:

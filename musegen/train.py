@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
+import shlex
 import sys
 import time
 from pathlib import Path
@@ -15,9 +15,14 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 
 from musegen import build
+from musegen.atomic import write_json, write_text
+from musegen.callbacks.checkpoints import last_checkpoint
+from musegen.checkpoint_files import CheckpointFiles
 from musegen.cli import one_line_errors, quiet
+from musegen.contracts import UserError
 from musegen.evaluate import test_figures, test_table
-from musegen.loggers import finishing
+from musegen.interrupts import Stopped
+from musegen.loggers import Rewinds, finishing
 from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
 from musegen.render.files import write_samples
@@ -46,34 +51,65 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     data = build.build_data(settings)
     model = build.build_model(settings, data)  # before any data work: it may refuse its settings
+    checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
+    if checkpoint is not None:
+        began -= rejoin(checkpoint, model, trainer)
     data.prepare_data()
     data.setup()
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
-        OmegaConf.save(OmegaConf.create(settings), run_dir / "config.yaml")
+        write_text(run_dir / "config.yaml", OmegaConf.to_yaml(settings))
         print(banner(trainer, model, data, run_dir), flush=True)
     for logger in trainer.loggers:
         logger.log_hyperparams(settings)
 
-    trainer.fit(model, datamodule=data)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Stopped as stopped:
+        if trainer.is_global_zero:
+            print(f"{stopped} after {trainer.global_step:,} updates; to go on: {going_on(run_dir)}")
+            if settings["sample_when_stopped"]:
+                sample(settings, model, run_dir)
+        sys.exit(stopped.code)
 
-    checkpoint = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
+    best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
-    if checkpoint:
-        model = load_model(checkpoint)
+    if best:
+        model = load_model(best)
     figures = test_figures(model, data, settings)
     for logger in trainer.loggers:
         logger.log_metrics({f"test/{k}": v for k, v in figures.items()}, trainer.global_step)
         logger.save()
     if trainer.is_global_zero:
         print(test_table(figures))
-        (run_dir / "test.json").write_text(json.dumps(figures, indent=2) + "\n")
-        if settings["sample"] is not None:
-            samples = model.generate(**settings["sample"])
-            for path in write_samples(model.spec, samples, run_dir / "samples"):
-                print(f"sample {path}")
+        write_json(run_dir / "test.json", figures)
+        sample(settings, model, run_dir)
         print(f"report {conclude(settings, model, data, trainer, began)}")
     return float(score) if score is not None else float("nan")
+
+
+def rejoin(path: Path, model: Model, trainer: pl.Trainer) -> float:
+    """Take the loggers back to where the checkpoint stands; returns the seconds spent until then.
+
+    Raises `UserError` for a checkpoint that is not of such a model.
+    """
+    checkpoint = CheckpointFiles().load_checkpoint(path)
+    theirs, ours = checkpoint.get("hyper_parameters", {}), dict(model.hparams)
+    if different := [k for k in ours if theirs.get(k) != ours[k]]:
+        changes = ", ".join(f"{k}={ours[k]} (was {theirs.get(k)})" for k in different)
+        raise UserError(f"{path}: a begun run keeps its model; {changes}")
+    for logger in trainer.loggers:
+        if isinstance(logger, Rewinds):
+            logger.rewind(checkpoint["global_step"], checkpoint["logged"])
+    return float(checkpoint["seconds"])
+
+
+def sample(settings: dict[str, Any], model: Model, run_dir: Path) -> None:
+    """What the run is asked to generate, written and named."""
+    if settings["sample"] is not None:
+        samples = model.generate(**settings["sample"])
+        for path in write_samples(model.spec, samples, run_dir / "samples"):
+            print(f"sample {path}")
 
 
 def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
@@ -90,15 +126,21 @@ def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
         "device": device,
         "precision": trainer.precision,
         "folder": run_dir,
+        "resume": going_on(run_dir),
     }
     return "\n".join(f"{name:<9}  {said}" for name, said in lines.items())
+
+
+def going_on(run_dir: Path) -> str:
+    """How a run that was stopped goes on."""
+    return shlex.join(["python", "train.py", f"resume={run_dir}"])
 
 
 def main() -> None:
     """`python train.py …` and `musegen-train …`."""
     quiet()
-    sys.argv[1:] = build.free_overrides(sys.argv[1:])
     # Hydra then raises instead of printing its own version of the error.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     with one_line_errors():
+        sys.argv[1:] = build.free_overrides(build.with_resumed(sys.argv[1:]))
         train()

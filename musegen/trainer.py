@@ -8,6 +8,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from musegen.checkpoint_files import CheckpointFiles
 from musegen.contracts import UserError
 
 HOUSE: dict[str, Any] = {
@@ -28,13 +29,18 @@ def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Tra
 
     Raises `UserError` for more GPUs than there are, or a value that Lightning refuses.
     """
+    plugins = [CheckpointFiles(), *_listed(settings.pop("plugins", None))]
     try:
-        return pl.Trainer(**{**devices(gpus), **HOUSE, **settings})
+        return pl.Trainer(**{**devices(gpus), **HOUSE, **settings}, plugins=plugins)
     except (MisconfigurationException, ValueError, TypeError) as e:
         raise UserError(f"trainer: {' '.join(str(e).split())}") from e
 
 
 make_trainer.passes_to = pl.Trainer  # type: ignore[attr-defined]  # for build's checks
+
+
+def _listed(given: Any) -> list[Any]:
+    return [] if given is None else given if isinstance(given, list) else [given]
 
 
 def devices(gpus: int | list[int] | None) -> dict[str, Any]:

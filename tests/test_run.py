@@ -57,12 +57,13 @@ def test_run_folder(run: Path) -> None:
 
 def test_the_banner_says_what_where_and_how(run: Path) -> None:
     lines = (run / "stdout.txt").read_text().splitlines()
-    assert [line.split()[0] for line in lines[:6]] == [
-        "model", "data", "device", "precision", "folder", "epoch"
+    assert [line.split()[0] for line in lines[:7]] == [
+        "model", "data", "device", "precision", "folder", "resume", "epoch"
     ]  # fmt: skip
     assert lines[0].split(maxsplit=1)[1].startswith("lstm_midi, ")
     assert lines[1].split(maxsplit=1)[1].startswith("MidiFolder: train 4 pieces / ")
     assert lines[4].split() == ["folder", str(run)]
+    assert lines[5].endswith(f"python train.py resume={run}")
 
 
 def test_a_run_ends_with_its_report(run: Path, cli) -> None:

@@ -1,47 +1,158 @@
-"""Checkpoints: the best epoch's and the last one's, each epoch written once."""
+"""The best epoch's checkpoint, and the last one, from which a run goes on as if never stopped."""
 
 from __future__ import annotations
 
-import os
-import shutil
+import time
+from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
+import torch
+import torch.distributed as dist
 from pytorch_lightning.callbacks import ModelCheckpoint
-from torch import Tensor
+
+from musegen.contracts import UserError
+from musegen.interrupts import Interrupts, Stopped
+from musegen.loggers import CSV
+
+BEST, LAST = "best.ckpt", "last.ckpt"
+AGREE_EVERY = 10
+"""Updates between two agreements of several processes on whether to save or to stop."""
 
 
-class Checkpoints(ModelCheckpoint):
-    """Lightning's, but `last` is of the last epoch, and a copy where that is the best so far.
+class Best(ModelCheckpoint):
+    """Lightning's, for the weights of the best epoch, or without `monitor` of the last one.
 
-    Lightning 2.6 leaves `last` where it was in an epoch that was not the best, and else writes
-    weights and optimiser out a second time: 3 % of the default job's epoch for the two files.
+    A run folder that was moved keeps its score.
     """
 
-    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_train_epoch_end(trainer, pl_module)
-        if self._should_save_on_train_epoch_end(trainer):
-            self._save_last_unless_saved(trainer)
+    def __init__(self, folder: Path, monitor: str | None, mode: str) -> None:
+        super().__init__(
+            folder,
+            Path(BEST).stem,
+            monitor=monitor,
+            mode=mode,
+            save_weights_only=True,
+            enable_version_counter=False,
+        )
 
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        super().on_validation_end(trainer, pl_module)
-        if not self._should_save_on_train_epoch_end(trainer):
-            self._save_last_unless_saved(trainer)
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        def here(path: str) -> str:
+            return str(Path(str(self.dirpath)) / Path(path).name) if path else path
 
-    def _save_last_unless_saved(self, trainer: pl.Trainer) -> None:
-        if not self._should_skip_saving_checkpoint(trainer):
-            self._save_last_checkpoint(trainer, self._monitor_candidates(trainer))
+        scores = {here(path): score for path, score in state_dict["best_k_models"].items()}
+        moved = {"dirpath": self.dirpath, "best_k_models": scores}
+        paths = ("best_model_path", "kth_best_model_path", "last_model_path")
+        moved |= {path: here(state_dict[path]) for path in paths}
+        super().load_state_dict(state_dict | moved)
 
-    def _save_last_checkpoint(
-        self, trainer: pl.Trainer, monitor_candidates: dict[str, Tensor]
+
+class Resumable(pl.Callback):
+    """Writes `folder/last.ckpt` every so often; `resume=<run folder>` goes on from it.
+
+    - minutes, steps: how long after the last one; null leaves that clock out.
+
+    A checkpoint stands between two updates: all that belongs to those before has been done
+    (validation, schedules, logging, callbacks), nothing of the next. The resumed run is then
+    bit for bit the uninterrupted one. It is also written at the end of training, and after Ctrl-C
+    or SIGTERM, which raise `Stopped` as soon as the update is done; a second one stops at once.
+
+    Raises `UserError` for clocks that do not move on.
+    """
+
+    def __init__(self, folder: Path, minutes: float | None = 1.0, steps: int | None = None) -> None:
+        if (minutes is not None and minutes <= 0) or (steps is not None and steps < 1):
+            raise UserError(
+                f"callbacks.resume: minutes={minutes} must be above 0 and steps={steps} at least 1"
+            )
+        self.path = Path(folder) / LAST
+        self.minutes, self.steps = minutes, steps
+        self.interrupts = Interrupts()
+        self._began = time.time()
+        self._saved_at, self._saved_step = 0.0, 0
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self.interrupts.catch()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        saved_now = self._last_global_step_saved == trainer.global_step
-        if not (self.save_last and saved_now and self._last_checkpoint_saved):
-            super()._save_last_checkpoint(trainer, monitor_candidates)
+        if trainer.fit_loop.restarting:
+            # The loops stand where they should. Left on, this would let the epoch end without
+            # the schedules that wait for a score; and the loggers' count may be one too many.
+            trainer.fit_loop.restarting = False
+            trainer.fit_loop.epoch_loop._batches_that_stepped = trainer.global_step
+        if batch_idx % trainer.accumulate_grad_batches:
             return
-        last = self.format_checkpoint_name(monitor_candidates, self.CHECKPOINT_NAME_LAST)
-        if trainer.is_global_zero:
-            part = f"{last}.part"
-            shutil.copyfile(self._last_checkpoint_saved, part)
-            os.replace(part, last)
-        self.last_model_path = last
-        trainer.strategy.barrier()
+        save, stop = self._agreed(trainer, self._due(trainer.global_step), self.interrupts.wanted)
+        if save or stop:
+            self._save(trainer)
+        if stop:
+            raise Stopped(stop)
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.interrupts.release()
+        self._save(trainer)
+
+    def on_exception(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
+    ) -> None:
+        self.interrupts.release()
+
+    def _due(self, step: int) -> bool:
+        if self.steps is not None and step - self._saved_step >= self.steps:
+            return True
+        waited = time.monotonic() - self._saved_at
+        return self.minutes is not None and waited >= 60 * self.minutes
+
+    def _agreed(self, trainer: pl.Trainer, save: bool, stop: int) -> tuple[bool, int]:
+        """Whether any process wants to save or to stop, known to all at the same update."""
+        if trainer.world_size == 1:
+            return save, stop
+        if trainer.global_step % AGREE_EVERY:
+            return False, 0
+        wishes = torch.tensor([int(save), stop], device=trainer.strategy.root_device)
+        dist.all_reduce(wishes, dist.ReduceOp.MAX)
+        return bool(wishes[0]), int(wishes[1])
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        trainer.save_checkpoint(self.path)
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Add how far time and logs have come, and place the loops before a batch.
+
+        From there alone Lightning goes on rightly. It is the batch that has been fetched when an
+        update is about to begin, the first of the next epoch when all have been.
+        """
+        checkpoint["seconds"] = time.time() - self._began
+        # The first process alone writes logs, as it does checkpoints.
+        tables = [log for log in trainer.loggers if isinstance(log, CSV)]
+        checkpoint["logged"] = tables[0].rows() if tables and trainer.is_global_zero else 0
+        loops = checkpoint["loops"]["fit_loop"]
+        batches, epochs = loops["epoch_loop.batch_progress"], loops["epoch_progress"]
+        (place,) = loops["state_dict"]["combined_loader"]
+        done = batches["total"]["processed"]
+        place["given"] -= batches["total"]["ready"] - done
+        if place["given"] >= trainer.num_training_batches:
+            place.update(epoch=place["epoch"] + 1, given=0)
+        batches["total"] = dict.fromkeys(batches["total"], done)
+        batches["current"] = dict.fromkeys(batches["current"], place["given"])
+        batches["is_last_batch"] = False
+        past = place["epoch"]
+        begun = {"ready": past + 1, "started": past + 1, "processed": past, "completed": past}
+        epochs.update(total=dict(begun), current=dict(begun))
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        self._began = time.time() - checkpoint["seconds"]
+
+
+def last_checkpoint(run_dir: Path) -> Path | None:
+    """The checkpoint from which this run folder's training goes on; None before the first."""
+    path = run_dir / "checkpoints" / LAST
+    return path if path.exists() else None

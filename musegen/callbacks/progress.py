@@ -26,6 +26,7 @@ class TrainingProgress(pl.Callback):
         steps = float(trainer.estimated_stepping_batches)
         total = steps if math.isfinite(steps) else None
         self.work = begin("training", total, "updates", done=trainer.global_step)
+        self.on_train_epoch_start(trainer, pl_module)  # which a run resumed in mid-epoch is spared
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self.started = time.perf_counter()

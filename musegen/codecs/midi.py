@@ -17,6 +17,7 @@ import mido
 import numpy as np
 from mido.midifiles import meta
 
+from musegen.atomic import replacing
 from musegen.contracts import UserError
 
 NOTES = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "u1"), ("velocity", "u1")])
@@ -91,9 +92,8 @@ def write_notes(notes: np.ndarray, path: str | Path) -> None:
         )
         clock = tick
     track.append(mido.MetaMessage("end_of_track"))
-    part = Path(f"{path}.part")
-    mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_BEAT, tracks=[track]).save(part)
-    part.replace(path)
+    with replacing(path, "wb") as file:
+        mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_BEAT, tracks=[track]).save(file=file)
 
 
 def tidy(notes: np.ndarray) -> np.ndarray:

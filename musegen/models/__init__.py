@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import pickle
 from pathlib import Path
 from typing import Any
 
-import torch
-
+from musegen.checkpoint_files import CheckpointFiles
 from musegen.contracts import UserError
 from musegen.models.base import Model
 from musegen.models.char_rnn import CharRNN
@@ -24,12 +22,7 @@ def load_model(path: str | Path) -> Model:
     Nothing in the file is executed: it is read with `weights_only=True`. Raises `UserError` for
     a missing, half-written or foreign file, or one that does not fit this version's models.
     """
-    try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except FileNotFoundError as e:
-        raise UserError(f"{path}: no such checkpoint") from e
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, pickle.UnpicklingError) as e:
-        raise UserError(f"{path}: not a whole checkpoint of plain tensors and numbers") from e
+    checkpoint = CheckpointFiles().load_checkpoint(path)
     settings: dict[str, Any] = (
         checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
     )

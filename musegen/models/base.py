@@ -10,11 +10,14 @@ from typing import Any, ClassVar
 import numpy as np
 import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from torch import Tensor, nn
+from torch.utils._pytree import tree_map_only
 from torchmetrics import Metric
 
 from musegen.contracts import PairingError, Spec, spec_from_dict
 from musegen.optim import Optimizer
+from musegen.ranks import this_rank
 
 SEED_STRIDE = 0x9E3779B1
 """2³² over the golden ratio, odd: seeds of neighbouring updates lie far apart."""
@@ -92,6 +95,39 @@ class Model(pl.LightningModule):
         """How many predictions a batch holds, the weight of its loss in the epoch's mean."""
         return len(batch[0])
 
+    # --- What a resumed run needs beside weights and optimiser --------------------------------
+
+    def training_state(self) -> dict[str, Any]:
+        """What this process carries from update to update: plain values and tensors.
+
+        Subclasses add their own: persistent chains, the state carried along a piece.
+        """
+        return {"noted": dict(self._noted)}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        """The inverse of `training_state`."""
+        self._noted = {name: (total, count) for name, (total, count) in state["noted"].items()}
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Add the training state of every process, where the optimiser's is saved too."""
+        if "optimizer_states" not in checkpoint:
+            return
+        own = tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), self.training_state())
+        states: list[Any] = [own]
+        if (world := this_rank()[1]) > 1:
+            states = [None] * world
+            dist.all_gather_object(states, own)
+        checkpoint["processes"] = states
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        states = checkpoint.get("processes")
+        if states:
+            # More processes than before: theirs start as copies and part with the first draw.
+            own = states[self.global_rank % len(states)]
+            self.load_training_state(tree_map_only(Tensor, lambda t: t.to(self.device), own))
+
+    # --- Training -----------------------------------------------------------------------------
+
     def on_train_start(self) -> None:
         words = np.random.SeedSequence([torch.initial_seed(), self.global_rank])
         self._stream = int(words.generate_state(1)[0])
@@ -163,7 +199,10 @@ class Model(pl.LightningModule):
         return {}
 
     def configure_optimizers(self) -> Any:
-        total_steps = int(self.trainer.estimated_stepping_batches)
         return self.optimizer.configure(
-            self.parameters(), total_steps, *self.monitor, rates=self.rates()
+            self.parameters(),
+            # Asked now, the trainer would begin the epoch before a resumed run knows its place.
+            lambda: int(self.trainer.estimated_stepping_batches),
+            *self.monitor,
+            rates=self.rates(),
         )

@@ -282,6 +282,16 @@ class LSTMMidi(Model):
         keep_B1 = (~batch.fresh_B).to(carried.age_BP.dtype)[:, None]
         return State(*(kept * keep_B1 for kept in carried))
 
+    def training_state(self) -> dict[str, Any]:
+        """The state that the rows of the last batch left."""
+        carried = self._carried.get("train")
+        return super().training_state() | {"carried": None if carried is None else tuple(carried)}
+
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        super().load_training_state(state)
+        if state["carried"] is not None:
+            self._carried["train"] = State(*state["carried"])
+
     def on_train_epoch_start(self) -> None:
         self._carried.pop("train", None)
 

@@ -13,7 +13,7 @@ having reached the machine's own distribution. CD-k starts the k Gibbs steps at 
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar, Literal, cast
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -228,22 +228,17 @@ class RBM(Model):
             with torch.no_grad():
                 self.b_v.copy_(self.mean_D.logit())
 
-    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """The chains of every rank (R, S, H), and which bit the monitor has come to."""
-        checkpoint["updates"] = self._updates
-        if self.chain == "pcd" and self._gibbs is not None:
-            h_SH = self._gibbs.h_BH
-            several = self.trainer.world_size > 1
-            chains_RSH = cast(Tensor, self.all_gather(h_SH)) if several else h_SH[None]
-            checkpoint["chains"] = chains_RSH.cpu().clone()
+    def training_state(self) -> dict[str, Any]:
+        """The persistent chains (S, H), which bit the monitor has come to, and the rows whose
+        free energy is compared with validation's."""
+        chains_SH = self._gibbs.h_BH if self.chain == "pcd" and self._gibbs is not None else None
+        own = {"chains": chains_SH, "updates": self._updates, "reference": list(self._reference)}
+        return super().training_state() | own
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self._updates = checkpoint.get("updates", 0)
-        chains_RSH = checkpoint.get("chains")
-        if chains_RSH is not None:
-            # More ranks than before: theirs start as copies and part with the first draw.
-            self._resumed_SH = chains_RSH[self.global_rank % len(chains_RSH)]
-            self._gibbs = None
+    def load_training_state(self, state: dict[str, Any]) -> None:
+        super().load_training_state(state)
+        self._updates, self._reference = state["updates"], list(state["reference"])
+        self._resumed_SH, self._gibbs = state["chains"], None
 
     # --- Measuring --------------------------------------------------------------------------
 

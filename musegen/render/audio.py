@@ -9,6 +9,8 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
+from musegen.atomic import replacing
+
 RATE = 22_050
 """Samples per second: four octaves of partials above the middle of the keyboard."""
 ATTACK, RELEASE = 0.006, 0.08
@@ -73,10 +75,8 @@ def synthesise(notes: np.ndarray) -> np.ndarray:
 
 def write_wave(sound: np.ndarray, path: str | Path) -> None:
     """Write mono float sound in [−1, 1] as a 16-bit .wav file, atomically."""
-    part = Path(f"{path}.part")
-    with wave.open(str(part), "wb") as file:
+    with replacing(path, "wb") as out, wave.open(out, "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(RATE)
         file.writeframes((np.clip(sound, -1, 1) * 32767).astype("<i2").tobytes())
-    part.replace(path)

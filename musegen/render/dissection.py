@@ -11,6 +11,8 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from musegen.atomic import replacing
+
 LINES_AT_MOST = 8
 """More units than these are drawn as a map of colours."""
 GATES = {
@@ -33,10 +35,9 @@ def draw(numbers: dict[str, Any], folder: Path) -> list[Path]:
     for name, picture in pictures.items():
         figure = Figure(figsize=(9, 6), layout="constrained")
         picture(numbers, figure)
-        path, part = folder / f"{name}.png", folder / f"{name}.png.part"
-        figure.savefig(part, format="png", dpi=110)
-        part.replace(path)
-        paths.append(path)
+        paths.append(folder / f"{name}.png")
+        with replacing(paths[-1], "wb") as file:
+            figure.savefig(file, format="png", dpi=110)
     return paths
 
 

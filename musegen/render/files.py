@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from musegen.atomic import write_text
 from musegen.codecs.midi import write_notes
 from musegen.contracts import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
 from musegen.metrics.music import degenerate
@@ -53,9 +54,7 @@ def write_texts(texts: Sequence[str | tuple[str, str]], folder: Path) -> list[Pa
     if any("\n" in line for line in lines):
         files = {f"{i:02d}.txt": line for i, line in enumerate(lines)}
     for name, text in files.items():
-        part = folder / f"{name}.part"
-        part.write_text(text + "\n", encoding="utf-8")
-        part.replace(folder / name)
+        write_text(folder / name, text + "\n")
     return [folder / name for name in files]
 
 

@@ -9,6 +9,8 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
+from musegen.atomic import replacing
+
 SECONDS_PER_INCH = 6.0
 
 
@@ -36,9 +38,8 @@ def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
     figure.colorbar(bars, label="velocity", pad=0.01)
     if title:
         axes.set_title(title, loc="left", fontsize=10)
-    part = Path(f"{path}.part")
-    figure.savefig(part, format="png", dpi=110)
-    part.replace(path)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def _octaves():

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import io
 import math
 from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib.image
 import numpy as np
+
+from musegen.atomic import replacing
 
 GAP = 1
 """Pixels between tiles, as in the tutorial."""
@@ -44,9 +45,6 @@ def stretched(vectors_ND: np.ndarray) -> np.ndarray:
 def write_tiles(rows: Sequence[np.ndarray], path: Path) -> Path:
     """Draw `tiles(rows)` as a grey PNG, a pixel a unit; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    png = io.BytesIO()
-    matplotlib.image.imsave(png, tiles(rows), cmap="gray", vmin=0, vmax=1, format="png")
-    part = Path(f"{path}.part")
-    part.write_bytes(png.getvalue())
-    part.replace(path)
+    with replacing(path, "wb") as file:
+        matplotlib.image.imsave(file, tiles(rows), cmap="gray", vmin=0, vmax=1, format="png")
     return path

@@ -190,9 +190,9 @@ def test_chains_travel_in_the_checkpoint_but_not_as_buffers(tmp_path) -> None:
     fitted(model, tmp_path, 1)
     saved = torch.load(tmp_path / "1.ckpt", weights_only=True)
     assert set(saved["state_dict"]) == {"W_DH", "b_v", "b_h", "mean_D", "mean_H"}
-    assert saved["chains"].shape == (1, 4, H)
-    assert torch.equal(saved["chains"][0], model._gibbs.h_BH)
-    assert saved["updates"] == 2
+    assert saved["processes"][0]["chains"].shape == (4, H)
+    assert torch.equal(saved["processes"][0]["chains"], model._gibbs.h_BH)
+    assert saved["processes"][0]["updates"] == 2
 
     resumed = RBM(Frames(4), hidden=H, k=2)
     starts = []
@@ -205,7 +205,7 @@ def test_chains_travel_in_the_checkpoint_but_not_as_buffers(tmp_path) -> None:
 
     resumed.run_chains = watched
     fitted(resumed, tmp_path, 2, ckpt_path=tmp_path / "1.ckpt")
-    assert torch.equal(starts[0], saved["chains"][0])
+    assert torch.equal(starts[0], saved["processes"][0]["chains"])
     assert resumed._updates == 4
 
 
