@@ -220,4 +220,16 @@ class EpochBatches(Sampler[list[T]]):
         return iter(self.plan(self.epoch, *this_rank())[self.start :])
 
     def __len__(self) -> int:
-        return len(self.plan(0, *this_rank()))
+        rank, world = this_rank()
+        n = len(self.plan(0, rank, world))
+        if n == 0 and world > 1:
+            raise UserError(
+                f"there are fewer batches than the {world} processes; make data.batch_size "
+                "smaller, or take fewer processes"
+            )
+        return n
+
+
+def shared_width(n: int, width: int, world: int) -> int:
+    """Rows of a batch of evaluation, `width` at most, that leave no process without any."""
+    return max(1, min(width, -(-n // world)))

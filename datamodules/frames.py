@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.base import EpochBatches, epoch_rng
+from datamodules.base import EpochBatches, epoch_rng, shared_width
 
 EVAL_ROWS = 1000
 """Rows per batch of validation and test, where the width of a batch changes no figure."""
@@ -36,13 +36,11 @@ class RowBatches(EpochBatches[Rows]):
         epoch = epoch if self.training else 0
         order = epoch_rng(self.seed, epoch).permutation(self.n) if self.shuffle else range(self.n)
         order_N = np.asarray(order)
-        starts = range(0, self.n, self.batch_size)
+        size = self.batch_size if self.training else shared_width(self.n, self.batch_size, world)
+        starts = range(0, self.n, size)
         if self.training:
             # Persistent chains are as many as a batch has rows, and ranks must take equally
             # many batches: what does not go round is left for another epoch.
             whole = self.n // self.batch_size // world * world
             starts = starts[:whole]
-        return [
-            [Rows(order_N[s : s + self.batch_size], (self.seed, epoch, s))]
-            for s in starts[rank::world]
-        ]
+        return [[Rows(order_N[s : s + size], (self.seed, epoch, s))] for s in starts[rank::world]]

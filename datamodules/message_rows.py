@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.base import EpochBatches, epoch_rng
+from datamodules.base import EpochBatches, epoch_rng, shared_width
 from datamodules.midi_files import Piece
 from musegen.codecs.messages import FIELDS, MessageCodec
 from musegen.contracts import MessageBatch
@@ -95,7 +95,10 @@ class WindowBatches(EpochBatches[Cut]):
                 cuts.append(Cut(piece, start, True, *_drawn(self.augment, piece, rng)))
         if self.shuffle:
             cuts = [cuts[i] for i in rng.permutation(len(cuts))]
-        batches = [cuts[b : b + self.batch_size] for b in range(0, len(cuts), self.batch_size)]
+        size = self.batch_size
+        if not self.shuffle:
+            size = shared_width(len(cuts), size, world)
+        batches = [cuts[b : b + size] for b in range(0, len(cuts), size)]
         # Ranks in training must take equally many: what does not go round is left for another
         # epoch. In evaluation every window counts, on whichever rank.
         even = len(batches) // world * world if self.shuffle else len(batches)

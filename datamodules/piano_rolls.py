@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, EpochBatches, batch_loader, epoch_rng
+from datamodules.base import SPLITS, DataModule, EpochBatches, batch_loader, epoch_rng, shared_width
 from datamodules.frames import EVAL_ROWS, RowBatches, Rows
 from musegen.codecs.pianoroll import RollCodec
 from musegen.contracts import FrameBatch, Frames, RollBatch, Rolls, Spec, UserError
@@ -90,7 +90,8 @@ class PieceBatches(EpochBatches[Chunk]):
         order = np.argsort(-self.lengths, kind="stable").tolist()
         batches, b = [], 0
         while b < len(order):
-            width = max(1, EVAL_FRAMES // int(self.lengths[order[b]]))
+            width = EVAL_FRAMES // int(self.lengths[order[b]])
+            width = shared_width(len(order), width, world)
             batches.append([Chunk(i, 0, int(self.lengths[i]), 0) for i in order[b : b + width]])
             b += width
         return batches[rank::world]

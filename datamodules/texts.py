@@ -9,7 +9,14 @@ from typing import Any
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, EpochBatches, batch_loader, epoch_rng
+from datamodules.base import (
+    SPLITS,
+    DataModule,
+    EpochBatches,
+    batch_loader,
+    epoch_rng,
+    shared_width,
+)
 from musegen.codecs.chars import CharCodec
 from musegen.contracts import LabelledTokenBatch, TokenBatch, UserError
 
@@ -63,6 +70,7 @@ class TextBatches(EpochBatches[int]):
     def plan(self, epoch: int, rank: int, world: int) -> list[list[int]]:
         n, size = len(self.lengths), self.batch_size
         if not self.shuffle:
+            size = shared_width(n, size, world)
             order = np.argsort(-self.lengths, kind="stable")
             return [order[b : b + size].tolist() for b in range(0, n, size)][rank::world]
         rng = epoch_rng(self.seed, epoch)

@@ -55,7 +55,9 @@ def quiet() -> None:
         ".*exists and is not empty.*",
         ".*smaller than the logging interval.*",
         ".*LeafSpec.*",
+        ".*sync_dist=True.*",
         ".*lr_scheduler.step\\(\\).*before.*optimizer.step.*",
     ):
         warnings.filterwarnings("ignore", message)
-    logging.getLogger("pytorch_lightning").setLevel(logging.WARNING)
+    for library in ("pytorch_lightning", "lightning_fabric", "lightning.fabric"):
+        logging.getLogger(library).setLevel(logging.WARNING)

@@ -16,10 +16,14 @@ from musegen.models import Model, load_model
 
 def test_figures(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
     """Figures of the model over the test split, by name."""
+    return test_pass(model, data, settings) | model.assess(data, **settings["assess"])
+
+
+def test_pass(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
+    """Those that a pass over its batches gives."""
     trainer = build.build_trainer(settings, bare=True)
     trainer.test(model, datamodule=data, verbose=False)
-    figures = {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items()}
-    return figures | model.assess(data, **settings["assess"])
+    return {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items()}
 
 
 def test_table(figures: dict[str, float]) -> str:

@@ -1,12 +1,58 @@
-"""Which of several processes this one is."""
+"""Which of several processes this one is, and what they do in turn or one alone."""
 
 from __future__ import annotations
 
+import getpass
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytorch_lightning as pl
+import torch
 import torch.distributed as dist
+from filelock import FileLock
+from torch import Tensor
+
+_alone = False
 
 
 def this_rank() -> tuple[int, int]:
     """(rank, number of ranks) of this process; (0, 1) where it is alone."""
-    if dist.is_available() and dist.is_initialized():
+    if not _alone and dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+@contextmanager
+def alone() -> Iterator[None]:
+    """In this block the process reads the whole of a split, and not its share of it."""
+    global _alone
+    before, _alone = _alone, True
+    try:
+        yield
+    finally:
+        _alone = before
+
+
+def summed(x: Tensor) -> Tensor:
+    """The sum of x over all ranks."""
+    if this_rank()[1] > 1:
+        dist.all_reduce(x)
+    return x
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Of all processes of this user on this machine one does what is in the block."""
+    with FileLock(Path(tempfile.gettempdir()) / f"musegen-{getpass.getuser()}.lock"):
+        yield
+
+
+def leave_the_others(trainer: pl.Trainer) -> bool:
+    """End the group of processes; whether this is the one that goes on, alone."""
+    if dist.is_available() and dist.is_initialized():
+        dist.barrier()
+        dist.destroy_process_group()
+        torch.cuda.empty_cache()
+    return trainer.is_global_zero

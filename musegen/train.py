@@ -14,17 +14,18 @@ import pytorch_lightning as pl
 import torch
 from omegaconf import DictConfig, OmegaConf
 
-from musegen import build
+from musegen import build, launch
 from musegen.atomic import write_json, write_text
 from musegen.callbacks.checkpoints import last_checkpoint
 from musegen.checkpoint_files import CheckpointFiles
 from musegen.cli import one_line_errors, quiet
 from musegen.contracts import UserError
-from musegen.evaluate import test_figures, test_table
+from musegen.evaluate import test_pass, test_table
 from musegen.interrupts import Stopped
 from musegen.loggers import Rewinds, finishing
 from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
+from musegen.ranks import leave_the_others, one_at_a_time
 from musegen.render.files import write_samples
 from musegen.report import conclude
 
@@ -37,7 +38,9 @@ def train(cfg: DictConfig) -> float:
 
 
 def run(settings: dict[str, Any]) -> float:
-    """The whole story, from a completed config."""
+    """The whole story, from a completed config, in as many processes as it asks for."""
+    if (processes := launch.wanted(settings)) > 1:
+        return launch.launch(settings, processes)
     keep_freed_memory()
     trainer = build.build_trainer(settings)
     with finishing(trainer.loggers):
@@ -54,7 +57,8 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
     checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     if checkpoint is not None:
         began -= rejoin(checkpoint, model, trainer)
-    data.prepare_data()
+    with one_at_a_time():
+        data.prepare_data()
     data.setup()
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
@@ -73,18 +77,24 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
         sys.exit(stopped.code)
 
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
-    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     if best:
         model = load_model(best)
-    figures = test_figures(model, data, settings)
+    figures = test_pass(model, data, settings)
+    if not leave_the_others(trainer):
+        return _score(trainer)
+    figures |= model.assess(data, **settings["assess"])
     for logger in trainer.loggers:
         logger.log_metrics({f"test/{k}": v for k, v in figures.items()}, trainer.global_step)
         logger.save()
-    if trainer.is_global_zero:
-        print(test_table(figures))
-        write_json(run_dir / "test.json", figures)
-        sample(settings, model, run_dir)
-        print(f"report {conclude(settings, model, data, trainer, began)}")
+    print(test_table(figures))
+    write_json(run_dir / "test.json", figures)
+    sample(settings, model, run_dir)
+    print(f"report {conclude(settings, model, data, trainer, began)}")
+    return _score(trainer)
+
+
+def _score(trainer: pl.Trainer) -> float:
+    score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return float(score) if score is not None else float("nan")
 
 
@@ -142,5 +152,6 @@ def main() -> None:
     # Hydra then raises instead of printing its own version of the error.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     with one_line_errors():
-        sys.argv[1:] = build.free_overrides(build.with_resumed(sys.argv[1:]))
+        arguments = launch.agreed_folder(sys.argv[1:], os.environ)
+        sys.argv[1:] = build.free_overrides(build.with_resumed(arguments))
         train()

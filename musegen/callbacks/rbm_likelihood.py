@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytorch_lightning as pl
 
 from musegen.models.rbm import RBM
+from musegen.ranks import alone
 
 
 class RBMLikelihood(pl.Callback):
@@ -28,12 +29,13 @@ class RBMLikelihood(pl.Callback):
         assert isinstance(pl_module, RBM)
         if not self.every or (trainer.current_epoch + 1) % self.every:
             return
-        figures = pl_module.assess(
-            trainer.datamodule,  # type: ignore[attr-defined]
-            split="val",
-            chains=self.chains,
-            reverse_rows=self.reverse_rows,
-            schedule=self.schedule,
-        )
+        with alone():
+            figures = pl_module.assess(
+                trainer.datamodule,  # type: ignore[attr-defined]
+                split="val",
+                chains=self.chains,
+                reverse_rows=self.reverse_rows,
+                schedule=self.schedule,
+            )
         for name, value in figures.items():
             pl_module.log(f"val/{name}", value, sync_dist=True)

@@ -12,6 +12,7 @@ from pytorch_lightning.utilities import rank_zero_only
 from musegen.callbacks.samples import Samples, show
 from musegen.loggers import Look
 from musegen.models.rbm import RBM
+from musegen.ranks import alone
 from musegen.render.tiles import write_tiles
 
 
@@ -38,10 +39,11 @@ class RBMPictures(Samples):
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, RBM)
-        batches = iter(trainer.datamodule.test_dataloader())  # type: ignore[attr-defined]
         x_ND = torch.empty(0, pl_module.spec.dim)
-        while len(x_ND) < self.chains and (batch := next(batches, None)) is not None:
-            x_ND = torch.cat([x_ND, batch.x_BD])[: self.chains]
+        with alone():
+            batches = iter(trainer.datamodule.test_dataloader())  # type: ignore[attr-defined]
+            while len(x_ND) < self.chains and (batch := next(batches, None)) is not None:
+                x_ND = torch.cat([x_ND, batch.x_BD])[: self.chains]
         x_ND = x_ND.to(pl_module.device)
         looks = pl_module.generate(rows=self.rows, steps=self.steps, start_ND=x_ND)
         pair = [x_ND.cpu().numpy(), pl_module.reconstruct(x_ND).cpu().numpy()]

@@ -47,5 +47,6 @@ class BestStart(pl.Callback):
             if best is None or score > best[0]:
                 best = score, net.state_dict()
         assert best is not None
-        pl_module.load_state_dict(best[1])
+        # Every process has tried with its own share of the data.
+        pl_module.load_state_dict(trainer.strategy.broadcast(best[1]))
         print(f"begin  with the best of {self.tries} starts, capacity {best[0][0]}")

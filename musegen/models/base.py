@@ -17,7 +17,7 @@ from torchmetrics import Metric
 
 from musegen.contracts import PairingError, Spec, spec_from_dict
 from musegen.optim import Optimizer
-from musegen.ranks import this_rank
+from musegen.ranks import summed, this_rank
 
 SEED_STRIDE = 0x9E3779B1
 """2³² over the golden ratio, odd: seeds of neighbouring updates lie far apart."""
@@ -148,11 +148,20 @@ class Model(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.losses(batch)
         loss = torch.stack(list(parts.values())).sum()
-        self.note(self.steps(batch), loss=loss, **(parts if len(parts) > 1 else {}))
+        steps = self.steps(batch)
+        self.note(steps, loss=loss, **(parts if len(parts) > 1 else {}))
         trainer = self.trainer
         if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
             self._log_noted()
-        return loss
+        return loss * self._share(steps)
+
+    def _share(self, steps: int) -> float:
+        """What makes DDP's mean over processes the mean over all predictions of their batches."""
+        world = this_rank()[1]
+        if world == 1:
+            return 1.0
+        every = summed(torch.tensor(float(steps), device=self.device))
+        return steps * world / max(1.0, float(every))
 
     def note(self, weight: int, **figures: Tensor) -> None:
         """Count figures of a training batch, means over `weight` predictions, towards the epoch's.
@@ -166,14 +175,9 @@ class Model(pl.LightningModule):
 
     def _log_noted(self) -> None:
         for name, (total, count) in self._noted.items():
-            self.log(
-                f"train/{name}",
-                total / max(1, count),
-                on_step=False,
-                on_epoch=True,
-                sync_dist=True,
-                batch_size=count,
-            )
+            both = summed(torch.stack([total.double(), torch.tensor(count).to(total.double())]))
+            mean = both[0] / both[1].clamp_min(1)
+            self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=1)
         self._noted = {}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:

@@ -32,6 +32,7 @@ from musegen.metrics.ais import (
 )
 from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
+from musegen.ranks import summed, this_rank
 
 MEAN_RATE = 0.01
 """How much of a batch enters the running mean of the hidden units, for the centred gradient."""
@@ -119,7 +120,8 @@ class RBM(Model):
         gibbs = self.run_chains(x_BD)
         a_BH = self._watched(x_BD)
         if self.centered:
-            self.mean_H.lerp_(a_BH.sigmoid().mean(0), MEAN_RATE)
+            mean_H = summed(a_BH.sigmoid().mean(0)) / this_rank()[1]
+            self.mean_H.lerp_(mean_H, MEAN_RATE)
         known = x_BD, a_BH, gibbs.v_BD, gibbs.a_BH
         losses = {"contrast": Contrast.apply(self.W_DH, self.b_v, self.b_h, *known)}
         if self.sparsity is not None:
@@ -222,8 +224,9 @@ class RBM(Model):
         for batch in self.trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
             total_D += batch.x_BD.sum(0, dtype=torch.float64)
             rows += len(batch.x_BD)
+        every = summed(torch.cat([total_D, torch.tensor([float(rows)])]).to(self.device))
         # One row more, half on: a pixel that is never lit keeps a finite bias.
-        self.mean_D.copy_((total_D + 0.5) / (rows + 1))
+        self.mean_D.copy_((every[:-1] + 0.5) / (every[-1] + 1))
         if self.visible_bias == "log_odds":
             with torch.no_grad():
                 self.b_v.copy_(self.mean_D.logit())

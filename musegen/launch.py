@@ -1,0 +1,104 @@
+"""Several processes on this machine for one run, and what torchrun and SLURM say of theirs."""
+
+from __future__ import annotations
+
+import os
+import sys
+import uuid
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
+
+from musegen import build
+from musegen.cli import one_line_errors, quiet
+from musegen.contracts import UserError
+
+WATCH = 0.2
+"""Seconds between two looks at whether all processes live."""
+
+
+def wanted(settings: dict[str, Any]) -> int:
+    """How many processes this one has to start; 1 where it is to do the work itself."""
+    trainer = build.build_trainer(settings, bare=True)
+    if trainer.num_nodes > 1 and not _launched(os.environ):
+        raise UserError(
+            f"trainer.num_nodes={trainer.num_nodes}: start it on every node, with torchrun "
+            "--nnodes=… train.py … or with srun (see docs/distributed.md)"
+        )
+    spawning = getattr(trainer.strategy, "_start_method", "popen") != "popen"
+    return 1 if _launched(os.environ) or spawning else trainer.num_devices
+
+
+def launch(settings: dict[str, Any], processes: int) -> float:
+    """Train in so many processes, each with the same settings; returns the score of the first.
+
+    torch's elastic agent watches them: where one dies the others are ended. Exits with the code
+    of the first that failed, after a line that says which it was.
+    """
+    config = LaunchConfig(
+        1, 1, processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
+        rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=WATCH, start_method="spawn",
+    )  # fmt: skip
+    try:
+        return float(elastic_launch(config, work)(settings)[0])
+    except ChildFailedError as e:
+        rank, failure = e.get_first_failure()
+        if failure.exitcode not in (1, 130, 143):  # they have said why themselves
+            print(
+                f"musegen: process {rank} of {processes} died ({failure.signal_name()}, exit code "
+                f"{failure.exitcode}); the others were ended",
+                file=sys.stderr,
+            )
+        sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
+
+
+def work(settings: dict[str, Any]) -> float:
+    """What each of the processes does."""
+    from musegen.train import run
+
+    quiet()
+    with one_line_errors():
+        try:
+            return run(settings)
+        except dist.DistBackendError as e:
+            raise UserError(f"process {dist.get_rank()}: another one is gone") from e
+        except RuntimeError as e:
+            if dist.is_initialized() and ("onnection" in str(e) or "gloo" in str(e)):
+                raise UserError(f"process {dist.get_rank()}: another one is gone") from e
+            raise
+
+
+def _launched(environment: Mapping[str, str]) -> bool:
+    """Whether something else has started the processes of this run."""
+    return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_NTASKS", 1)) > 1
+
+
+def agreed_folder(arguments: list[str], environment: Mapping[str, str]) -> list[str]:
+    """The arguments with the run folder that all processes of a job share, and a restarted job's
+    `resume`.
+
+    Raises `UserError` where torchrun was given nothing that tells its job from others.
+    """
+    if not _launched(environment):
+        return arguments
+    typed = [a for a in arguments if a.startswith(("hydra.run.dir=", "resume="))]
+    if "TORCHELASTIC_RUN_ID" in environment:
+        job = environment["TORCHELASTIC_RUN_ID"]
+        restarted = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+    else:
+        job = f"slurm-{environment['SLURM_JOB_ID']}"
+        restarted = int(environment.get("SLURM_RESTART_COUNT", 0)) > 0
+    if not typed:
+        if job == "none":
+            raise UserError(
+                "torchrun: all processes must write to one run folder; add --standalone or "
+                "--rdzv-id=NAME before train.py, or hydra.run.dir=DIR behind it"
+            )
+        arguments = [*arguments, f"hydra.run.dir={Path('runs') / job}"]
+    if restarted and not any(a.startswith("resume=") for a in typed):
+        arguments = [*arguments, "resume=auto"]
+    return arguments
