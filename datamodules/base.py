@@ -22,6 +22,8 @@ from musegen.ranks import this_rank
 T = TypeVar("T")
 
 SPLITS = ("train", "val", "test")
+NAMED = 5
+"""Pieces of a batch that an error names."""
 SPLIT_FOLDERS = {
     "train": "train",
     "valid": "val",
@@ -51,6 +53,18 @@ class DataModule(pl.LightningDataModule):
     def training_notes(self) -> list[np.ndarray]:
         """The training pieces as `NOTES`, after `setup`; none where the data is no music."""
         return []
+
+    def sources(self, keys: list[Any]) -> list[str]:
+        """Which pieces the keys of a training batch stand for."""
+        return [str(key) for key in keys]
+
+    def pieces_of(self, index: int) -> str:
+        """What the current epoch's training batch of this process was made from."""
+        assert self.trainer is not None
+        batches = self.trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
+        names = list(dict.fromkeys(self.sources(batches.plan(batches.epoch, *this_rank())[index])))
+        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
+        return ", ".join(names[:NAMED]) + more
 
     @property
     def beat(self) -> float:

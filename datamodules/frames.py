@@ -19,6 +19,9 @@ class Rows:
     indices: np.ndarray
     seed: tuple[int, ...]
 
+    def named(self) -> str:
+        return f"training rows {', '.join(map(str, self.indices.tolist()))}"
+
 
 class RowBatches(EpochBatches[Rows]):
     """Batches of `batch_size` rows, in a new order every epoch (`shuffle`) or in the file's.

@@ -111,6 +111,9 @@ class MidiFolder(DataModule):
             parts.append(f"{s} {len(self.pieces[s])} pieces / {n_messages:,} messages")
         return ", ".join(parts)
 
+    def sources(self, keys: list[Cut]) -> list[str]:
+        return [self.pieces["train"][cut.piece].name for cut in keys if cut.piece >= 0]
+
     def training_notes(self) -> list[np.ndarray]:
         return [messages_to_notes(self.codec.in_range(p.stream)) for p in self.pieces["train"]]
 

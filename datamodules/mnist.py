@@ -116,6 +116,9 @@ class MNIST(DataModule):
         sizes = ", ".join(f"{s} {len(self.splits[s].pixels_ND):,}" for s in SPLITS)
         return f"{sizes} digits, binarize={self.binarize}"
 
+    def sources(self, keys: list[Rows]) -> list[str]:
+        return [rows.named() for rows in keys]
+
     def train_dataloader(self) -> DataLoader:
         return self._loader("train", training=True)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -192,6 +192,14 @@ class PianoRolls(DataModule):
             for s in SPLITS
         ]
         return ", ".join(counts)
+
+    def sources(self, keys: list[Any]) -> list[str]:
+        return [
+            f"training piece {key.piece} frames {key.first} to {key.last}"
+            if isinstance(key, Chunk)
+            else key.named()
+            for key in keys
+        ]
 
     def training_notes(self) -> list[np.ndarray]:
         return [self.rolls_codec.decode(roll_TP) for roll_TP in self.rolls["train"]]

@@ -34,6 +34,10 @@ def read_text(path: Path) -> str:
     return text
 
 
+SHOWN = 40
+"""Characters of a text by which an error names it."""
+
+
 class TextRows(Dataset[TokenBatch | LabelledTokenBatch]):
     """Indices of a batch → its padded `TokenBatch`, or `LabelledTokenBatch`."""
 
@@ -142,6 +146,9 @@ class Texts(DataModule):
 
     def test_dataloader(self) -> DataLoader:
         return self._loader("test")
+
+    def sources(self, keys: list[int]) -> list[str]:
+        return [repr(self.texts["train"][i][:SHOWN]) for i in keys]
 
     def chances(self, epoch: int) -> np.ndarray | None:
         """Each training text's chance in an epoch; None draws every text once."""

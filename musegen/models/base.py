@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torchmetrics import Metric
 
-from musegen.contracts import PairingError, Spec, spec_from_dict
+from musegen.contracts import PairingError, Spec, UserError, spec_from_dict
 from musegen.optim import Optimizer
 from musegen.ranks import summed, this_rank
 
@@ -53,6 +53,8 @@ class Model(pl.LightningModule):
         self.optimizer = Optimizer()
         self._noted: dict[str, tuple[Tensor, int]] = {}
         self._stream = 0
+        self._seen: tuple[Tensor, int] | None = None
+        """Whether the last update's loss was finite, and its batch."""
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
 
@@ -148,12 +150,30 @@ class Model(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.losses(batch)
         loss = torch.stack(list(parts.values())).sum()
+        self._check(loss, batch_idx)
         steps = self.steps(batch)
         self.note(steps, loss=loss, **(parts if len(parts) > 1 else {}))
         trainer = self.trainer
         if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
             self._log_noted()
         return loss * self._share(steps)
+
+    def _check(self, loss: Tensor, batch_idx: int) -> None:
+        """Stop before a loss that is no number moves the weights; on a GPU one update later.
+
+        To look at it there at once would let the GPU wait for the CPU in every update.
+        """
+        seen, self._seen = self._seen, (loss.detach().isfinite(), batch_idx)
+        finite, index = self._seen if loss.device.type == "cpu" else seen or self._seen
+        if not finite:
+            step = self.trainer.global_step - (index != batch_idx)
+            pieces = self.trainer.datamodule.pieces_of(index)  # type: ignore[attr-defined]
+            raise UserError(
+                f"the loss is not finite at update {step:,} (epoch {self.current_epoch + 1}, "
+                f"batch {index}: {pieces}); a smaller optimizer.lr or trainer.gradient_clip_val "
+                f"may help, and the last good checkpoint is {self.trainer.default_root_dir}"
+                "/checkpoints/last.ckpt"
+            )
 
     def _share(self, steps: int) -> float:
         """What makes DDP's mean over processes the mean over all predictions of their batches."""
