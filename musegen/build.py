@@ -86,7 +86,8 @@ def with_resumed(arguments: list[str]) -> list[str]:
     config = folder / "config.yaml"
     rest = [a for a in arguments if not a.startswith(("resume=", "hydra.run.dir="))]
     if config.exists():
-        rest = [*run_config(config).get("typed", []), *rest]
+        before = run_config(config).get("typed", [])
+        rest = [*before, *(a for a in rest if a not in before)]
     elif given["resume"] != "auto":
         raise UserError(f"resume={folder}: no config.yaml there, so no run to go on with")
     quoted = str(folder.absolute()).replace("'", "\\'")

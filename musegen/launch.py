@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import torch
 import torch.distributed as dist
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -75,6 +76,22 @@ def work(settings: dict[str, Any]) -> float:
 def _launched(environment: Mapping[str, str]) -> bool:
     """Whether something else has started the processes of this run."""
     return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_NTASKS", 1)) > 1
+
+
+def join_again(environment: Mapping[str, str]) -> None:
+    """Form the group of processes of a job that torchrun has restarted.
+
+    torch 2.13 would look into the store of the attempt before, where the addresses are those of
+    processes that are gone; each attempt gets a part of its own.
+    """
+    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
+    if attempt == "0" or environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return
+    address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
+    store = dist.PrefixStore(f"attempt {attempt}", dist.TCPStore(address, port, is_master=False))
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
 
 
 def agreed_folder(arguments: list[str], environment: Mapping[str, str]) -> list[str]:

@@ -41,6 +41,7 @@ def run(settings: dict[str, Any]) -> float:
     """The whole story, from a completed config, in as many processes as it asks for."""
     if (processes := launch.wanted(settings)) > 1:
         return launch.launch(settings, processes)
+    launch.join_again(os.environ)
     keep_freed_memory()
     trainer = build.build_trainer(settings)
     with finishing(trainer.loggers):
