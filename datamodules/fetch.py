@@ -18,6 +18,8 @@ from musegen.contracts import UserError
 from musegen.progress import Work, begin
 
 MEGABYTE = 1e6
+MAX_BYTES = 1 << 30
+"""Unpacked; more is not what was asked for."""
 
 
 class DownloadProgress:
@@ -79,7 +81,8 @@ def fetch_gunzipped(name: str, urls: Sequence[str], sha256: str, folder: Path) -
             try:
                 with closing(DownloadProgress(name)) as shown:
                     pooch.HTTPDownloader(progressbar=shown)(url, str(packed), None)
-                content = gzip.decompress(packed.read_bytes())
+                with gzip.open(packed) as file:
+                    content = file.read(MAX_BYTES)
             except (requests.RequestException, OSError, EOFError, zlib.error) as e:
                 problems.append(f"{url} ({type(e).__name__})")
                 continue

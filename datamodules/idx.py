@@ -13,6 +13,8 @@ from musegen.contracts import UserError
 
 IMAGES_MAGIC = 0x00000803
 """idx for unsigned bytes in three dimensions: image, row, column."""
+MAX_BYTES = 64 << 20
+"""A third more than the greatest of the files has; a gzip file may claim to be anything."""
 
 
 def read_idx_images(path: Path, sha256: str) -> np.ndarray:
@@ -23,11 +25,12 @@ def read_idx_images(path: Path, sha256: str) -> np.ndarray:
     what the header says, or content whose sha256 (of the *decompressed* bytes) is another.
     """
     try:
-        content = path.read_bytes()
-        if path.suffix == ".gz":
-            content = gzip.decompress(content)
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+            content = file.read(MAX_BYTES + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as e:
         raise UserError(f"{path}: not a whole gzip file ({e})") from e
+    if len(content) > MAX_BYTES:
+        raise UserError(f"{path}: more than {MAX_BYTES >> 20} MiB unpacked; not MNIST's file")
     magic, *sizes = (int.from_bytes(content[i : i + 4], "big") for i in range(0, 16, 4))
     if magic != IMAGES_MAGIC:
         raise UserError(f"{path}: magic number {magic}, but idx images begin with {IMAGES_MAGIC}")

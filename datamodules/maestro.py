@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import os
+import shutil
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -101,10 +102,14 @@ def unpack_midi(archive: Path, into: Path) -> Path:
                 if not target.is_relative_to(part.resolve()):
                     raise UserError(f"{archive}: member {m.filename} would leave its folder")
                 zipped.extract(m, part)
-    except (zipfile.BadZipFile, NotImplementedError, OSError) as e:
-        raise UserError(f"{archive}: not a readable zip file ({e})") from e
-    tables = sorted(part.rglob("maestro-v3.0.0.csv"))
-    if not tables:
-        raise UserError(f"{archive}: holds no maestro-v3.0.0.csv, so it is not MAESTRO v3")
-    tables[0].parent.replace(done)
+        tables = sorted(part.rglob("maestro-v3.0.0.csv"))
+        if not tables:
+            raise UserError(f"{archive}: holds no maestro-v3.0.0.csv, so it is not MAESTRO v3")
+        tables[0].parent.replace(done)
+    except UserError:
+        raise
+    except Exception as e:  # a zip file can be broken in more ways than zipfile has errors for
+        raise UserError(f"{archive}: not a readable zip file ({type(e).__name__}: {e})") from e
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
     return done

@@ -1,0 +1,190 @@
+"""Hostile files: every reader gives data or its own error, soon and within bounds.
+
+`MUSEGEN_FUZZ=20000 pytest tests/test_fuzz.py` tries so many mutations for each reader.
+"""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import random
+import resource
+import time
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import pytorch_lightning as pl
+import scipy.io
+import torch
+
+from datamodules.idx import read_idx_images
+from datamodules.maestro import unpack_midi
+from datamodules.roll_benchmark import read_mat
+from datamodules.texts import read_text
+from musegen.codecs.chars import CharCodec
+from musegen.codecs.midi import read_notes, write_notes
+from musegen.codecs.pianoroll import RollCodec
+from musegen.contracts import UserError
+from musegen.models import load_model
+from musegen.models.char_rnn import CharRNN
+from tests.conftest import tune
+
+TRIES = int(os.environ.get("MUSEGEN_FUZZ", 300))
+SLOWEST = 1.0
+"""Seconds that a small file may take."""
+MOST = 400 << 20
+"""Bytes by which the memory of all tries together may grow."""
+BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFF)
+
+
+def mutated(content: bytes, chance: random.Random) -> bytes:
+    """The content after one to four accidents."""
+    data = bytearray(content)
+    for _ in range(chance.randint(1, 4)):
+        at = chance.randrange(len(data) + 1)
+        span = min(chance.choice((1, 2, 4, 16, 256)), len(data) - at)
+        match chance.randrange(6):
+            case 0:
+                data[at : at + span] = chance.randbytes(span)
+            case 1:
+                data[at : at + span] = bytes([chance.choice(BYTES)]) * span
+            case 2:
+                del data[at : at + span]
+            case 3:
+                data[at:at] = chance.randbytes(chance.choice((1, 4, 64)))
+            case 4:
+                data[at:at] = data[at : at + span]
+            case _:
+                del data[at:]
+    return bytes(data)
+
+
+def midi_seeds(folder: Path) -> list[bytes]:
+    write_notes(tune(1), folder / "a.mid")
+    seeds = [(folder / "a.mid").read_bytes()]
+    real = Path(os.environ.get("MUSEGEN_DATA", "nowhere")) / "midi_odd"
+    return seeds + [
+        p.read_bytes() for p in sorted(real.rglob("*.mid")) if p.stat().st_size < 20_000
+    ]
+
+
+def read_roll(path: Path) -> None:
+    RollCodec((21, 109), 0.25, "held").encode(read_notes(path, sustain=True))
+
+
+def idx_seeds(folder: Path) -> list[bytes]:
+    head = b"".join(n.to_bytes(4, "big") for n in (0x803, 3, 4, 4))
+    return [head + bytes(48)]
+
+
+def read_idx(path: Path) -> None:
+    content = path.read_bytes()
+    read_idx_images(path, hashlib.sha256(content).hexdigest())
+
+
+def gzip_seeds(folder: Path) -> list[bytes]:
+    bomb = gzip.compress(bytes(80 << 20))
+    return [gzip.compress(idx_seeds(folder)[0]), bomb]
+
+
+def zip_seeds(folder: Path) -> list[bytes]:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("maestro-v3.0.0/maestro-v3.0.0.csv", "a,b\n")
+        archive.writestr("maestro-v3.0.0/2004/a.midi", bytes(4000))
+        archive.writestr("../outside.mid", b"x")
+    return [buffer.getvalue()]
+
+
+def unzip(path: Path) -> None:
+    into = path.parent / "unpacked"
+    into.mkdir(exist_ok=True)
+    before = set(path.parent.iterdir())
+    try:
+        unpack_midi(path, into)
+    finally:
+        assert set(path.parent.iterdir()) == before, "something left the folder"
+        for table in into.rglob("*.csv"):
+            table.unlink()
+
+
+def mat_seeds(folder: Path) -> list[bytes]:
+    buffer = io.BytesIO()
+    rolls = np.empty((1, 2), object)
+    rolls[0, 0], rolls[0, 1] = np.zeros((3, 88), np.uint8), np.ones((2, 88), np.uint8)
+    scipy.io.savemat(buffer, {"traindata": rolls, "validdata": rolls, "testdata": rolls})
+    return [buffer.getvalue()]
+
+
+def read_forged_mat(path: Path) -> None:
+    read_mat(path, "0" * 64)
+
+
+def text_seeds(folder: Path) -> list[bytes]:
+    return ["Ærøskøbing\nتونس\n東京\n".encode()]
+
+
+def checkpoint_seeds(folder: Path) -> list[bytes]:
+    codec = CharCodec("01", unknown=False)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    trainer.strategy.connect(CharRNN(codec.spec, codec, hidden=2, embedding=2))
+    trainer.save_checkpoint(folder / "a.ckpt")
+    return [(folder / "a.ckpt").read_bytes()]
+
+
+READERS: dict[str, tuple[str, Callable[[Path], list[bytes]], Callable[[Path], object]]] = {
+    "midi": ("x.mid", midi_seeds, read_notes),
+    "roll": ("x.mid", midi_seeds, read_roll),
+    "idx": ("x-ubyte", idx_seeds, read_idx),
+    "idx.gz": ("x.gz", gzip_seeds, read_idx),
+    "zip": ("x.zip", zip_seeds, unzip),
+    "mat": ("x.mat", mat_seeds, read_forged_mat),
+    "text": ("x.txt", text_seeds, read_text),
+    "checkpoint": ("x.ckpt", checkpoint_seeds, load_model),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("reader", READERS)
+def test_a_mutated_file_is_read_or_refused(reader: str, tmp_path: Path) -> None:
+    name, seeds, read = READERS[reader]
+    chance = random.Random(reader)
+    contents = seeds(tmp_path)
+    folder = tmp_path / "tried"
+    folder.mkdir()
+    path = folder / name
+    memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    refused = 0
+    for i in range(TRIES):
+        content = mutated(chance.choice(contents), chance) if i >= len(contents) else contents[i]
+        path.write_bytes(content)
+        began = time.process_time()
+        try:
+            read(path)
+        except UserError as e:
+            refused += 1
+            assert str(path) in str(e) or name in str(e)
+            assert "\n" not in str(e)
+        except Exception as e:
+            raise AssertionError(f"try {i} escaped: {content[:200]!r}") from e
+        assert time.process_time() - began < SLOWEST, f"try {i} took too long: {content[:200]!r}"
+    grown = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10) - memory
+    print(f"{reader}: {TRIES} tried, {refused} refused, 0 escaped, {grown >> 20} MiB more")
+    assert grown < MOST
+    assert refused > 0
+
+
+def test_nothing_in_a_checkpoint_is_executed(tmp_path: Path) -> None:
+    class Evil:
+        def __reduce__(self):
+            return (os.mkdir, (str(tmp_path / "executed"),))
+
+    torch.save({"state_dict": {}, "hyper_parameters": {"name": Evil()}}, tmp_path / "x.ckpt")
+    with pytest.raises(UserError, match="not a whole checkpoint of plain tensors"):
+        load_model(tmp_path / "x.ckpt")
+    assert not (tmp_path / "executed").exists()
