@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 import uuid
 from collections.abc import Mapping
@@ -25,13 +24,15 @@ WATCH = 0.2
 def wanted(settings: dict[str, Any]) -> int:
     """How many processes this one has to start; 1 where it is to do the work itself."""
     trainer = build.build_trainer(settings, bare=True)
-    if trainer.num_nodes > 1 and not _launched(os.environ):
+    place = getattr(trainer.strategy, "cluster_environment", None)
+    launched = place is not None and place.creates_processes_externally
+    if trainer.num_nodes > 1 and not launched:
         raise UserError(
             f"trainer.num_nodes={trainer.num_nodes}: start it on every node, with torchrun "
             "--nnodes=… train.py … or with srun (see docs/distributed.md)"
         )
     spawning = getattr(trainer.strategy, "_start_method", "popen") != "popen"
-    return 1 if _launched(os.environ) or spawning else trainer.num_devices
+    return 1 if launched or spawning else trainer.num_devices
 
 
 def launch(settings: dict[str, Any], processes: int) -> float:
@@ -73,11 +74,6 @@ def work(settings: dict[str, Any]) -> float:
             raise
 
 
-def _launched(environment: Mapping[str, str]) -> bool:
-    """Whether something else has started the processes of this run."""
-    return "TORCHELASTIC_RUN_ID" in environment or int(environment.get("SLURM_NTASKS", 1)) > 1
-
-
 def join_again(environment: Mapping[str, str]) -> None:
     """Form the group of processes of a job that torchrun has restarted.
 
@@ -100,7 +96,8 @@ def agreed_folder(arguments: list[str], environment: Mapping[str, str]) -> list[
 
     Raises `UserError` where torchrun was given nothing that tells its job from others.
     """
-    if not _launched(environment):
+    by_slurm = "SLURM_PROCID" in environment and int(environment.get("SLURM_NTASKS", 1)) > 1
+    if "TORCHELASTIC_RUN_ID" not in environment and not by_slurm:
         return arguments
     typed = [a for a in arguments if a.startswith(("hydra.run.dir=", "resume="))]
     if "TORCHELASTIC_RUN_ID" in environment:

@@ -115,7 +115,12 @@ def test_the_folder_of_a_job_that_others_started() -> None:
     assert agreed_folder(typed, again) == [*typed, "hydra.run.dir=runs/job7", "resume=auto"]
     own = ["hydra.run.dir=a", "resume=auto"]
     assert agreed_folder(own, again) == own
-    slurm = {"SLURM_NTASKS": "4", "SLURM_JOB_ID": "12", "SLURM_RESTART_COUNT": "1"}
+    slurm = {
+        "SLURM_PROCID": "0",
+        "SLURM_NTASKS": "4",
+        "SLURM_JOB_ID": "12",
+        "SLURM_RESTART_COUNT": "1",
+    }
     assert agreed_folder([], slurm) == ["hydra.run.dir=runs/slurm-12", "resume=auto"]
     with pytest.raises(UserError, match="--rdzv-id=NAME"):
         agreed_folder(typed, torchrun | {"TORCHELASTIC_RUN_ID": "none"})

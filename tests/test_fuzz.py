@@ -11,6 +11,7 @@ import io
 import os
 import random
 import resource
+import shutil
 import time
 import zipfile
 from collections.abc import Callable
@@ -93,12 +94,15 @@ def gzip_seeds(folder: Path) -> list[bytes]:
 
 
 def zip_seeds(folder: Path) -> list[bytes]:
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("maestro-v3.0.0/maestro-v3.0.0.csv", "a,b\n")
-        archive.writestr("maestro-v3.0.0/2004/a.midi", bytes(4000))
-        archive.writestr("../outside.mid", b"x")
-    return [buffer.getvalue()]
+    seeds = []
+    for more in ("maestro-v3.0.0/b.midi", "../outside.mid"):
+        buffer = io.BytesIO()
+        with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+            archive.writestr("maestro-v3.0.0/maestro-v3.0.0.csv", "a,b\n")
+            archive.writestr("maestro-v3.0.0/2004/a.midi", bytes(4000))
+            archive.writestr(more, b"x")
+        seeds.append(buffer.getvalue())
+    return seeds
 
 
 def unzip(path: Path) -> None:
@@ -109,8 +113,7 @@ def unzip(path: Path) -> None:
         unpack_midi(path, into)
     finally:
         assert set(path.parent.iterdir()) == before, "something left the folder"
-        for table in into.rglob("*.csv"):
-            table.unlink()
+        shutil.rmtree(into)
 
 
 def mat_seeds(folder: Path) -> list[bytes]:

@@ -1,0 +1,60 @@
+"""Two processes on two cores against one process on one core, one thread each.
+
+    python benchmarks/ddp_speed.py [rounds=3]
+
+Seconds per epoch of training alone (no validation), the first epoch left out, in turns within one
+run; the ratio is the median over rounds. Both teach the same number of batches of the same size:
+two processes half of them each. Needs the Nottingham set (MUSEGEN_DATA or a download).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+from musegen import cli
+
+ROOT = Path(__file__).parent.parent
+JOBS = {
+    "rnn_rbm": ["model=rnn_rbm", "data=nottingham", "callbacks.pretraining=null",
+                "trainer.limit_train_batches=600"],
+    "lstm_midi": ["model=lstm_midi", "data=mozart"],
+}  # fmt: skip
+TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
+
+
+def seconds(job: list[str], processes: int) -> float:
+    """Per epoch, the middle one of three."""
+    if processes == 2:
+        job = [re.sub(r"(limit_train_batches)=(\d+)", lambda m: f"{m[1]}={int(m[2]) // 2}", j)
+               for j in job] + TWO  # fmt: skip
+    with tempfile.TemporaryDirectory() as folder:
+        out = subprocess.run(
+            [sys.executable, ROOT / "train.py", *job, "trainer.max_epochs=4",
+             "callbacks.samples=null", "trainer.limit_val_batches=0", "trainer.limit_test_batches=1", "sample=null",
+             "callbacks.checkpoint=null", "logger=[]", f"hydra.run.dir={folder}",
+             *(["assess.frames=2", "assess.temperatures=2", "assess.reverse_frames=0"]
+               if "model=rnn_rbm" in job else [])],
+            text=True, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        ).stdout  # fmt: skip
+    times = [float(t) for t in re.findall(r"^epoch .*  ([\d.]+) s", out, re.M)]
+    return statistics.median(times[1:])
+
+
+def main() -> None:
+    rounds = cli.key_values(sys.argv[1:]).get("rounds", 3)
+    print("| | one process, s per epoch | two | times as fast |\n|---|---|---|---|")
+    for name, job in JOBS.items():
+        pairs = [(seconds(job, 1), seconds(job, 2)) for _ in range(rounds)]
+        one, two = (statistics.median(p) for p in zip(*pairs, strict=True))
+        ratio = statistics.median(a / b for a, b in pairs)
+        print(f"| {name} | {one:.1f} | {two:.1f} | {ratio:.2f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
