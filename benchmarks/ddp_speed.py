@@ -36,7 +36,8 @@ def seconds(job: list[str], processes: int) -> float:
     with tempfile.TemporaryDirectory() as folder:
         out = subprocess.run(
             [sys.executable, ROOT / "train.py", *job, "trainer.max_epochs=4",
-             "callbacks.samples=null", "trainer.limit_val_batches=0", "trainer.limit_test_batches=1", "sample=null",
+             "callbacks.samples=null", "trainer.limit_val_batches=0",
+             "trainer.limit_test_batches=1", "sample=null",
              "callbacks.checkpoint=null", "logger=[]", f"hydra.run.dir={folder}",
              *(["assess.frames=2", "assess.temperatures=2", "assess.reverse_frames=0"]
                if "model=rnn_rbm" in job else [])],
