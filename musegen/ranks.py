@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import getpass
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,7 +45,8 @@ def summed(x: Tensor) -> Tensor:
 @contextmanager
 def one_at_a_time() -> Iterator[None]:
     """Of all processes of this user on this machine one does what is in the block."""
-    with FileLock(Path(tempfile.gettempdir()) / f"musegen-{getpass.getuser()}.lock"):
+    user = os.getuid() if hasattr(os, "getuid") else "user"
+    with FileLock(Path(tempfile.gettempdir()) / f"musegen-{user}.lock"):
         yield
 
 
