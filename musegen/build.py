@@ -9,7 +9,7 @@ from __future__ import annotations
 import inspect
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import is_dataclass
 from pathlib import Path
 from typing import Any
@@ -356,8 +356,13 @@ def build_model(cfg: dict[str, Any], data: Any) -> Model:
     return model
 
 
-def build_trainer(cfg: dict[str, Any], bare: bool = False) -> pl.Trainer:
-    """The trainer with its loggers and callbacks; `bare` leaves both out, for evaluation."""
+def build_trainer(
+    cfg: dict[str, Any], bare: bool = False, callbacks: Sequence[pl.Callback] = ()
+) -> pl.Trainer:
+    """The trainer with its loggers and callbacks, and those given beside them.
+
+    `bare` leaves out those of the config, for evaluation.
+    """
     groups = {
         group: [
             construct(node, f"{group}.{name}")
@@ -370,6 +375,6 @@ def build_trainer(cfg: dict[str, Any], bare: bool = False) -> pl.Trainer:
         cfg["trainer"],
         "trainer",
         logger=groups["logger"] or False,
-        callbacks=groups["callbacks"],
+        callbacks=[*groups["callbacks"], *callbacks],
         default_root_dir=cfg["run_dir"],
     )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -35,8 +35,10 @@ def wanted(settings: dict[str, Any]) -> int:
     return 1 if launched or spawning else trainer.num_devices
 
 
-def launch(settings: dict[str, Any], processes: int) -> float:
-    """Train in so many processes, each with the same settings; returns the score of the first.
+def launch(
+    run: Callable[[dict[str, Any]], float], settings: dict[str, Any], processes: int
+) -> float:
+    """`run(settings)` in so many processes; returns what it gives in the first.
 
     torch's elastic agent watches them: where one dies the others are ended. Exits with the code
     of the first that failed, after a line that says which it was.
@@ -46,7 +48,7 @@ def launch(settings: dict[str, Any], processes: int) -> float:
         rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=WATCH, start_method="spawn",
     )  # fmt: skip
     try:
-        return float(elastic_launch(config, work)(settings)[0])
+        return float(elastic_launch(config, work)(run, settings)[0])
     except ChildFailedError as e:
         rank, failure = e.get_first_failure()
         if failure.exitcode not in (1, 130, 143):  # they have said why themselves
@@ -58,10 +60,8 @@ def launch(settings: dict[str, Any], processes: int) -> float:
         sys.exit(failure.exitcode if failure.exitcode > 0 else 128 - failure.exitcode)
 
 
-def work(settings: dict[str, Any]) -> float:
+def work(run: Callable[[dict[str, Any]], float], settings: dict[str, Any]) -> float:
     """What each of the processes does."""
-    from musegen.train import run
-
     quiet()
     with one_line_errors():
         try:

@@ -6,6 +6,7 @@ import os
 import shlex
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,16 @@ def train(cfg: DictConfig) -> float:
         return run(build.completed(cfg))
 
 
-def run(settings: dict[str, Any]) -> float:
-    """The whole story, from a completed config, in as many processes as it asks for."""
+def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> float:
+    """The whole story, from a completed config, in as many processes as it asks for.
+
+    `callbacks` come beside those of the config, where it is one process.
+    """
     if (processes := launch.wanted(settings)) > 1:
-        return launch.launch(settings, processes)
+        return launch.launch(run, settings, processes)
     launch.join_again(os.environ)
     keep_freed_memory()
-    trainer = build.build_trainer(settings)
+    trainer = build.build_trainer(settings, callbacks=callbacks)
     with finishing(trainer.loggers):
         return tell(settings, trainer)
 

@@ -1,7 +1,5 @@
 """The best of several starts: it is the one that counts farthest, by the seed."""
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -11,6 +9,7 @@ from musegen.callbacks.starts import BestStart
 from musegen.contracts import UserError
 from musegen.models.char_rnn import CharRNN
 from musegen.optim import Optimizer
+from musegen.trainer import make_trainer
 
 
 def test_the_farthest_counter_is_kept(monkeypatch):
@@ -26,7 +25,8 @@ def test_the_farthest_counter_is_kept(monkeypatch):
     data.setup()
     model = CharRNN(data.spec, data.codec, cell="rnn", hidden=2)
     model.optimizer = Optimizer(lr=0.01)
-    trainer = SimpleNamespace(ckpt_path=None, datamodule=data)
+    trainer = make_trainer(0, logger=False)
+    trainer.datamodule = data
     BestStart(3, steps=2).on_fit_start(trainer, model)
     for name, weights in model.state_dict().items():
         assert torch.equal(weights, seen[1][name])
