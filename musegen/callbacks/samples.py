@@ -31,7 +31,7 @@ class Samples(pl.Callback):
     """
 
     def __init__(
-        self, folder: Path, every: int = 8, settings: dict[str, Any] | None = None
+        self, folder: Path, every: int = 10, settings: dict[str, Any] | None = None
     ) -> None:
         if every < 1:
             raise UserError(f"callbacks.samples.every={every}: must be at least 1")
