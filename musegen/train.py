@@ -109,6 +109,8 @@ def rejoin(path: Path, model: Model, trainer: pl.Trainer) -> float:
     Raises `UserError` for a checkpoint that is not of such a model.
     """
     checkpoint = CheckpointFiles().load_checkpoint(path)
+    if not isinstance(checkpoint, dict) or not {"seconds", "logged", "loops"} <= set(checkpoint):
+        raise UserError(f"{path}: not a checkpoint that this version of musegen can go on with")
     theirs, ours = checkpoint.get("hyper_parameters", {}), dict(model.hparams)
     if different := [k for k in ours if theirs.get(k) != ours[k]]:
         changes = ", ".join(f"{k}={ours[k]} (was {theirs.get(k)})" for k in different)

@@ -139,3 +139,28 @@ def test_a_texts_batch_is_named_by_its_texts(monkeypatch, tmp_path: Path) -> Non
         train.run(settings(tmp_path, "model=char_rnn", "data=anbn"))
     assert not (tmp_path / "checkpoints").exists()
     assert os.listdir(tmp_path)
+
+
+def test_what_cannot_be_gone_on_with(cli, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    tiny = ["model=char_rnn", "data=anbn", "model.hidden=4", "trainer.max_epochs=1", "sample=null",
+            "callbacks.samples=null"]  # fmt: skip
+    code, _, err = cli(train.main, *tiny, f"hydra.run.dir={run}")
+    assert code == 0, err
+
+    def refused(*typed: str) -> str:
+        code, _, err = cli(train.main, *typed)
+        assert code == 1
+        assert len(err.strip().splitlines()) == 1
+        return err
+
+    assert "no run to go on with" in refused(f"resume={tmp_path / 'nowhere'}")
+    assert "leave out -m" in refused("-m", f"resume={run}")
+    assert "add hydra.run.dir=DIR" in refused("resume=auto")
+    assert "a begun run keeps its model; hidden=5 (was 4)" in refused(
+        f"resume={run}", "model.hidden=5"
+    )
+    (run / "checkpoints" / "best.ckpt").replace(run / "checkpoints" / "last.ckpt")
+    assert "can go on with" in refused(f"resume={run}")
+    (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
+    assert "not a whole checkpoint" in refused(f"resume={run}")

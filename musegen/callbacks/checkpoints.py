@@ -73,6 +73,9 @@ class Resumable(pl.Callback):
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        if trainer.is_global_zero:  # what a killed process was writing
+            for part in self.path.parent.glob("*.ckpt.*.part"):
+                part.unlink(missing_ok=True)
         self.interrupts.catch()
 
     def on_train_batch_start(

@@ -167,7 +167,8 @@ class Model(pl.LightningModule):
         finite, index = self._seen if loss.device.type == "cpu" else seen or self._seen
         if not finite:
             step = self.trainer.global_step - (index != batch_idx)
-            pieces = self.trainer.datamodule.pieces_of(index)  # type: ignore[attr-defined]
+            data: Any = getattr(self.trainer, "datamodule", None)
+            pieces = "of unknown pieces" if data is None else data.pieces_of(index)
             raise UserError(
                 f"the loss is not finite at update {step:,} (epoch {self.current_epoch + 1}, "
                 f"batch {index}: {pieces}); a smaller optimizer.lr or trainer.gradient_clip_val "

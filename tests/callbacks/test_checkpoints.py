@@ -62,6 +62,12 @@ def test_last_is_of_the_last_epoch(tmp_path, scores: tuple[float, ...], best: in
     assert place == [{"epoch": 3, "given": 0, "world": 1}]
 
 
+def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path) -> None:
+    (tmp_path / "last.ckpt.123.part").write_bytes(b"half")
+    fitted(tmp_path, (1.0, 2.0), epochs=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
+
+
 def test_a_moved_run_knows_its_best_score(tmp_path) -> None:
     fitted(tmp_path / "a", (3.0, 1.0), epochs=2)
     shutil.move(tmp_path / "a", tmp_path / "b")
