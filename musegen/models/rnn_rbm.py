@@ -11,6 +11,11 @@ u(t) depends on the data alone, so one pass of the recurrent net gives every mac
 Gibbs chain runs through all frames of all sequences of a batch together. The loss is
 mean_t F_t(data) − F_t(chain end), the chain end held constant (`musegen.gibbs`); what it moves
 in the biases goes back through time.
+
+With `heads` above 0 the biases also hear what followed when the piece last stood as it stands now,
+r(t) of `musegen.models.lookback`:
+
+    b_v(t) = b_v + u(t−1) W_uv + r(t) W_rv      b_h(t) = b_h + u(t−1) W_uh + r(t) W_rh
 """
 
 from __future__ import annotations
@@ -41,10 +46,13 @@ from musegen.metrics.conditional import (
 from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
 from musegen.models.dropout import Dropout
+from musegen.models.lookback import Lookback
 from musegen.models.recurrence import Cell, Recurrence
 
 W_STD, OTHER_STD = 0.01, 0.0001
 """Standard deviations of the tutorial's initial weights: of W, and of the other matrices."""
+HEAD_WIDTH = 32
+"""Numbers in each query and key of the heads that look back."""
 VAL_CHAINS, VAL_TEMPERATURES = 20, 100
 """AIS in validation: quick, and as flattering in one epoch as in the next."""
 REVERSE_CHAINS = 10
@@ -57,6 +65,7 @@ class RNNRBM(Model):
     - k: Gibbs steps an update, from the data (CD-k).
     - dropout: of u where it enters the biases.
     - learn_start: learn u(0), which is 0 otherwise.
+    - heads: pointers into the piece's own past, `span` frames back at most; the paper has none.
     - rbm_rate: the learning rate of W, b_v and b_h as a multiple of the optimiser's.
     - val_share: the share of the validation frames, always the same, that AIS measures.
 
@@ -82,6 +91,8 @@ class RNNRBM(Model):
         k: int = 15,
         dropout: float = 0.0,
         learn_start: bool = False,
+        heads: int = 0,
+        span: int = 512,
         rbm_rate: float = 1.0,
         val_share: float = 0.1,
     ) -> None:
@@ -91,6 +102,8 @@ class RNNRBM(Model):
             raise UserError(
                 f"model: hidden={hidden}, recurrent={recurrent} and k={k} must be at least 1"
             )
+        if heads < 0 or span < 1:
+            raise UserError(f"model: heads={heads} must not be negative, span={span} at least 1")
         if not (0 <= dropout < 1 and 0 < val_share <= 1 and rbm_rate >= 0):
             raise UserError(
                 f"model: dropout={dropout} must lie in [0, 1), val_share={val_share} in (0, 1] "
@@ -105,18 +118,30 @@ class RNNRBM(Model):
         self.W_uh = nn.Parameter(torch.randn(recurrent, hidden) * OTHER_STD)
         self.recurrence = Recurrence(cell, visible, recurrent, OTHER_STD, learn_start)
         self.dropout = Dropout(dropout)
+        self.lookback: Lookback | None = None
+        if heads:
+            self.lookback = Lookback(recurrent, visible, heads, HEAD_WIDTH, span)
+            read = self.lookback.out_features
+            self.W_rv = nn.Parameter(torch.randn(read, visible) * OTHER_STD)
+            self.W_rh = nn.Parameter(torch.randn(read, hidden) * OTHER_STD)
 
     # --- Teaching ---------------------------------------------------------------------------
 
     def machines(self, batch: RollBatch) -> tuple[Tensor, Tensor, Tensor]:
         """The N real frames of a batch and the biases of their machines: x_ND, b_v_ND, b_h_NH."""
-        u_NR = self.recurrence.before_each(batch.x_BTD)[batch.mask_BT]
-        return batch.x_BTD[batch.mask_BT], *self.biases(u_NR)
+        x_BTD, mask_BT = batch
+        u_BTR = self.recurrence.before_each(x_BTD)
+        r_NZ = self.lookback.before_each(u_BTR, x_BTD)[mask_BT] if self.lookback else None
+        return x_BTD[mask_BT], *self.biases(u_BTR[mask_BT], r_NZ)
 
-    def biases(self, u_NR: Tensor) -> tuple[Tensor, Tensor]:
-        """b_v(t) and b_h(t) from u(t−1), one machine a row."""
+    def biases(self, u_NR: Tensor, r_NZ: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """b_v(t) and b_h(t) from u(t−1) and r(t), one machine a row."""
         u_NR = self.dropout(u_NR)
-        return torch.addmm(self.b_v, u_NR, self.W_uv), torch.addmm(self.b_h, u_NR, self.W_uh)
+        b_v_ND = torch.addmm(self.b_v, u_NR, self.W_uv)
+        b_h_NH = torch.addmm(self.b_h, u_NR, self.W_uh)
+        if r_NZ is None:
+            return b_v_ND, b_h_NH
+        return b_v_ND.addmm(r_NZ, self.W_rv), b_h_NH.addmm(r_NZ, self.W_rh)
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
         x_ND, b_v_ND, b_h_NH = self.machines(batch)
@@ -272,25 +297,27 @@ class RNNRBM(Model):
             primed_TD = codec.encode(read_notes(prime)).astype(np.float32)
             if not len(primed_TD):
                 raise UserError(f"prime={prime}: no notes within the model's pitch range")
-        training = self.training
+        heard, training = len(primed_TD), self.training
         self.eval()
         try:
+            x_NTD = torch.zeros(n, heard + length, self.spec.pitches, device=self.device)
+            x_NTD[:, :heard] = torch.from_numpy(primed_TD).to(self.device)
             state = self.recurrence.start(n)
-            if len(primed_TD):
-                x_TD = torch.from_numpy(primed_TD).to(self.device)
-                _, state = self.recurrence(x_TD.expand(n, -1, -1), state)
+            u_NTR = state[0].new_zeros(*x_NTD.shape[:2], state[0].shape[1])
+            if heard:
+                u_NTR[:, :heard] = self.recurrence.before_each(x_NTD[:, :heard])
+                _, state = self.recurrence(x_NTD[:, :heard], state)
             W_DH = self.W_DH / temperature
             gibbs = GibbsChains(n, W_DH)
-            silence_ND, composed = torch.zeros_like(gibbs.v_BD), []
-            for _ in range(length):
-                b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0]))
+            silence_ND = torch.zeros_like(gibbs.v_BD)
+            for t in range(heard, heard + length):
+                u_NTR[:, t] = state[0]
+                r_NZ = self.lookback.at(t, u_NTR, x_NTD) if self.lookback else None
+                b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0], r_NZ))
                 gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
-                composed.append(gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator).clone())
-                _, state = self.recurrence(composed[-1][:, None], state)
+                x_NTD[:, t] = gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator)
+                _, state = self.recurrence(x_NTD[:, t, None], state)
         finally:
             self.train(training)
-        head_TD = primed_TD if include_prime else primed_TD[:0]
-        return [
-            codec.decode(np.concatenate([head_TD, piece_TD]))
-            for piece_TD in torch.stack(composed, dim=1).cpu().numpy()
-        ]
+        first = 0 if include_prime else heard
+        return [codec.decode(piece_TD) for piece_TD in x_NTD[:, first:].cpu().numpy()]

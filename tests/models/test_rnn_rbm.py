@@ -84,10 +84,14 @@ def test_the_likelihood_is_of_whole_sequences() -> None:
     assert float((-nats_BT.sum(1)).exp().sum()) == pytest.approx(1, abs=1e-4)
 
 
-@pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
-def test_gradient_is_that_of_the_exact_likelihood(cell: str) -> None:
+@pytest.mark.parametrize(
+    "settings",
+    [{"cell": "tanh"}, {"cell": "lstm"}, {"cell": "gru"}, {"heads": 2, "span": 2}],
+    ids=str,
+)
+def test_gradient_is_that_of_the_exact_likelihood(settings: dict) -> None:
     # With chains long enough to forget where they began, only the noise of the chains stays.
-    model, batch = tiny(scale=0.5, k=40, cell=cell, learn_start=True), a_batch()
+    model, batch = tiny(scale=0.5, k=40, learn_start=True, **settings), a_batch()
     learned = [p for p in model.parameters() if p.requires_grad]
     exact = torch.autograd.grad(exact_nats(model, batch).mean(), learned)
     ours = torch.autograd.grad(model.losses(repeated(batch, 10_000))["contrast"], learned)
@@ -96,8 +100,20 @@ def test_gradient_is_that_of_the_exact_likelihood(cell: str) -> None:
     assert sum(float(e.abs().max()) > 0.03 for e in exact) > len(exact) / 3
 
 
-def test_padding_never_counts() -> None:
-    model, batch = tiny(), a_batch()
+def test_what_the_heads_read_enters_the_biases() -> None:
+    model, batch = tiny(heads=2), a_batch()
+    found = model.machines(batch)
+    r_BTZ = model.lookback.before_each(model.recurrence.before_each(batch.x_BTD), batch.x_BTD)
+    r_NZ = r_BTZ[batch.mask_BT]
+    model.lookback = None
+    alone = model.machines(batch)
+    torch.testing.assert_close(found[1], alone[1] + r_NZ @ model.W_rv)
+    torch.testing.assert_close(found[2], alone[2] + r_NZ @ model.W_rh)
+
+
+@pytest.mark.parametrize("heads", [0, 2])
+def test_padding_never_counts(heads: int) -> None:
+    model, batch = tiny(heads=heads), a_batch()
     # More padding, full of notes: the real frames are packed in the same order.
     wider = RollBatch(torch.ones(2, 7, D), torch.zeros(2, 7, dtype=torch.bool))
     wider.x_BTD[:, :4][batch.mask_BT] = batch.x_BTD[batch.mask_BT]
@@ -238,6 +254,23 @@ def test_generated_frames_follow_the_machines() -> None:
         assert np.abs(counts - p_N.numpy()).sum() / 2 < 0.05
 
 
+@pytest.mark.parametrize("settings", [{"cell": "lstm"}, {"heads": 2, "span": 3}])
+def test_generation_has_the_machines_of_teaching(settings: dict, tmp_path, monkeypatch) -> None:
+    model, seen = tiny(**settings).eval(), []
+    heard_TD = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
+    write_notes(CODEC.decode(heard_TD), tmp_path / "prime.mid")
+    biases = model.biases
+    monkeypatch.setattr(model, "biases", lambda *a: seen.append(biases(*a)) or seen[-1])
+    (notes,) = model.generate(1, length=6, prime=tmp_path / "prime.mid", include_prime=True)
+    monkeypatch.undo()
+    x_1TD = torch.zeros(1, 9, D)
+    written_TD = CODEC.encode(notes)
+    x_1TD[0, : len(written_TD)] = torch.from_numpy(written_TD)
+    taught = model.machines(RollBatch(x_1TD, torch.ones(1, 9, dtype=torch.bool)))[1:]
+    for ours, theirs in zip(zip(*seen, strict=True), taught, strict=True):
+        torch.testing.assert_close(torch.cat(ours), theirs[3:])
+
+
 def test_repeated_frames_are_held_or_struck_anew() -> None:
     model = tiny()
     torch.nn.init.constant_(model.b_v, 50.0)
@@ -265,8 +298,9 @@ def test_a_prime_is_read_first(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hidden": 0}, {"k": 0}, {"dropout": 1.0}, {"val_share": 0.0}, {"rbm_rate": -1.0}]
-)
+    "wrong", [{"hidden": 0}, {"k": 0}, {"dropout": 1.0}, {"val_share": 0.0}, {"rbm_rate": -1.0},
+              {"heads": -1}, {"span": 0}],
+)  # fmt: skip
 def test_settings_out_of_range(wrong: dict) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         RNNRBM(Rolls(D), **wrong)
