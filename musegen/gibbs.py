@@ -94,7 +94,12 @@ class GibbsChains:
         self, v_BD: Tensor, W_DH: Tensor, b_h: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Start the chains at h ~ p(h | v); returns c + v W."""
-        a_BH = affine(v_BD, W_DH, b_h)
+        return self.draw_hidden(affine(v_BD, W_DH, b_h), generator)
+
+    @torch.no_grad()
+    def draw_hidden(self, a_BH: Tensor, generator: Generator | None = None) -> Tensor:
+        """h ~ p(h | v) of visible units that bring a = c + v W; returns a."""
+        self.a_BH = a_BH
         torch.sigmoid(a_BH, out=self.p_BH)
         self.h_BH.uniform_(generator=generator).lt_(self.p_BH)
         return a_BH
@@ -113,6 +118,20 @@ class GibbsChains:
         `a_BH` is then c + v W, and `h_BH` a sample given the new `v_BD`. The next call overwrites
         what is returned.
         """
+        v_BD = self.walk(k, W_DH, b_v, b_h, generator)
+        self.set_visible(v_BD, W_DH, b_h, generator)
+        return v_BD
+
+    @torch.no_grad()
+    def walk(
+        self,
+        k: int,
+        W_DH: Tensor,
+        b_v: Tensor,
+        b_h: Tensor,
+        generator: Generator | None = None,
+    ) -> Tensor:
+        """`run` without the last way back, v → h: for who takes it with other rows in one product."""
         if self.device.type == "cuda" and generator is None and b_v.dim() == 1:
             self._replay(k, W_DH, b_v, b_h)
         else:
@@ -123,13 +142,12 @@ class GibbsChains:
         self, k: int, W_DH: Tensor, b_v: Tensor, b_h: Tensor, generator: Generator | None
     ) -> None:
         W_HD = W_DH.t()
-        for _ in range(k):
+        for step in range(k):
+            if step:
+                self.set_visible(self.v_BD, W_DH, b_h, generator)
             self.logit_BD = affine(self.h_BH, W_HD, b_v)
             torch.sigmoid(self.logit_BD, out=self.p_BD)
             self.v_BD.uniform_(generator=generator).lt_(self.p_BD)
-            self.a_BH = affine(self.v_BD, W_DH, b_h)
-            torch.sigmoid(self.a_BH, out=self.p_BH)
-            self.h_BH.uniform_(generator=generator).lt_(self.p_BH)
 
     def _replay(self, k: int, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> None:
         # A graph reads the addresses it was captured with; optimisers update weights in place.

@@ -50,6 +50,8 @@ class RBM(Model):
     - centered: follow the centred gradient (Cho et al. 2011, Montavon & Müller 2012), that of the
       same machine written with v − μ and h − λ, the units' means over the data: its path does not
       depend on whether ink is 1 or 0, and it learns faster.
+    - monitor_every: the tutorial's monitor is computed in every so many updates, a fifth of the time
+      of PCD-1; 0 leaves it out.
     - sparsity: the share of the time a hidden unit should be on; the cross-entropy between it
       and the unit's mean over the batch, times sparsity_cost, is added to the loss.
 
@@ -76,20 +78,24 @@ class RBM(Model):
         k: int = 15,
         visible_bias: Literal["zero", "log_odds"] = "zero",
         centered: bool = False,
+        monitor_every: int = 1,
         sparsity: float | None = None,
         sparsity_cost: float = 0.01,
     ) -> None:
         super().__init__(spec, codec)
         self.remember()
-        if min(hidden, k) < 1:
-            raise UserError(f"model: hidden={hidden} and k={k} must be at least 1")
+        if min(hidden, k) < 1 or monitor_every < 0:
+            raise UserError(
+                f"model: hidden={hidden} and k={k} must be at least 1, "
+                f"monitor_every={monitor_every} not negative"
+            )
         if sparsity is not None and not (0 < sparsity < 1 and sparsity_cost >= 0):
             raise UserError(
                 f"model: sparsity={sparsity} must lie between 0 and 1, "
                 f"sparsity_cost={sparsity_cost} not be negative"
             )
         self.chain, self.k, self.visible_bias = chain, k, visible_bias
-        self.centered = centered
+        self.centered, self.monitor_every = centered, monitor_every
         self.sparsity, self.sparsity_cost = sparsity, sparsity_cost
         visible = self.spec.dim
         bound = 4 * math.sqrt(6 / (visible + hidden))
@@ -117,8 +123,8 @@ class RBM(Model):
 
     def losses(self, batch: FrameBatch) -> dict[str, Tensor]:
         x_BD = batch.x_BD
-        gibbs = self.run_chains(x_BD)
-        a_BH = self._watched(x_BD)
+        gibbs, a_BH = self.run_chains(x_BD)
+        self._watch(x_BD, a_BH)
         if self.centered:
             mean_H = summed(a_BH.sigmoid().mean(0)) / this_rank()[1]
             self.mean_H.lerp_(mean_H, MEAN_RATE)
@@ -131,8 +137,10 @@ class RBM(Model):
             losses["sparsity"] = self.sparsity_cost * cost
         return losses
 
-    def run_chains(self, x_BD: Tensor) -> GibbsChains:
-        """k Gibbs steps from the data, or of the persistent chains from where they stand."""
+    @torch.no_grad()
+    def run_chains(self, x_BD: Tensor) -> tuple[GibbsChains, Tensor]:
+        """k Gibbs steps from the data, or of the persistent chains from where they stand; and
+        c + x W."""
         W_DH, b_v, b_h = self.W_DH.detach(), self.b_v.detach(), self.b_h.detach()
         gibbs = self._gibbs
         if gibbs is None or (self.chain == "cd" and not gibbs.fits(len(x_BD), x_BD.device)):
@@ -140,9 +148,14 @@ class RBM(Model):
             if self._resumed_SH is not None and self._resumed_SH.shape == gibbs.h_BH.shape:
                 gibbs.h_BH.copy_(self._resumed_SH)
         if self.chain == "cd":
-            gibbs.set_visible(x_BD, W_DH, b_h)
-        gibbs.run(self.k, W_DH, b_v, b_h)
-        return gibbs
+            a_BH = gibbs.set_visible(x_BD, W_DH, b_h)
+            gibbs.run(self.k, W_DH, b_v, b_h)
+            return gibbs, a_BH
+        end_SD = gibbs.walk(self.k, W_DH, b_v, b_h)
+        # Twice the rows are not twice the time: at batch 20 W is what has to be read.
+        a_BH, a_SH = affine(torch.cat([x_BD, end_SD]), W_DH, b_h).split([len(x_BD), len(end_SD)])
+        gibbs.draw_hidden(a_SH)
+        return gibbs, a_BH
 
     @torch.no_grad()
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
@@ -161,41 +174,30 @@ class RBM(Model):
         to_h.addmv_(to_W.t(), self.mean_D, alpha=-1)
 
     @torch.no_grad()
-    def _watched(self, x_BD: Tensor) -> Tensor:
-        """c + x W, and on the way the tutorial's monitor of this update."""
-        if self.chain == "pcd":
-            a_BH, rounded_a_BH = self._activations(x_BD)
-            bit = self._updates % self.spec.dim
-            monitor_B = self.pseudo_likelihood(x_BD, bit, rounded_a_BH)
-            self.note(len(x_BD), pseudo_likelihood=monitor_B.mean())
-        else:
-            assert self._gibbs is not None
-            a_BH = affine(x_BD, self.W_DH, self.b_h)
-            monitor_B = _cross_entropy(self._gibbs.logit_BD, x_BD)
-            self.note(len(x_BD), reconstruction=monitor_B.mean())
-        self._updates += 1
+    def _watch(self, x_BD: Tensor, a_BH: Tensor) -> None:
+        """The tutorial's monitor, where it is this update's turn."""
         if len(self._reference) * len(x_BD) < REFERENCE_ROWS:
             self._reference.append(x_BD)
-        return a_BH
-
-    def _activations(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """c + x W, and the same of x rounded: in one product, or once where x is binary."""
-        rounded_BD = x_BD.round()
-        if torch.equal(rounded_BD, x_BD):
-            a_BH = affine(x_BD, self.W_DH, self.b_h)
-            return a_BH, a_BH
-        both_BH = affine(torch.cat([x_BD, rounded_BD]), self.W_DH, self.b_h)
-        return both_BH[: len(x_BD)], both_BH[len(x_BD) :]
+        turn, self._updates = self._updates, self._updates + 1
+        if not self.monitor_every or turn % self.monitor_every:
+            return
+        if self.chain == "pcd":
+            bit = turn // self.monitor_every % self.spec.dim
+            self.note(len(x_BD), pseudo_likelihood=self.pseudo_likelihood(x_BD, bit, a_BH).mean())
+        else:
+            assert self._gibbs is not None
+            monitor_B = _cross_entropy(self._gibbs.logit_BD, x_BD)
+            self.note(len(x_BD), reconstruction=monitor_B.mean())
 
     def pseudo_likelihood(self, x_BD: Tensor, bit: int, a_BH: Tensor | None = None) -> Tensor:
         """D · log p(x_bit | the others), one per row; the input is rounded, as in the tutorial.
 
         The mean over bits is the log pseudo-likelihood. Flipping one bit moves every hidden
-        activation by one row of W, so F(flipped) costs no second matrix product; a_BH is what
-        the rounded input brings to the hidden units, where that is known.
+        activation by one row of W, so F(flipped) costs no second matrix product; a_BH is
+        c + x W, where that is known.
         """
         rounded_BD = x_BD.round()
-        if a_BH is None:
+        if a_BH is None or not torch.equal(rounded_BD, x_BD):
             a_BH = torch.addmm(self.b_h, rounded_BD, self.W_DH)
         at_x_B = F.softplus(a_BH).sum(-1)
         return self.spec.dim * self._log_conditional(rounded_BD, a_BH, at_x_B, bit)
