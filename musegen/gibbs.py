@@ -131,7 +131,7 @@ class GibbsChains:
         b_h: Tensor,
         generator: Generator | None = None,
     ) -> Tensor:
-        """`run` without the last way back, v → h: for who takes it with other rows in one product."""
+        """`run` without the last way back, v → h, for who takes it along with other rows."""
         if self.device.type == "cuda" and generator is None and b_v.dim() == 1:
             self._replay(k, W_DH, b_v, b_h)
         else:

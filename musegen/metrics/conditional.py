@@ -31,6 +31,8 @@ BASE_CHAINS, BASE_STEPS = 20, 25
 BLUNT = 0.3
 """The share of a base's probabilities that is alike for all frames of a block, and for hidden
 units one half."""
+DRAWN_FROM = 10
+"""Annealed chains that one drawn frame is chosen from."""
 FEWEST, RAISE = 100, 3
 """Temperatures that `converged` begins with, and what it multiplies them by."""
 
@@ -104,6 +106,22 @@ def measure(frames: Conditionals, chains: int, temperatures: int, generator: Gen
         accuracy_N = (log_w_NS.softmax(-1) * right_NS).sum(-1)
         found.append((machine.log_f(block.x_ND) - z.value, z.error, accuracy_N))
     return Estimate(*(torch.cat(parts) for parts in zip(*found, strict=True)))
+
+
+@torch.no_grad()
+def draw(frames: Conditionals, temperatures: int, generator: Generator) -> Tensor:
+    """A frame v ~ p(v) of every machine, (N, D); the frames given do not count.
+
+    Of annealed chains one is taken, by lot and with its weight as its chance (sampling importance
+    resampling, Rubin 1988): exact as the chains become many, and good as temperatures do.
+    """
+    drawn = []
+    for block in frames.blocks(DRAWN_FROM):
+        machine = block.machines(generator)
+        v_NSD, log_w_NS = anneal(machine, DRAWN_FROM, ((temperatures, 1.0),), generator)
+        chosen_N1 = log_w_NS.softmax(-1).multinomial(1, generator=generator)
+        drawn.append(v_NSD.take_along_dim(chosen_N1[..., None], dim=1)[:, 0])
+    return torch.cat(drawn)
 
 
 @torch.no_grad()

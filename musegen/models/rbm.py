@@ -50,8 +50,8 @@ class RBM(Model):
     - centered: follow the centred gradient (Cho et al. 2011, Montavon & Müller 2012), that of the
       same machine written with v − μ and h − λ, the units' means over the data: its path does not
       depend on whether ink is 1 or 0, and it learns faster.
-    - monitor_every: the tutorial's monitor is computed in every so many updates, a fifth of the time
-      of PCD-1; 0 leaves it out.
+    - monitor_every: the tutorial's monitor is computed in every so many updates (a fifth of the
+      time of PCD-1); 0 leaves it out.
     - sparsity: the share of the time a hidden unit should be on; the cross-entropy between it
       and the unit's mean over the batch, times sparsity_cost, is added to the loss.
 

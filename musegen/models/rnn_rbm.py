@@ -40,6 +40,7 @@ from musegen.gibbs import Contrast, GibbsChains
 from musegen.metrics.conditional import (
     Conditionals,
     converged,
+    draw,
     lower_bounds,
     measure,
 )
@@ -48,6 +49,7 @@ from musegen.models.base import Model
 from musegen.models.dropout import Dropout
 from musegen.models.lookback import Lookback
 from musegen.models.recurrence import Cell, Recurrence
+from musegen.progress import track
 
 W_STD, OTHER_STD = 0.01, 0.0001
 """Standard deviations of the tutorial's initial weights: of W, and of the other matrices."""
@@ -269,6 +271,7 @@ class RNNRBM(Model):
         n: int = 4,
         length: int = 200,
         steps: int = 25,
+        temperatures: int = 0,
         temperature: float = 1.0,
         repeats: Literal["held", "struck"] | None = None,
         prime: Path | None = None,
@@ -277,18 +280,20 @@ class RNNRBM(Model):
     ) -> list[np.ndarray]:
         """Compose n pieces of `length` frames, as `NOTES` arrays.
 
-        At each frame a chain of `steps` Gibbs steps starts at v = 0; its end is the frame. Energies
-        are divided by `temperature`. `repeats` says whether a pitch in successive frames is one
+        At each frame a chain of `steps` Gibbs steps starts at v = 0; its end is the frame. Such
+        chains miss much of what a machine that is sure of itself knows: with `temperatures` above
+        0 (300, say) frames are drawn by annealing instead, slower and truer. Energies are divided
+        by `temperature`. `repeats` says whether a pitch in successive frames is one
         note `held`, or `struck` in each; null leaves it to the codec. `prime` is a MIDI file that
         is read first; with `include_prime` the pieces begin with it. Training mode and the global
         random streams are left as they were.
 
         Raises `UserError` for settings out of range and for a prime that has no notes.
         """
-        if min(n, length, steps) < 1 or not temperature > 0:
+        if min(n, length, steps) < 1 or temperatures < 0 or not temperature > 0:
             raise UserError(
                 f"n={n}, length={length} and steps={steps} must be at least 1, "
-                f"temperature={temperature} above 0"
+                f"temperatures={temperatures} not negative, temperature={temperature} above 0"
             )
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -310,12 +315,16 @@ class RNNRBM(Model):
             W_DH = self.W_DH / temperature
             gibbs = GibbsChains(n, W_DH)
             silence_ND = torch.zeros_like(gibbs.v_BD)
-            for t in range(heard, heard + length):
+            for t in track(range(heard, heard + length), "composing", "frames"):
                 u_NTR[:, t] = state[0]
                 r_NZ = self.lookback.at(t, u_NTR, x_NTD) if self.lookback else None
                 b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0], r_NZ))
-                gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
-                x_NTD[:, t] = gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator)
+                if temperatures:
+                    machines = Conditionals(W_DH, silence_ND, b_v_ND, b_h_NH)
+                    x_NTD[:, t] = draw(machines, temperatures, generator)
+                else:
+                    gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
+                    x_NTD[:, t] = gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator)
                 _, state = self.recurrence(x_NTD[:, t, None], state)
         finally:
             self.train(training)

@@ -240,13 +240,14 @@ def test_generation_leaves_no_trace_and_repeats() -> None:
     assert model.training
 
 
-def test_generated_frames_follow_the_machines() -> None:
+@pytest.mark.parametrize("sampler", [{"steps": 40}, {"temperatures": 20}], ids=str)
+def test_generated_frames_follow_the_machines(sampler: dict) -> None:
     # The first frame of many pieces against p(v | u(0)), counted.
     model = tiny(scale=1.0)
     biases = [b[0].detach() for b in model.biases(model.recurrence.start(1)[0])]
     for temperature in (1.0, 2.0):
         p_N = log_weights(*(w / temperature for w in (model.W_DH.detach(), *biases))).softmax(0)
-        pieces = model.generate(4000, length=1, steps=40, temperature=temperature)
+        pieces = model.generate(4000, length=1, temperature=temperature, **sampler)
         rolls_ND = np.zeros((4000, D), np.int64)
         for row, notes in zip(rolls_ND, pieces, strict=True):
             row[notes["pitch"] - 60] = 1
@@ -306,7 +307,9 @@ def test_settings_out_of_range(wrong: dict) -> None:
         RNNRBM(Rolls(D), **wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"n": 0}, {"length": 0}, {"steps": 0}, {"temperature": 0.0}])
+@pytest.mark.parametrize(
+    "wrong", [{"n": 0}, {"length": 0}, {"steps": 0}, {"temperature": 0.0}, {"temperatures": -1}]
+)
 def test_generation_settings_out_of_range(wrong: dict) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         tiny().generate(**wrong)
