@@ -129,7 +129,7 @@ class PianoRolls(DataModule):
       know nothing of their neighbours.
     - dt, pitch_range, repeats: as in `RollCodec`.
     - chunk_length: frames of a training chunk at most; null keeps the pieces whole.
-    - batch_size: chunks (1 by default) or frames (100 by default) an update.
+    - batch_size: chunks (8 by default; the tutorial takes 1) or frames (100 by default) an update.
     - transpose: training pieces, in every epoch anew, are moved by up to so many semitones
       either way, as far as all their notes stay in range. 0 switches it off.
 
@@ -156,7 +156,7 @@ class PianoRolls(DataModule):
         self.rolls_codec = RollCodec(pitch_range, dt, repeats)
         # What an RBM writes of single frames are pictures, which need no codec.
         self.codec = self.rolls_codec if view == "rolls" else None
-        self.batch_size = {"rolls": 1, "frames": 100}[view] if batch_size is None else batch_size
+        self.batch_size = {"rolls": 8, "frames": 100}[view] if batch_size is None else batch_size
         if min(self.batch_size, 1 if chunk_length is None else chunk_length) < 1:
             raise UserError(
                 f"data: batch_size={batch_size} and chunk_length={chunk_length} must be at least 1"
