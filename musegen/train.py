@@ -23,11 +23,11 @@ from musegen.cli import one_line_errors, quiet
 from musegen.contracts import UserError
 from musegen.evaluate import test_pass, test_table
 from musegen.interrupts import Stopped
-from musegen.loggers import Rewinds, finishing
+from musegen.loggers import Look, Rewinds, finishing, show
 from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
 from musegen.ranks import leave_the_others, one_at_a_time
-from musegen.render.files import write_samples
+from musegen.render.files import as_rows, one_each, write_samples
 from musegen.report import conclude
 
 
@@ -78,7 +78,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
         if trainer.is_global_zero:
             print(f"{stopped} after {trainer.global_step:,} updates; to go on: {going_on(run_dir)}")
             if settings["sample_when_stopped"]:
-                sample(settings, model, run_dir)
+                sample(settings, model, trainer)
         sys.exit(stopped.code)
 
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
@@ -93,7 +93,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
         logger.save()
     print(test_table(figures))
     write_json(run_dir / "test.json", figures)
-    sample(settings, model, run_dir)
+    sample(settings, model, trainer)
     print(f"report {conclude(settings, model, data, trainer, began)}")
     return _score(trainer)
 
@@ -121,12 +121,16 @@ def rejoin(path: Path, model: Model, trainer: pl.Trainer) -> float:
     return float(checkpoint["seconds"])
 
 
-def sample(settings: dict[str, Any], model: Model, run_dir: Path) -> None:
-    """What the run is asked to generate, written and named."""
-    if settings["sample"] is not None:
-        samples = model.generate(**settings["sample"])
-        for path in write_samples(model.spec, samples, run_dir / "samples"):
-            print(f"sample {path}")
+def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
+    """What the run is asked to generate: written, named, and shown to the loggers."""
+    if settings["sample"] is None:
+        return
+    samples = model.generate(**settings["sample"])
+    files = write_samples(model.spec, samples, Path(settings["run_dir"]) / "samples")
+    for path in one_each(files):
+        print(f"sample {path}")
+    texts = as_rows(model.spec, samples)
+    show(trainer.loggers, Look(trainer.current_epoch, trainer.global_step, files, texts, True))
 
 
 def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:

@@ -78,6 +78,9 @@ def test_an_offline_run_says_everything(cli, tmp_path: Path, repository: str) ->
         shown = [(e.step, e.value) for e in board.Scalars(name)]
         assert shown == [(s, pytest.approx(v)) for s, v in expected]
 
+    assert kept.column("final/texts.nrows") == [(4, 4)]
+    assert "final/texts/text_summary" in board.Tags()["tensors"]
+
     (model,) = [a for a in kept.artifacts if a.type == "model"]
     assert sorted(c.path for c in model.manifest.contents) == ["best.ckpt", "last.ckpt"]
 
@@ -184,6 +187,18 @@ def test_wandb_shows_picture_sound_table_and_score(look: Look, tmp_path: Path) -
     (midi,) = [a for a in kept.artifacts if a.type == "samples"]
     assert [c.path for c in midi.manifest.contents] == ["00.mid"]
     assert "epoch_3" in midi.aliases
+
+
+def test_what_comes_after_training_has_names_of_its_own(look: Look, tmp_path: Path) -> None:
+    logger = WandB(tmp_path, mode="offline")
+    for one in (look, look._replace(final=True)):
+        logger.show(one)
+    logger.finish(0)
+    kept = OfflineRun(tmp_path)
+    for kind in ("pictures/00._type", "audio/00._type", "texts.nrows"):
+        assert len(kept.column(kind)) == len(kept.column(f"final/{kind}")) == 1
+    aliases = [set(a.aliases) for a in kept.artifacts if a.type == "samples"]
+    assert [("epoch_3" in a, "final" in a) for a in aliases] == [(True, False), (False, True)]
 
 
 def test_tensorboard_shows_picture_sound_and_table(look: Look, tmp_path: Path) -> None:
