@@ -21,7 +21,7 @@ from musegen.callbacks.checkpoints import last_checkpoint
 from musegen.checkpoint_files import CheckpointFiles
 from musegen.cli import one_line_errors, quiet
 from musegen.contracts import UserError
-from musegen.evaluate import test_pass, test_table
+from musegen.evaluate import beside, test_pass, test_table
 from musegen.interrupts import Stopped
 from musegen.loggers import Look, Rewinds, finishing, show
 from musegen.memory import keep_freed_memory
@@ -87,7 +87,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
     figures = test_pass(model, data, settings)
     if not leave_the_others(trainer):
         return _score(trainer)
-    figures |= model.assess(data, **settings["assess"])
+    figures |= beside(model, data, settings)
     for logger in trainer.loggers:
         logger.log_metrics({f"test/{k}": v for k, v in figures.items()}, trainer.global_step)
         logger.save()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from musegen.metrics.baselines import SPOKEN, in_order
 from musegen.metrics.music import LABELS
 from musegen.render import audio
 from musegen.render.charts import Series, line_chart
@@ -191,19 +191,13 @@ def _charts(runs: Sequence[Run]) -> list[tuple[str, Markup, list[Series]]]:
 def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]:
     """(figure, baseline, values): a figure's row, and below it those of its baselines.
 
-    A figure named `ngram_bits` is what the baseline `ngram` reaches in the figure `bits`.
+    What only baselines have stands at the end and names its figure as well.
     """
     figures = dict(_rows([run.test for run in runs]))
-    baselines: dict[str, dict[str, str]] = {}
-    for run in runs:
-        for name, figure in itertools.permutations(run.test, 2):
-            if name.endswith(f"_{figure}"):
-                baselines.setdefault(figure, {})[name] = name.removesuffix(f"_{figure}")
-    below = {name for found in baselines.values() for name in found}
-    rows: list[tuple[str, str, list[float | None]]] = []
-    for figure, values in figures.items():
-        if figure not in below:
-            rows.append((figure, "", values))
-            found = baselines.get(figure, {})
-            rows += [(name, baseline, figures[name]) for name, baseline in found.items()]
+    rows = []
+    for name, figure, baseline in in_order(figures):
+        spoken = SPOKEN.get(baseline, "")
+        if baseline and figure not in figures:
+            spoken += f", {figure}"
+        rows.append((figure, spoken, figures[name]))
     return rows
