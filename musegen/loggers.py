@@ -206,6 +206,8 @@ class WandB(WandbLogger):
             tags=list(tags),
             notes=notes,
         )
+        # Lightning passes it on even where nobody set it, and W&B warns that it does nothing.
+        self._wandb_init.pop("anonymous", None)
         self.folder, self.keeps_checkpoints = Path(folder), log_model
         if mode == "online":
             _log_in()
@@ -234,11 +236,13 @@ class WandB(WandbLogger):
         """
         if self._experiment is None:
             return
-        if self.keeps_checkpoints:
-            paths = sorted((self.folder / "checkpoints").glob("*.ckpt"))
-            self._keep("checkpoints", "model", paths, "final")
-        self.experiment.finish(exit_code)
-        self._experiment = None
+        try:
+            if self.keeps_checkpoints:
+                paths = sorted((self.folder / "checkpoints").glob("*.ckpt"))
+                self._keep("checkpoints", "model", paths, "final")
+        finally:
+            self.experiment.finish(exit_code)
+            self._experiment = None
 
     def _keep(self, name: str, kind: str, files: Sequence[Path], alias: str) -> None:
         """Log files as a version of this run's artifact of that name."""
@@ -259,7 +263,7 @@ def _log_in() -> None:
         known = wandb.login(prompt=False)
     except wandb.Error as e:
         raise UserError(
-            f"logger.wandb: {' '.join(str(e).split())}; mend WANDB_API_KEY or type "
+            f"logger.wandb: {' '.join(str(e).split())}; mend WANDB_API_KEY or the network, or type "
             "logger.wandb.mode=offline"
         ) from e
     if not known:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,14 @@ import pytest
 from conftest import tune
 from omegaconf import OmegaConf
 from wandb_file import OfflineRun
+from wandb_server import KEY, Server, wandb_server
 
 from musegen import train as train_module
 from musegen.loggers import Look, TensorBoard, WandB, finishing
 from musegen.render.files import write_pieces
 
+wandb = pytest.importorskip("wandb")
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-pytest.importorskip("wandb")
 
 TINY = ["model=char_rnn", "data=anbn", "model.hidden=4", "data.train_size=20", "data.batch_size=10",
         "data.val_n=[1,3]", "data.count_to=3", "trainer.max_epochs=2"]  # fmt: skip
@@ -135,6 +138,69 @@ def test_how_it_ended_is_passed_on(monkeypatch, tmp_path: Path, end, exit_code: 
     else:
         story()
     assert told == [exit_code]
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A W&B server that takes the key in the environment; wandb has to read that anew."""
+    with wandb_server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.address)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        wandb.teardown()
+        yield server
+        wandb.teardown()
+
+
+def test_online_with_a_key(cli, tmp_path: Path, server: Server) -> None:
+    """From login to the exit code; and in the end a failure is told as one."""
+    code, _, err = cli(
+        train_module.main, *TINY, "logger=wandb", "logger.wandb.project=counting",
+        "logger.wandb.entity=me", "logger.wandb.group=night", "logger.wandb.tags=[small,anbn]",
+        "logger.wandb.notes=as a test", "logger.wandb.log_model=true",
+        f"hydra.run.dir={tmp_path}/runs/first",
+    )  # fmt: skip
+    assert code == 0, err
+    (run,) = server.runs
+    told = {k: run[k] for k in ("project", "entity", "groupName", "tags", "notes", "displayName")}
+    assert told == {
+        "project": "counting", "entity": "me", "groupName": "night", "tags": ["small", "anbn"],
+        "notes": "as a test", "displayName": "runs/first",
+    }  # fmt: skip
+    assert json.loads(run["config"])["model"]["value"]["hidden"] == 4
+    (nats,) = [row["test/nats"] for row in server.history if "test/nats" in row]
+    assert nats == json.loads((tmp_path / "runs" / "first" / "test.json").read_text())["nats"]
+    assert server.artifacts["checkpoints"] == ["latest", "final"]
+    assert any("final/texts" in str(row) for row in server.history)
+    assert server.exit_codes == [0]
+
+    code, _, err = cli(
+        train_module.main, *TINY, "logger=wandb", "sample.n=0", f"hydra.run.dir={tmp_path}/second"
+    )
+    assert (code, err.splitlines()[-1]) == (1, "musegen: n=0 and length=400 must be at least 1")
+    assert server.exit_codes == [0, 1]
+
+
+def test_a_key_that_the_server_does_not_know_is_one_line(cli, monkeypatch, server: Server) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "1" * 40)
+    code, _, err = cli(train_module.main, "data=midi_folder", "logger=wandb")
+    assert code == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("musegen:")]
+    assert "who are you?" in line
+    assert line.endswith("mend WANDB_API_KEY or the network, or type logger.wandb.mode=offline")
+
+
+def test_an_offline_run_can_be_brought_online(tmp_path: Path, server: Server) -> None:
+    logger = WandB(tmp_path / "run", mode="offline", project="counting", entity="me")
+    logger.log_metrics({"val/nats": 1.5}, 3)
+    logger.finish(7)
+    OfflineRun(tmp_path / "run")  # its file is whole now
+    (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    sync = [sys.executable, "-m", "wandb", "sync", str(folder)]
+    done = subprocess.run(sync, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [run["project"] for run in server.runs] == ["counting"]
+    assert [row["val/nats"] for row in server.history] == [1.5]
+    assert server.exit_codes == [7]
 
 
 def test_without_a_key_one_line_before_any_work(cli) -> None:
