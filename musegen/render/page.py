@@ -62,6 +62,11 @@ class Run:
     pictures: Sequence[Seen] = field(default=())
     texts: Mapping[str, str] = field(default_factory=dict)
 
+    @property
+    def labelled(self) -> bool:
+        """Whether there are test figures of single labels."""
+        return any("/" in name for name in self.test)
+
 
 def page(runs: Sequence[Run]) -> str:
     """The page of one run, or of several side by side."""
@@ -90,6 +95,7 @@ def page(runs: Sequence[Run]) -> str:
         differing=_differing(runs),
         charts=_charts(runs),
         tests=_test_rows(runs),
+        by_label=_by_label(runs),
         labels=LABELS,
     )  # fmt: skip
 
@@ -191,13 +197,36 @@ def _charts(runs: Sequence[Run]) -> list[tuple[str, Markup, list[Series]]]:
 def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]:
     """(figure, baseline, values): a figure's row, and below it those of its baselines.
 
-    What only baselines have stands at the end and names its figure as well.
+    What only baselines have stands at the end and names its figure as well. Figures of single
+    labels have a table of their own.
     """
     figures = dict(_rows([run.test for run in runs]))
     rows = []
-    for name, figure, baseline in in_order(figures):
+    for name, figure, baseline in in_order(f for f in figures if "/" not in f):
         spoken = SPOKEN.get(baseline, "")
         if baseline and figure not in figures:
             spoken += f", {figure}"
         rows.append((figure, spoken, figures[name]))
     return rows
+
+
+class Labelled(NamedTuple):
+    """Figures of each label, of all runs that have any."""
+
+    headings: list[str]
+    """Of a run's columns; baselines are called so."""
+    rows: list[tuple[str, list[float | None]]]
+    """(label, values), a run's columns after another's."""
+
+
+def _by_label(runs: Sequence[Run]) -> Labelled:
+    """`bits/Dutch` and `ngram_bits/Dutch` → the columns bits and baseline best n-gram."""
+    parted = [name.split("/", 1) for run in runs for name in run.test if "/" in name]
+    labels = list(dict.fromkeys(label for _, label in parted))
+    columns = in_order(dict.fromkeys(figure for figure, _ in parted))
+    headings = [f"baseline {SPOKEN[b]}" if b else f.replace("_", " ") for _, f, b in columns]
+    rows = []
+    for label in labels:
+        keys = [f"{name}/{label}" for name, _, _ in columns]
+        rows.append((label, [run.test.get(k) for run in runs if run.labelled for k in keys]))
+    return Labelled(headings, rows)
