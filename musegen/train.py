@@ -94,7 +94,8 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
     print(test_table(figures))
     write_json(run_dir / "test.json", figures)
     sample(settings, model, trainer)
-    print(f"report {conclude(settings, model, data, trainer, began)}")
+    # As an address: terminals make it one to click.
+    print(f"report {conclude(settings, model, data, trainer, began).as_uri()}")
     return _score(trainer)
 
 

@@ -67,7 +67,8 @@ def test_the_banner_says_what_where_and_how(run: Path) -> None:
 
 
 def test_a_run_ends_with_its_report(run: Path, cli) -> None:
-    assert f"report {run / 'report.html'}" in (run / "stdout.txt").read_text()
+    last = (run / "stdout.txt").read_text().splitlines()[-1]
+    assert last == f"report {(run / 'report.html').as_uri()}"
     facts = json.loads((run / "run.json").read_text())
     assert facts["weights"] > 1000
     assert facts["epochs"] == 2

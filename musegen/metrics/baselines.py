@@ -25,7 +25,7 @@ SPOKEN = {
     "random": "random",
     "note_1gram": "note 1-gram",
     "note_ngram": "best note n-gram",
-    "base_rate": "base rates",
+    "base_rate": "independent units",
 }
 """Baselines by name, as a person reads them; after the name and an underscore comes the figure."""
 

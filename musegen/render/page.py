@@ -37,8 +37,8 @@ class Seen(NamedTuple):
 
     name: str
     address: str
-    tiles: bool
-    """A pixel of it is a unit, and stays sharp when it grows."""
+    tiles: int | None
+    """Pixels across of a picture in which a pixel is a unit: it stays sharp when it grows."""
 
 
 @dataclass(frozen=True)
