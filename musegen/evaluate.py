@@ -10,6 +10,7 @@ from omegaconf import OmegaConf
 
 from musegen import build, cli
 from musegen.atomic import write_json
+from musegen.callbacks.progress import TrainingProgress
 from musegen.contracts import PairingError, UserError
 from musegen.metrics.baselines import baselines, in_order
 from musegen.models import Model, load_model
@@ -22,7 +23,7 @@ def test_figures(model: Model, data: Any, settings: dict[str, Any]) -> dict[str,
 
 def test_pass(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
     """Those that a pass over its batches gives."""
-    trainer = build.build_trainer(settings, bare=True)
+    trainer = build.build_trainer(settings, bare=True, callbacks=[TrainingProgress()])
     trainer.test(model, datamodule=data, verbose=False)
     return {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items()}
 

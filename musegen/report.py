@@ -62,9 +62,7 @@ def _facts(
     settings: dict[str, Any], model: Model, data: Any, trainer: pl.Trainer, began: float
 ) -> dict[str, Any]:
     device = trainer.strategy.root_device
-    threads = torch.get_num_threads()
-    on_cpu = f"{threads} thread{'s' if threads > 1 else ''}"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads()
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return {
         "model": model.name,
@@ -83,6 +81,12 @@ def _facts(
             **{name: version(name) for name in ("torch", "pytorch-lightning")},
         },
     }
+
+
+def threads() -> str:
+    """How many threads compute, in words."""
+    n = torch.get_num_threads()
+    return f"{n} thread{'s' if n > 1 else ''}"
 
 
 def _commit() -> str | None:

@@ -12,7 +12,6 @@ from typing import Any
 
 import hydra
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from musegen import build, launch
@@ -28,7 +27,7 @@ from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
 from musegen.ranks import leave_the_others, one_at_a_time
 from musegen.render.files import as_rows, one_each, write_samples
-from musegen.report import conclude
+from musegen.report import conclude, threads
 
 
 @hydra.main(version_base="1.3", config_path=str(build.CONF), config_name="train")
@@ -141,7 +140,7 @@ def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
     if trainer.world_size > 1:
         device += f" and {trainer.world_size - 1} more"
     elif device == "cpu":
-        device += f", {torch.get_num_threads()} threads"
+        device += f", {threads()}"
     lines = {
         "model": f"{model.name}, {weights:,} weights",
         "data": f"{type(data).__name__}: {data.describe()}",
