@@ -238,6 +238,11 @@ def test_everything_has_a_name(browser: Any, folder: Path, other: Path, tmp_path
                 for element in page.locator(selector).all():
                     name = element.evaluate("e => e.ariaLabel || e.alt || e.textContent.trim()")
                     assert name, selector
+            # A name without a role is not read out, nor a heading without text.
+            silent = """[...document.querySelectorAll(
+                    'th, [aria-label]:not(button, input, img, [role])')]
+                .filter(e => e.ariaLabel || !e.textContent.trim()).map(e => e.outerHTML)"""
+            assert page.evaluate(silent) == []
             levels = page.evaluate(
                 "[...document.querySelectorAll('h1, h2, h3, h4')].map(h => Number(h.tagName[1]))"
             )
