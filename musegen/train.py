@@ -48,11 +48,16 @@ def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> floa
     keep_freed_memory()
     trainer = build.build_trainer(settings, callbacks=callbacks)
     with finishing(trainer.loggers):
-        return tell(settings, trainer)
+        score, report = tell(settings, trainer)
+    if report is not None:
+        # Last of all, below what loggers say, and as an address: terminals make it one to click.
+        print(f"report {report.as_uri()}")
+    return score
 
 
-def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
-    """Data and model, fit, test, samples, report."""
+def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | None]:
+    """Data and model, fit, test, samples, report; returns the score, and the report's path from
+    the process that wrote it."""
     began = time.time()
     run_dir = Path(settings["run_dir"])
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
@@ -85,7 +90,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
         model = load_model(best)
     figures = test_pass(model, data, settings)
     if not leave_the_others(trainer):
-        return _score(trainer)
+        return _score(trainer), None
     figures |= beside(model, data, settings)
     for logger in trainer.loggers:
         logger.log_metrics({f"test/{k}": v for k, v in figures.items()}, trainer.global_step)
@@ -93,9 +98,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
     print(test_table(figures))
     write_json(run_dir / "test.json", figures)
     sample(settings, model, trainer)
-    # As an address: terminals make it one to click.
-    print(f"report {conclude(settings, model, data, trainer, began).as_uri()}")
-    return _score(trainer)
+    return _score(trainer), conclude(settings, model, data, trainer, began)
 
 
 def _score(trainer: pl.Trainer) -> float:
