@@ -19,7 +19,9 @@ def main() -> None:
         settings = build.composed([*overrides, "model=rbm", "data.view=frames", "run_dir=unused"])
         data = build.build_data(build.completed(settings))
         data.setup()
-        for name, (nats, accuracy) in baselines(data.rolls).items():
+        found, order = baselines(data.rolls)
+        for name, (nats, accuracy) in found.items():
+            name += f" (n = {order})" if name == "note_ngram" else ""
             print(f"| {overrides[0]} | {name} | {nats:.2f} | {100 * accuracy:.2f} |", flush=True)
 
 

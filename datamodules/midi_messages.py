@@ -114,6 +114,10 @@ class MidiFolder(DataModule):
     def sources(self, keys: list[Cut]) -> list[str]:
         return [self.pieces["train"][cut.piece].name for cut in keys if cut.piece >= 0]
 
+    def coded(self, split: str) -> list[np.ndarray]:
+        """The pieces of a split as classes, (T, F) each, after `setup`."""
+        return [self.codec.encode(p.stream) for p in self.pieces[split]]
+
     def training_notes(self) -> list[np.ndarray]:
         return [messages_to_notes(self.codec.in_range(p.stream)) for p in self.pieces["train"]]
 

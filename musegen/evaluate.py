@@ -10,26 +10,40 @@ from omegaconf import OmegaConf
 
 from musegen import build, cli
 from musegen.atomic import write_json
+from musegen.callbacks.progress import TrainingProgress
 from musegen.contracts import PairingError, UserError
+from musegen.metrics.baselines import baselines, in_order
 from musegen.models import Model, load_model
 
 
 def test_figures(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
     """Figures of the model over the test split, by name."""
-    return test_pass(model, data, settings) | model.assess(data, **settings["assess"])
+    return test_pass(model, data, settings) | beside(model, data, settings)
 
 
 def test_pass(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
     """Those that a pass over its batches gives."""
-    trainer = build.build_trainer(settings, bare=True)
+    trainer = build.build_trainer(settings, bare=True, callbacks=[TrainingProgress()])
     trainer.test(model, datamodule=data, verbose=False)
     return {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items()}
 
 
+def beside(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
+    """Those that no pass gives: the model's own, and what the baselines reach."""
+    figures = model.assess(data, **settings["assess"])
+    # Baselines are of the test split, and beside another's figures they would mislead.
+    return figures | (baselines(data) if settings["assess"].get("split", "test") == "test" else {})
+
+
 def test_table(figures: dict[str, float]) -> str:
-    """The figures as an aligned table."""
-    width = max(map(len, figures), default=0)
-    return "\n".join(["test", *(f"  {k:<{width}}  {v:.6f}" for k, v in figures.items())])
+    """The figures as an aligned table, the baselines' below the model's."""
+    rows = [
+        (f"    {name}" if baseline else f"  {name}", figures[name])
+        for name, _, baseline in in_order(figures)
+    ]
+    width = max((len(name) for name, _ in rows), default=0)
+    heading = "test" + (" (indented: baselines)" if any(n[2] == " " for n, _ in rows) else "")
+    return "\n".join([heading, *(f"{name:<{width}}  {value:.6f}" for name, value in rows)])
 
 
 def find_checkpoint(run: Path) -> Path:

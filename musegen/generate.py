@@ -10,7 +10,7 @@ from musegen import build, cli
 from musegen.contracts import UserError
 from musegen.evaluate import find_checkpoint
 from musegen.models import load_model
-from musegen.render.files import write_samples
+from musegen.render.files import one_each, write_samples
 
 
 def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
@@ -22,7 +22,7 @@ def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
     model = load_model(find_checkpoint(run))
     samples = model.generate(**build.checked(model.generate, settings, "generate"))
     folder = out or (run if run.is_dir() else run.parent) / "generated"
-    paths = write_samples(model.spec, samples, folder)
+    paths = one_each(write_samples(model.spec, samples, folder))
     for path in paths:
         print(path)
     return paths

@@ -23,21 +23,33 @@ from musegen.contracts import UserError
 
 
 class Look(NamedTuple):
-    """What a model made at one moment of its training.
+    """What a model made at one moment of its training, or after it.
 
     - files: pictures (.png), sounds (.wav) and scores (.mid) in the run folder; the stem of the
       name says which sample it is.
     - texts: strings, each with its label in front where there are labels.
+    - final: made after training by the best weights. Loggers keep these under names of their
+      own, since they are other pieces than the previews, and longer.
     """
 
     epoch: int
     step: int
     files: Sequence[Path] = ()
     texts: Sequence[tuple[str, ...]] = ()
+    final: bool = False
 
     def of(self, suffix: str) -> list[Path]:
         """The files of one kind."""
         return [path for path in self.files if path.suffix == suffix]
+
+    def named(self, kind: str) -> str:
+        """What loggers file it under."""
+        return f"final/{kind}" if self.final else kind
+
+    @property
+    def moment(self) -> str:
+        """The alias of its artifacts."""
+        return "final" if self.final else f"epoch_{self.epoch}"
 
     @property
     def columns(self) -> list[str]:
@@ -135,17 +147,19 @@ class TensorBoard(TensorBoardLogger):
         board = self.experiment
         for path in look.of(".png"):
             picture_HWC = matplotlib.image.imread(path)[..., :3]
-            board.add_image(f"pictures/{path.stem}", picture_HWC, look.step, dataformats="HWC")
+            tag = look.named(f"pictures/{path.stem}")
+            board.add_image(tag, picture_HWC, look.step, dataformats="HWC")
         for path in look.of(".wav"):
             with wave.open(str(path)) as file:
                 sound = np.frombuffer(file.readframes(file.getnframes()), "<i2")
                 rate = file.getframerate()
             samples = torch.from_numpy(sound / np.float32(2**15))
-            board.add_audio(f"audio/{path.stem}", samples, look.step, rate)
+            board.add_audio(look.named(f"audio/{path.stem}"), samples, look.step, rate)
         if look.texts:
             rows = [look.columns, ["---"] * len(look.columns), *look.texts]
             table = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
-            board.add_text("texts", table, look.step)
+            board.add_text(look.named("texts"), table, look.step)
+        board.flush()  # after training nobody else does
 
 
 def _cell(text: str) -> str:
@@ -192,6 +206,8 @@ class WandB(WandbLogger):
             tags=list(tags),
             notes=notes,
         )
+        # Lightning passes it on even where nobody set it, and W&B warns that it does nothing.
+        self._wandb_init.pop("anonymous", None)
         self.folder, self.keeps_checkpoints = Path(folder), log_model
         if mode == "online":
             _log_in()
@@ -202,15 +218,15 @@ class WandB(WandbLogger):
 
         media: dict[str, object] = {}
         for path in look.of(".png"):
-            media[f"pictures/{path.stem}"] = wandb.Image(str(path))
+            media[look.named(f"pictures/{path.stem}")] = wandb.Image(str(path))
         for path in look.of(".wav"):
-            media[f"audio/{path.stem}"] = wandb.Audio(str(path))
+            media[look.named(f"audio/{path.stem}")] = wandb.Audio(str(path))
         if look.texts:
             rows = [list(row) for row in look.texts]
-            media["texts"] = wandb.Table(columns=list(look.columns), data=rows)
+            media[look.named("texts")] = wandb.Table(columns=list(look.columns), data=rows)
         self.log_metrics(media, look.step)  # type: ignore[arg-type]
         # W&B has no form for MIDI.
-        self._keep("midi", "samples", look.of(".mid"), f"epoch_{look.epoch}")
+        self._keep("midi", "samples", look.of(".mid"), look.moment)
 
     @rank_zero_only
     def finish(self, exit_code: int) -> None:
@@ -220,11 +236,13 @@ class WandB(WandbLogger):
         """
         if self._experiment is None:
             return
-        if self.keeps_checkpoints:
-            paths = sorted((self.folder / "checkpoints").glob("*.ckpt"))
-            self._keep("checkpoints", "model", paths, "final")
-        self.experiment.finish(exit_code)
-        self._experiment = None
+        try:
+            if self.keeps_checkpoints:
+                paths = sorted((self.folder / "checkpoints").glob("*.ckpt"))
+                self._keep("checkpoints", "model", paths, "final")
+        finally:
+            self.experiment.finish(exit_code)
+            self._experiment = None
 
     def _keep(self, name: str, kind: str, files: Sequence[Path], alias: str) -> None:
         """Log files as a version of this run's artifact of that name."""
@@ -245,7 +263,7 @@ def _log_in() -> None:
         known = wandb.login(prompt=False)
     except wandb.Error as e:
         raise UserError(
-            f"logger.wandb: {' '.join(str(e).split())}; mend WANDB_API_KEY or type "
+            f"logger.wandb: {' '.join(str(e).split())}; mend WANDB_API_KEY or the network, or type "
             "logger.wandb.mode=offline"
         ) from e
     if not known:
@@ -253,6 +271,13 @@ def _log_in() -> None:
             "logger.wandb: no key; set WANDB_API_KEY, run `wandb login`, or type "
             "logger.wandb.mode=offline"
         )
+
+
+def show(loggers: Iterable[Logger], look: Look) -> None:
+    """Show a look to every logger that has a form for it."""
+    for logger in loggers:
+        if isinstance(logger, Shows):
+            logger.show(look)
 
 
 @contextmanager

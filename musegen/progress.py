@@ -55,6 +55,11 @@ class Work:
     def close(self) -> None:
         """The work is over, done or not."""
 
+    def counted(self) -> str:
+        """Units done, of those there are."""
+        of = "" if self.total is None else f"/{self.total:,.0f}"
+        return f"{self.done:,.0f}{of} {self.unit}"
+
     def left(self) -> str:
         """The time left at the pace so far, or nothing where that is unknown."""
         gone, done = time.perf_counter() - self._began, self.done - self._began_at
@@ -75,8 +80,9 @@ class Lines(Work):
     patience = FIRST_LINE
 
     def show(self, seconds: float) -> float:
-        of = "" if self.total is None else f"/{self.total:,.0f}"
-        parts = [f"{self.what}  {self.done:,.0f}{of} {self.unit}", self.note, self.left()]
+        if self.done == self.total:
+            return float("inf")  # what comes next says that it is over
+        parts = [f"{self.what}  {self.counted()}", self.note, self.left()]
         print(*filter(None, parts), sep="  ", file=sys.stderr, flush=True)
         return seconds
 
@@ -93,12 +99,11 @@ class Bar(Work):
             Bar.display = _new_display()
             Bar.display.start()
         if self.task is None:
-            self.task = Bar.display.add_task(
-                self.what, total=self.total, unit=self.unit, note=self.note
-            )
+            self.task = Bar.display.add_task(self.what, total=self.total, counted="", note="")
         Bar.display.update(
-            self.task, completed=self.done, description=self.what, note=self.note, refresh=True
-        )
+            self.task, completed=self.done, description=self.what, counted=self.counted(),
+            note=self.note, refresh=True,
+        )  # fmt: skip
         return REFRESH
 
     def close(self) -> None:
@@ -117,7 +122,7 @@ def _new_display() -> Progress:
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
-        TextColumn("{task.completed:,.0f} {task.fields[unit]}"),
+        TextColumn("{task.fields[counted]}"),
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )

@@ -62,9 +62,7 @@ def _facts(
     settings: dict[str, Any], model: Model, data: Any, trainer: pl.Trainer, began: float
 ) -> dict[str, Any]:
     device = trainer.strategy.root_device
-    threads = torch.get_num_threads()
-    on_cpu = f"{threads} thread{'s' if threads > 1 else ''}"
-    name = torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else threads()
     score = getattr(trainer.checkpoint_callback, "best_model_score", None)
     return {
         "model": model.name,
@@ -83,6 +81,12 @@ def _facts(
             **{name: version(name) for name in ("torch", "pytorch-lightning")},
         },
     }
+
+
+def threads() -> str:
+    """How many threads compute, in words."""
+    n = torch.get_num_threads()
+    return f"{n} thread{'s' if n > 1 else ''}"
 
 
 def _commit() -> str | None:
@@ -117,6 +121,7 @@ def load_run(folder: Path, name: str) -> Run:
     config = run_settings(folder / "checkpoints" / "best.ckpt")
     facts = _read_json(folder / FACTS)
     model, data = (config[group]["_target_"].rpartition(".")[2] for group in ("model", "data"))
+    data = config["data"].get("name", data)  # of several sets that one class reads
     commands = {"train": facts["command"]} if facts.get("command") else {}
     commands["test again"] = f"python -m musegen.evaluate run={folder}"
     commands["generate more"] = f"python -m musegen.generate run={folder}"
@@ -126,7 +131,10 @@ def load_run(folder: Path, name: str) -> Run:
         facts={"Model": model, "Data": data, **_spoken(facts, config)},
         commands=commands,
         config=(folder / "config.yaml").read_text(encoding="utf-8"),
-        settings=_flat(config, str(config.get("run_dir"))),
+        settings=_flat(
+            {k: v for k, v in config.items() if k not in ("typed", "resume")},
+            str(config.get("run_dir")),
+        ),
         history=_history(folder / "metrics.csv"),
         monitor=str(config.get("monitor")),
         test=_read_json(folder / "test.json"),
@@ -179,7 +187,8 @@ def _pictures(folder: Path) -> list[Seen]:
         if not earlier and not path.with_suffix(".mid").exists():
             name = path.relative_to(folder).with_suffix("").as_posix()
             width = int.from_bytes(path.read_bytes()[16:20], "big")
-            found.append(Seen(name, _address(path, "image/png"), tiles=width < PLOT))
+            tiles = width if width < PLOT else None
+            found.append(Seen(name, _address(path, "image/png"), tiles))
     return found
 
 

@@ -12,7 +12,6 @@ from typing import Any
 
 import hydra
 import pytorch_lightning as pl
-import torch
 from omegaconf import DictConfig, OmegaConf
 
 from musegen import build, launch
@@ -21,14 +20,14 @@ from musegen.callbacks.checkpoints import last_checkpoint
 from musegen.checkpoint_files import CheckpointFiles
 from musegen.cli import one_line_errors, quiet
 from musegen.contracts import UserError
-from musegen.evaluate import test_pass, test_table
+from musegen.evaluate import beside, test_pass, test_table
 from musegen.interrupts import Stopped
-from musegen.loggers import Rewinds, finishing
+from musegen.loggers import Look, Rewinds, finishing, show
 from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
 from musegen.ranks import leave_the_others, one_at_a_time
-from musegen.render.files import write_samples
-from musegen.report import conclude
+from musegen.render.files import as_rows, one_each, write_samples
+from musegen.report import conclude, threads
 
 
 @hydra.main(version_base="1.3", config_path=str(build.CONF), config_name="train")
@@ -49,11 +48,16 @@ def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> floa
     keep_freed_memory()
     trainer = build.build_trainer(settings, callbacks=callbacks)
     with finishing(trainer.loggers):
-        return tell(settings, trainer)
+        score, report = tell(settings, trainer)
+    if report is not None:
+        # Last of all, below what loggers say, and as an address: terminals make it one to click.
+        print(f"report {report.as_uri()}")
+    return score
 
 
-def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
-    """Data and model, fit, test, samples, report."""
+def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | None]:
+    """Data and model, fit, test, samples, report; returns the score, and the report's path from
+    the process that wrote it."""
     began = time.time()
     run_dir = Path(settings["run_dir"])
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
@@ -78,7 +82,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
         if trainer.is_global_zero:
             print(f"{stopped} after {trainer.global_step:,} updates; to go on: {going_on(run_dir)}")
             if settings["sample_when_stopped"]:
-                sample(settings, model, run_dir)
+                sample(settings, model, trainer)
         sys.exit(stopped.code)
 
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
@@ -86,16 +90,15 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> float:
         model = load_model(best)
     figures = test_pass(model, data, settings)
     if not leave_the_others(trainer):
-        return _score(trainer)
-    figures |= model.assess(data, **settings["assess"])
+        return _score(trainer), None
+    figures |= beside(model, data, settings)
     for logger in trainer.loggers:
         logger.log_metrics({f"test/{k}": v for k, v in figures.items()}, trainer.global_step)
         logger.save()
     print(test_table(figures))
     write_json(run_dir / "test.json", figures)
-    sample(settings, model, run_dir)
-    print(f"report {conclude(settings, model, data, trainer, began)}")
-    return _score(trainer)
+    sample(settings, model, trainer)
+    return _score(trainer), conclude(settings, model, data, trainer, began)
 
 
 def _score(trainer: pl.Trainer) -> float:
@@ -121,12 +124,16 @@ def rejoin(path: Path, model: Model, trainer: pl.Trainer) -> float:
     return float(checkpoint["seconds"])
 
 
-def sample(settings: dict[str, Any], model: Model, run_dir: Path) -> None:
-    """What the run is asked to generate, written and named."""
-    if settings["sample"] is not None:
-        samples = model.generate(**settings["sample"])
-        for path in write_samples(model.spec, samples, run_dir / "samples"):
-            print(f"sample {path}")
+def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
+    """What the run is asked to generate: written, named, and shown to the loggers."""
+    if settings["sample"] is None:
+        return
+    samples = model.generate(**settings["sample"])
+    files = write_samples(model.spec, samples, Path(settings["run_dir"]) / "samples")
+    for path in one_each(files):
+        print(f"sample {path}")
+    texts = as_rows(model.spec, samples)
+    show(trainer.loggers, Look(trainer.current_epoch, trainer.global_step, files, texts, True))
 
 
 def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
@@ -136,7 +143,7 @@ def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
     if trainer.world_size > 1:
         device += f" and {trainer.world_size - 1} more"
     elif device == "cpu":
-        device += f", {torch.get_num_threads()} threads"
+        device += f", {threads()}"
     lines = {
         "model": f"{model.name}, {weights:,} weights",
         "data": f"{type(data).__name__}: {data.describe()}",

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import csv
+import json
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,13 +14,14 @@ import pytest
 from conftest import tune
 from omegaconf import OmegaConf
 from wandb_file import OfflineRun
+from wandb_server import KEY, Server, wandb_server
 
 from musegen import train as train_module
 from musegen.loggers import Look, TensorBoard, WandB, finishing
 from musegen.render.files import write_pieces
 
+wandb = pytest.importorskip("wandb")
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-pytest.importorskip("wandb")
 
 TINY = ["model=char_rnn", "data=anbn", "model.hidden=4", "data.train_size=20", "data.batch_size=10",
         "data.val_n=[1,3]", "data.count_to=3", "trainer.max_epochs=2"]  # fmt: skip
@@ -78,6 +81,9 @@ def test_an_offline_run_says_everything(cli, tmp_path: Path, repository: str) ->
         shown = [(e.step, e.value) for e in board.Scalars(name)]
         assert shown == [(s, pytest.approx(v)) for s, v in expected]
 
+    assert kept.column("final/texts.nrows") == [(4, 4)]
+    assert "final/texts/text_summary" in board.Tags()["tensors"]
+
     (model,) = [a for a in kept.artifacts if a.type == "model"]
     assert sorted(c.path for c in model.manifest.contents) == ["best.ckpt", "last.ckpt"]
 
@@ -134,6 +140,71 @@ def test_how_it_ended_is_passed_on(monkeypatch, tmp_path: Path, end, exit_code: 
     assert told == [exit_code]
 
 
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    """A W&B server that takes the key in the environment; wandb has to read that anew."""
+    with wandb_server() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.address)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        wandb.teardown()
+        yield server
+        wandb.teardown()
+
+
+def test_online_with_a_key(cli, tmp_path: Path, server: Server) -> None:
+    """From login to the exit code; and in the end a failure is told as one."""
+    code, out, err = cli(
+        train_module.main, *TINY, "logger=wandb", "logger.wandb.project=counting",
+        "logger.wandb.entity=me", "logger.wandb.group=night", "logger.wandb.tags=[small,anbn]",
+        "logger.wandb.notes=as a test", "logger.wandb.log_model=true",
+        f"hydra.run.dir={tmp_path}/runs/first",
+    )  # fmt: skip
+    assert code == 0, err
+    # Below all that W&B has to say.
+    assert out.splitlines()[-1] == f"report file://{tmp_path}/runs/first/report.html"
+    (run,) = server.runs
+    told = {k: run[k] for k in ("project", "entity", "groupName", "tags", "notes", "displayName")}
+    assert told == {
+        "project": "counting", "entity": "me", "groupName": "night", "tags": ["small", "anbn"],
+        "notes": "as a test", "displayName": "runs/first",
+    }  # fmt: skip
+    assert json.loads(run["config"])["model"]["value"]["hidden"] == 4
+    (nats,) = [row["test/nats"] for row in server.history if "test/nats" in row]
+    assert nats == json.loads((tmp_path / "runs" / "first" / "test.json").read_text())["nats"]
+    assert set(server.artifacts["checkpoints"]) == {"latest", "final"}
+    assert any("final/texts" in str(row) for row in server.history)
+    assert server.exit_codes == [0]
+
+    code, _, err = cli(
+        train_module.main, *TINY, "logger=wandb", "sample.n=0", f"hydra.run.dir={tmp_path}/second"
+    )
+    assert (code, err.splitlines()[-1]) == (1, "musegen: n=0 and length=400 must be at least 1")
+    assert server.exit_codes == [0, 1]
+
+
+def test_a_key_that_the_server_does_not_know_is_one_line(cli, monkeypatch, server: Server) -> None:
+    monkeypatch.setenv("WANDB_API_KEY", "1" * 40)
+    code, _, err = cli(train_module.main, "data=midi_folder", "logger=wandb")
+    assert code == 1
+    (line,) = [line for line in err.splitlines() if line.startswith("musegen:")]
+    assert "who are you?" in line
+    assert line.endswith("mend WANDB_API_KEY or the network, or type logger.wandb.mode=offline")
+
+
+def test_an_offline_run_can_be_brought_online(tmp_path: Path, server: Server) -> None:
+    logger = WandB(tmp_path / "run", mode="offline", project="counting", entity="me")
+    logger.log_metrics({"val/nats": 1.5}, 3)
+    logger.finish(7)
+    OfflineRun(tmp_path / "run")  # its file is whole now
+    (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
+    sync = [sys.executable, "-m", "wandb", "sync", str(folder)]
+    done = subprocess.run(sync, capture_output=True, text=True, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert [run["project"] for run in server.runs] == ["counting"]
+    assert [row["val/nats"] for row in server.history] == [1.5]
+    assert server.exit_codes == [7]
+
+
 def test_without_a_key_one_line_before_any_work(cli) -> None:
     # The data would complain about their missing folder.
     code, _, err = cli(train_module.main, "data=midi_folder", "logger=wandb")
@@ -184,6 +255,18 @@ def test_wandb_shows_picture_sound_table_and_score(look: Look, tmp_path: Path) -
     (midi,) = [a for a in kept.artifacts if a.type == "samples"]
     assert [c.path for c in midi.manifest.contents] == ["00.mid"]
     assert "epoch_3" in midi.aliases
+
+
+def test_what_comes_after_training_has_names_of_its_own(look: Look, tmp_path: Path) -> None:
+    logger = WandB(tmp_path, mode="offline")
+    for one in (look, look._replace(final=True)):
+        logger.show(one)
+    logger.finish(0)
+    kept = OfflineRun(tmp_path)
+    for kind in ("pictures/00._type", "audio/00._type", "texts.nrows"):
+        assert len(kept.column(kind)) == len(kept.column(f"final/{kind}")) == 1
+    aliases = [set(a.aliases) for a in kept.artifacts if a.type == "samples"]
+    assert [("epoch_3" in a, "final" in a) for a in aliases] == [(True, False), (False, True)]
 
 
 def test_tensorboard_shows_picture_sound_and_table(look: Look, tmp_path: Path) -> None:

@@ -43,7 +43,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "epoch,step,train/nats,val/nats,val/accuracy\n"
         "0,9,,5.5,0.1\n0,9,6.0,,\n1,19,,4.25,0.2\n1,19,5.0,,\n2,29,,nan,0.3\n"
     )
-    figures = {"nats": 4.5, "unigram_nats": 6.5, "accuracy": 0.25, "nats/<b>": 1.0}
+    figures = {"nats": 4.5, "accuracy": 0.25, "nats/<b>": 1.0, "ngram_nats/<b>": 2.0,
+               "ahead/<b>": 1.0, "nats/Oz": 3.0, "unigram_nats": 6.5, "ngram_order": 4}  # fmt: skip
     (folder / "test.json").write_text(json.dumps(figures))
     (folder / "run.json").write_text(json.dumps({
         "model": "lstm_midi", "weights": 12345, "data": "train 3 pieces", "device": "1 × cpu",
@@ -95,7 +96,10 @@ def test_the_page_tells_what_the_folder_holds(folder: Path) -> None:
         ["nats", "4.5"],
         ["baseline", "unigram", "6.5"],
         ["accuracy", "0.25"],
-        ["nats/&lt;b&gt;", "1"],
+        ["baseline", "best", "n-gram,", "order", "4"],
+        ["test", "split", "nats", "baseline", "best", "n-gram", "ahead"],
+        ["&lt;b&gt;", "1", "2", "1"],
+        ["Oz", "3", "–", "–"],
     ]
     assert "<script>alert" not in html
     assert "previews/epoch_002/filters" in html
@@ -186,7 +190,7 @@ def test_the_page_sounds_as_the_wave_file(browser: Any, folder: Path) -> None:
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("width", [360, 1280])
+@pytest.mark.parametrize("width", [360, 390, 1280])
 def test_it_reads_on_every_screen(
     browser: Any, folder: Path, other: Path, tmp_path: Path, scheme: str, width: int
 ) -> None:
@@ -234,6 +238,11 @@ def test_everything_has_a_name(browser: Any, folder: Path, other: Path, tmp_path
                 for element in page.locator(selector).all():
                     name = element.evaluate("e => e.ariaLabel || e.alt || e.textContent.trim()")
                     assert name, selector
+            # A name without a role is not read out, nor a heading without text.
+            silent = """[...document.querySelectorAll(
+                    'th, [aria-label]:not(button, input, img, [role])')]
+                .filter(e => e.ariaLabel || !e.textContent.trim()).map(e => e.outerHTML)"""
+            assert page.evaluate(silent) == []
             levels = page.evaluate(
                 "[...document.querySelectorAll('h1, h2, h3, h4')].map(h => Number(h.tagName[1]))"
             )

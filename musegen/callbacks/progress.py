@@ -1,4 +1,4 @@
-"""Training and validation while they run: bars on a terminal, a line per epoch everywhere."""
+"""Training, validation and test while they run: bars on a terminal, a line per epoch everywhere."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class TrainingProgress(pl.Callback):
 
     def __init__(self) -> None:
         self.started = 0.0
-        self.work, self.validation = Work("", None, ""), Work("", None, "")
+        self.work, self.evaluation = Work("", None, ""), Work("", None, "")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         steps = float(trainer.estimated_stepping_batches)
@@ -38,17 +38,21 @@ class TrainingProgress(pl.Callback):
         self.work.at(trainer.global_step)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        total = sum(trainer.num_val_batches)
-        self.validation = begin("validating", total, "batches")
+        self.evaluation = begin("validating", sum(trainer.num_val_batches), "batches")
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self.evaluation = begin("testing", sum(trainer.num_test_batches), "batches")
 
     def on_validation_batch_end(
-        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, i: int,
-        dataloader_idx: int = 0,
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any,
+        batch_idx: int, dataloader_idx: int = 0,
     ) -> None:  # fmt: skip
-        self.validation.at(i + 1)
+        self.evaluation.at(batch_idx + 1)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.validation.close()
+        self.evaluation.close()
+
+    on_test_batch_end, on_test_end = on_validation_batch_end, on_validation_end
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -63,7 +67,7 @@ class TrainingProgress(pl.Callback):
         self.work.close()
 
     def on_exception(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *_: Any) -> None:
-        self.validation.close()
+        self.evaluation.close()
         self.work.close()
 
 

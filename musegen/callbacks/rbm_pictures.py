@@ -9,8 +9,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.utilities import rank_zero_only
 
-from musegen.callbacks.samples import Samples, show
-from musegen.loggers import Look
+from musegen.callbacks.samples import Samples
+from musegen.loggers import Look, show
 from musegen.models.rbm import RBM
 from musegen.ranks import alone
 from musegen.render.tiles import write_tiles
@@ -51,4 +51,4 @@ class RBMPictures(Samples):
             write_tiles(looks, self.folder / "final" / "chains.png"),
             write_tiles(pair, self.folder / "final" / "reconstructions.png"),
         ]
-        show(trainer, Look(trainer.current_epoch, trainer.global_step, files))
+        show(trainer.loggers, Look(trainer.current_epoch, trainer.global_step, files))

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
-from musegen.contracts import LabelledTokens, Tokens, UserError
-from musegen.loggers import Look, Shows
+from musegen.contracts import UserError
+from musegen.loggers import Look, show
 from musegen.models.base import Model
-from musegen.render.files import WRITERS
+from musegen.render.files import WRITERS, as_rows
 from musegen.render.tiles import stretched, write_tiles
 
 FILTERS = 10
@@ -45,19 +44,10 @@ class Samples(pl.Callback):
             return
         folder = self.folder / f"epoch_{epoch:03d}"
         samples = pl_module.generate(**self.settings)
-        WRITERS[type(pl_module.spec)](samples, folder)
+        files = WRITERS[type(pl_module.spec)](samples, folder)
         if (filters_ND := pl_module.filters()) is not None:
             first_ND = stretched(filters_ND[: FILTERS**2])
             rows = [first_ND[i : i + FILTERS] for i in range(0, len(first_ND), FILTERS)]
-            write_tiles(rows, folder / "filters.png")
-        texts: Sequence[tuple[str, ...]] = ()
-        if isinstance(pl_module.spec, (Tokens, LabelledTokens)):
-            texts = [(text,) if isinstance(text, str) else text for text in samples]
-        show(trainer, Look(epoch, trainer.global_step, sorted(folder.iterdir()), texts))
-
-
-def show(trainer: pl.Trainer, look: Look) -> None:
-    """Show a look to every logger that has a form for it."""
-    for logger in trainer.loggers:
-        if isinstance(logger, Shows):
-            logger.show(look)
+            files.append(write_tiles(rows, folder / "filters.png"))
+        texts = as_rows(pl_module.spec, samples)
+        show(trainer.loggers, Look(epoch, trainer.global_step, files, texts))

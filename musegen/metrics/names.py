@@ -49,26 +49,29 @@ class LabelledNGram:
         total = np.zeros(MAX_ORDER)
         for label in sorted(set(labels)):
             names = [r for r, i in zip(rows, labels, strict=True) if i == label]
-            own, everyone = (
-                np.hstack(p) for p in zip(*(self._both(r, label) for r in names), strict=True)
-            )
+            own, everyone = self._both(names, label)
             mixed = SHARES[:, None, None] * own + (1 - SHARES[:, None, None]) * everyone
             nats = -np.log(mixed).sum(2)
             self.share[label] = SHARES[nats.argmin(0)]
             total += nats.min(0)
         return total
 
-    def nats(self, row: Sequence[int], label: int) -> np.ndarray:
-        """−log p of each class, for each order: (order, T)."""
-        own, everyone = self._both(row, label)
+    def nats(self, rows: Rows, label: int) -> np.ndarray:
+        """−log p of each class of names of one label, for each order: (order, N)."""
+        own, everyone = self._both(rows, label)
         share = self.share[label][:, None]
         return -np.log(share * own + (1 - share) * everyone)
 
-    def _both(self, row: Sequence[int], label: int) -> tuple[np.ndarray, np.ndarray]:
-        choices = [self.choices] * len(row)
-        everyone = np.exp(-self.everyone.nats(row, choices))
+    def _both(self, rows: Rows, label: int) -> tuple[np.ndarray, np.ndarray]:
+        everyone = np.exp(-self.everyone.nats(rows, self.choices))
         own = self.own.get(label)
-        return (everyone if own is None else np.exp(-own.nats(row, choices))), everyone
+        return (everyone if own is None else np.exp(-own.nats(rows, self.choices))), everyone
+
+
+def per_name(nats_ON: np.ndarray, rows: Rows) -> np.ndarray:
+    """(order, N) nats of the classes of names one after the other → (order, names)."""
+    starts = np.cumsum([0, *map(len, rows[:-1])])
+    return np.add.reduceat(nats_ON, starts, axis=1)
 
 
 def best_labelled(
@@ -98,13 +101,19 @@ def read(model: Any, data: Any) -> tuple[list[Read], dict[str, float]]:
     coded = {s: (data.coded(s), data.labels[s]) for s in ("train", "val", "test")}
     ngram, order = best_labelled(coded["train"], coded["val"], model.codec.size)
     rows, labels = coded["test"]
-    theirs = [ngram.nats(row, label).sum(1) for row, label in zip(rows, labels, strict=True)]
-    bits = np.sum(theirs, axis=0) / sum(map(len, rows)) / math.log(2)
+    theirs_ON = np.empty((MAX_ORDER, len(rows)))
+    for label in set(labels):
+        which = [i for i, of in enumerate(labels) if of == label]
+        names = [rows[i] for i in which]
+        theirs_ON[:, which] = per_name(ngram.nats(names, label), names)
+    bits = theirs_ON.sum(1) / sum(map(len, rows)) / math.log(2)
     figures = {f"ngram{k}_bits": float(bits[k - 1]) for k in range(1, MAX_ORDER + 1)}
     ours = (float(nats_T.sum()) for nats_T, _ in model.read(rows, labels))
     return [
-        Read(label, len(row), nats, float(by_order[order - 1]))
-        for row, label, nats, by_order in zip(rows, labels, ours, theirs, strict=True)
+        Read(label, len(row), nats, float(ngram_nats))
+        for row, label, nats, ngram_nats in zip(
+            rows, labels, ours, theirs_ON[order - 1], strict=True
+        )
     ], figures | {"ngram_order": order}
 
 
@@ -174,8 +183,8 @@ def judged(model: Any, data: Any, temperature: float) -> dict[str, float]:
 
 def _recognised(classifier: LabelledNGram, names: list[tuple[int, tuple[int, ...]]]) -> float:
     """Share of names whose own label makes them likeliest, by trigrams."""
-    right = 0
-    for label, name in names:
-        nats = {i: classifier.nats(name, i)[2].sum() for i in classifier.own}
-        right += min(nats, key=nats.__getitem__) == label
-    return right / len(names)
+    rows = [name for _, name in names]
+    known = sorted(classifier.own)
+    nats_LN = np.stack([per_name(classifier.nats(rows, i), rows)[2] for i in known])
+    likeliest = [known[i] for i in nats_LN.argmin(0)]
+    return sum(label == i for (label, _), i in zip(names, likeliest, strict=True)) / len(names)

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
 from collections.abc import Iterable, Sequence
+from typing import NamedTuple
 
 import numpy as np
+
+
+class Counts(NamedTuple):
+    """What followed each context of one length.
+
+    Contexts are numbered by their place among the sorted `context_C`, (context without its oldest
+    symbol, oldest symbol) as one number each; a symbol after a context is such a number too.
+    """
+
+    context_C: np.ndarray
+    pair_P: np.ndarray
+    """(context, symbol) as one number, sorted."""
+    count_P: np.ndarray
+    total_C: np.ndarray
+    kinds_C: np.ndarray
+    """Different symbols that followed."""
 
 
 class NGram:
@@ -28,55 +44,84 @@ class NGram:
         if order < 1 or not 0 < discount < 1:
             raise ValueError(f"order={order} must be at least 1, discount={discount} in (0, 1)")
         self.order, self.discount, self.period = order, discount, period
-        self.counts: list[defaultdict[tuple, dict[int, int]]] = [
-            defaultdict(dict) for _ in range(order)
-        ]
-        self.totals: list[dict[tuple, int]] = []
+        self.base = 0
+        """More than any symbol, counted from 0 for `BEFORE`, or turn; one less was never seen."""
+        self.tables: list[Counts] = []
 
     def fit(self, sequences: Iterable[Sequence[int]]) -> NGram:
         """Count the training sequences."""
-        for sequence in sequences:
-            padded = [self.BEFORE] * (self.order - 1) + [int(x) for x in sequence]
-            for t in range(len(sequence)):
-                end = t + self.order - 1
-                symbol = padded[end]
-                for k in range(self.order):
-                    followers = self.counts[k][t % self.period, *padded[end - k : end]]
-                    followers[symbol] = followers.get(symbol, 0) + 1
-        self.totals = [{c: sum(f.values()) for c, f in table.items()} for table in self.counts]
+        rows = [np.asarray(s, np.int64) for s in sequences]
+        largest = max(int(row.max(initial=0)) for row in rows)
+        self.base = max(largest + 3, self.period)
+        symbol_N, *older = self._columns(rows)
+        context_N = np.zeros(len(symbol_N), np.int64)
+        self.tables = []
+        for older_N in older:
+            contexts, context_N = np.unique(context_N * self.base + older_N, return_inverse=True)
+            pairs, counts = np.unique(context_N * self.base + symbol_N, return_counts=True)
+            of_pair = pairs // self.base
+            totals, kinds = np.bincount(of_pair, counts), np.bincount(of_pair)
+            self.tables.append(Counts(contexts, pairs, counts, totals, kinds))
         return self
+
+    def _columns(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
+        """Of every position of all sequences: its symbol, whose turn it is, and the order − 1
+        symbols before it, the latest first; symbols counted from 0 for `BEFORE`."""
+        back = self.order - 1
+        before = np.full(back, self.BEFORE)
+        padded = np.concatenate([part for s in sequences for part in (before, s)]) - self.BEFORE
+        padded = np.minimum(padded, self.base - 1)
+        lengths_S = np.array([len(s) for s in sequences])
+        ends_S = np.cumsum(lengths_S + back)
+        within_N = np.concatenate([np.arange(n) for n in lengths_S])
+        place_N = within_N + np.repeat(ends_S - lengths_S, lengths_S)
+        return [
+            padded[place_N],
+            within_N % self.period,
+            *(padded[place_N - k] for k in range(1, self.order)),
+        ]
 
     def discounted(self, discount: float) -> NGram:
         """The same counts with another discount."""
         other = NGram(self.order, discount, self.period)
-        other.counts, other.totals = self.counts, self.totals
+        other.base, other.tables = self.base, self.tables
         return other
 
-    def nats(self, sequence: Sequence[int], choices: Sequence[int]) -> np.ndarray:
-        """−log p of every symbol given those before it, for each order: (order, T) nats.
+    def nats(
+        self, sequences: Sequence[Sequence[int]], choices: int | Sequence[np.ndarray]
+    ) -> np.ndarray:
+        """−log p of every symbol given those before it in its sequence, for each order: (order,
+        N) nats, the sequences one after the other.
 
-        `choices[t]` is the number of symbols that could stand at t (the uniform floor).
+        `choices` is the number of symbols that could stand at each place (the uniform floor).
         """
-        padded = [self.BEFORE] * (self.order - 1) + [int(x) for x in sequence]
-        probability = np.empty((self.order, len(sequence)))
+        symbol_N, *older = self._columns([np.asarray(s, np.int64) for s in sequences])
+        floor = choices if isinstance(choices, int) else np.concatenate(choices)
+        p_N = np.full(len(symbol_N), 1.0) / floor
+        context_N, known_N = np.zeros(len(symbol_N), np.int64), np.ones(len(symbol_N), bool)
+        probability = np.empty((self.order, len(symbol_N)))
         d = self.discount
-        for t, n_choices in enumerate(choices):
-            end = t + self.order - 1
-            symbol, p = padded[end], 1.0 / n_choices
-            for k in range(self.order):
-                context = (t % self.period, *padded[end - k : end])
-                followers = self.counts[k].get(context)
-                if followers:
-                    seen = max(followers.get(symbol, 0) - d, 0.0)
-                    p = (seen + d * len(followers) * p) / self.totals[k][context]
-                probability[k, t] = p
+        for k, (table, older_N) in enumerate(zip(self.tables, older, strict=True)):
+            context_N, found_N = _found(table.context_C, context_N * self.base + older_N)
+            known_N &= found_N
+            pair_N, seen_N = _found(table.pair_P, context_N * self.base + symbol_N)
+            more_N = np.where(seen_N, table.count_P[pair_N] - d, 0.0)
+            backed_N = d * table.kinds_C[context_N] * p_N
+            p_N = np.where(known_N, (more_N + backed_N) / table.total_C[context_N], p_N)
+            probability[k] = p_N
         return -np.log(probability)
+
+
+def _found(sorted_K: np.ndarray, wanted_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Where each wanted number stands among the sorted ones, and whether it does."""
+    place_N = np.searchsorted(sorted_K, wanted_N).clip(max=len(sorted_K) - 1)
+    return place_N, sorted_K[place_N] == wanted_N
 
 
 def best_ngram(
     train: Sequence[Sequence[int]],
     val: Sequence[Sequence[int]],
-    choices: Sequence[Sequence[int]],
+    choices: int | Sequence[np.ndarray],
     max_order: int,
     discounts: Sequence[float] = (0.5, 0.7, 0.9),
     period: int = 1,
@@ -85,13 +130,11 @@ def best_ngram(
 
     `choices` belongs to `val`, as in `NGram.nats`.
     """
-    best: tuple[float, NGram, int] | None = None
     counted = NGram(max_order, discounts[0], period).fit(train)
+    tried = []
     for discount in discounts:
         model = counted.discounted(discount)
-        nats = sum(model.nats(s, c).sum(1) for s, c in zip(val, choices, strict=True))
-        order = int(np.argmin(nats))
-        if best is None or nats[order] < best[0]:
-            best = (float(nats[order]), model, order + 1)
-    assert best is not None
-    return best[1], best[2]
+        nats = model.nats(val, choices).sum(1)
+        tried.append((float(nats.min()), model, int(nats.argmin()) + 1))
+    _, model, order = min(tried, key=lambda t: t[0])
+    return model, order

@@ -14,10 +14,10 @@ SAMPLES = 20
 """Per frame, for the expected accuracy; the benchmark's thousands of frames do the rest."""
 
 
-def baselines(rolls: dict[str, list[np.ndarray]]) -> dict[str, tuple[float, float]]:
-    """(log-likelihood in nats, expected accuracy) per frame of the test split, by model.
+def baselines(rolls: dict[str, list[np.ndarray]]) -> tuple[dict[str, tuple[float, float]], int]:
+    """(log-likelihood in nats, expected accuracy) per frame of the test split, by model, and n.
 
-    Random has every note on with probability ½. Of the Note n-grams there are n = 1 and the n
+    `random` has every note on with probability ½. Of the note n-grams there are n = 1 and the n
     that is best on the validation split.
     """
     models = note_ngrams(rolls["train"])
@@ -29,13 +29,13 @@ def baselines(rolls: dict[str, list[np.ndarray]]) -> dict[str, tuple[float, floa
         range(MAX_ORDER),
         key=lambda i: log_likelihood(predicted(models[i], past["val"]), frames["val"]),
     )
-    probabilities = {"Random": np.full(frames["test"].shape, 0.5)}
-    for i in (0, best):
-        probabilities[f"Note {i + 1}-gram"] = predicted(models[i], past["test"])
+    probabilities = {"random": np.full(frames["test"].shape, 0.5)}
+    for name, i in (("note_1gram", 0), ("note_ngram", best)):
+        probabilities[name] = predicted(models[i], past["test"])
     return {
         name: (log_likelihood(p_NP, frames["test"]), sampled_accuracy(p_NP, frames["test"]))
         for name, p_NP in probabilities.items()
-    }
+    }, best + 1
 
 
 def note_ngrams(train: Sequence[np.ndarray]) -> list[np.ndarray]:

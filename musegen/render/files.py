@@ -21,7 +21,7 @@ SCREEN = 100
 
 
 def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
-    """Write each piece as .mid, .wav and .png into the folder; returns the .mid paths.
+    """Write each piece as .mid, .wav and .png into the folder; returns their paths.
 
     A piece that degenerated (silence, one note for ever) is written all the same and reported.
     """
@@ -34,7 +34,7 @@ def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
         piano_roll(notes, stem.with_suffix(".png"), title=stem.name)
         if problem := degenerate(notes):
             print(f"{stem.with_suffix('.mid')} degenerated: {problem}")
-        paths.append(stem.with_suffix(".mid"))
+        paths += [stem.with_suffix(suffix) for suffix in (".mid", ".wav", ".png")]
     return paths
 
 
@@ -58,6 +58,18 @@ def write_texts(texts: Sequence[str | tuple[str, str]], folder: Path) -> list[Pa
     return [folder / name for name in files]
 
 
+def one_each(files: Sequence[Path]) -> list[Path]:
+    """Of the files that were written one of each sample: the score of a piece."""
+    return list({path.stem: path for path in reversed(files)}.values())[::-1]
+
+
+def as_rows(spec: Spec, samples: Sequence[Any]) -> list[tuple[str, ...]]:
+    """Samples as rows of a table of strings; none where they are no strings."""
+    if not isinstance(spec, (Tokens, LabelledTokens)):
+        return []
+    return [(text,) if isinstance(text, str) else text for text in samples]
+
+
 def _lines(texts: Sequence[str | tuple[str, str]]) -> list[str]:
     return [t if isinstance(t, str) else "\t".join(t) for t in texts]
 
@@ -72,7 +84,7 @@ WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
 
 
 def write_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
-    """Write what a model of this spec generated in the forms that suit it.
+    """Write what a model of this spec generated in the forms that suit it; returns the files.
 
     Texts that fit on one screen are printed as well.
     """

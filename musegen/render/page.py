@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from musegen.metrics.baselines import SPOKEN, in_order
 from musegen.metrics.music import LABELS
 from musegen.render import audio
 from musegen.render.charts import Series, line_chart
@@ -37,8 +37,8 @@ class Seen(NamedTuple):
 
     name: str
     address: str
-    tiles: bool
-    """A pixel of it is a unit, and stays sharp when it grows."""
+    tiles: int | None
+    """Pixels across of a picture in which a pixel is a unit: it stays sharp when it grows."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,11 @@ class Run:
     pieces: Sequence[Heard] = field(default=())
     pictures: Sequence[Seen] = field(default=())
     texts: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def labelled(self) -> bool:
+        """Whether there are test figures of single labels."""
+        return any("/" in name for name in self.test)
 
 
 def page(runs: Sequence[Run]) -> str:
@@ -90,6 +95,7 @@ def page(runs: Sequence[Run]) -> str:
         differing=_differing(runs),
         charts=_charts(runs),
         tests=_test_rows(runs),
+        by_label=_by_label(runs),
         labels=LABELS,
     )  # fmt: skip
 
@@ -191,19 +197,36 @@ def _charts(runs: Sequence[Run]) -> list[tuple[str, Markup, list[Series]]]:
 def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]:
     """(figure, baseline, values): a figure's row, and below it those of its baselines.
 
-    A figure named `ngram_bits` is what the baseline `ngram` reaches in the figure `bits`.
+    What only baselines have stands at the end and names its figure as well. Figures of single
+    labels have a table of their own.
     """
     figures = dict(_rows([run.test for run in runs]))
-    baselines: dict[str, dict[str, str]] = {}
-    for run in runs:
-        for name, figure in itertools.permutations(run.test, 2):
-            if name.endswith(f"_{figure}"):
-                baselines.setdefault(figure, {})[name] = name.removesuffix(f"_{figure}")
-    below = {name for found in baselines.values() for name in found}
-    rows: list[tuple[str, str, list[float | None]]] = []
-    for figure, values in figures.items():
-        if figure not in below:
-            rows.append((figure, "", values))
-            found = baselines.get(figure, {})
-            rows += [(name, baseline, figures[name]) for name, baseline in found.items()]
+    rows = []
+    for name, figure, baseline in in_order(f for f in figures if "/" not in f):
+        spoken = SPOKEN.get(baseline, "")
+        if baseline and figure not in figures:
+            spoken += f", {figure}"
+        rows.append((figure, spoken, figures[name]))
     return rows
+
+
+class Labelled(NamedTuple):
+    """Figures of each label, of all runs that have any."""
+
+    headings: list[str]
+    """Of a run's columns; baselines are called so."""
+    rows: list[tuple[str, list[float | None]]]
+    """(label, values), a run's columns after another's."""
+
+
+def _by_label(runs: Sequence[Run]) -> Labelled:
+    """`bits/Dutch` and `ngram_bits/Dutch` → the columns bits and baseline best n-gram."""
+    parted = [name.split("/", 1) for run in runs for name in run.test if "/" in name]
+    labels = list(dict.fromkeys(label for _, label in parted))
+    columns = in_order(dict.fromkeys(figure for figure, _ in parted))
+    headings = [f"baseline {SPOKEN[b]}" if b else f.replace("_", " ") for _, f, b in columns]
+    rows = []
+    for label in labels:
+        keys = [f"{name}/{label}" for name, _, _ in columns]
+        rows.append((label, [run.test.get(k) for run in runs if run.labelled for k in keys]))
+    return Labelled(headings, rows)

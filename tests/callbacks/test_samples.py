@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 import torch
 
 from datamodules.grammar import Counting
-from musegen import build
+from musegen import build, train
 from musegen.callbacks.samples import Samples
 from musegen.contracts import Frames, LabelledTokens, Messages, Rolls, Tokens, UserError
 from musegen.models import MODELS
@@ -33,17 +33,23 @@ SHOWN = {
 }
 """What TensorBoard shows, at least."""
 
-WRITTEN = {
-    Frames: {"filters.png", "sheet.png"},
+AFTERWARDS = {
+    Frames: {"sheet.png"},
     Rolls: {"00.mid", "00.wav", "00.png"},
     Messages: {"00.mid", "00.wav", "00.png"},
     Tokens: {"samples.txt"},
     LabelledTokens: {"samples.txt"},
 }
+"""What training ends with, in the folder of samples."""
+
+WRITTEN = AFTERWARDS | {Frames: {"filters.png", "sheet.png"}}
+"""What a preview holds."""
 
 
-def fitted(folder: Path, midi_folder: Path, name: str, *overrides: str) -> pl.LightningModule:
-    """A model after two epochs of the run that a user would start."""
+def fitted(
+    folder: Path, midi_folder: Path, name: str, *overrides: str
+) -> tuple[pl.LightningModule, pl.Trainer]:
+    """A model and its trainer after two epochs of the run that a user would start."""
     data = DATA[MODELS[name].reads[0]]
     root = [f"data.root={midi_folder}"] if any("folder" in d for d in data) else []
     settings = build.completed(
@@ -59,14 +65,14 @@ def fitted(folder: Path, midi_folder: Path, name: str, *overrides: str) -> pl.Li
     module.prepare_data()
     module.setup()
     trainer.fit(model, datamodule=module)
-    return model
+    return model, trainer
 
 
 @pytest.mark.parametrize("name", MODELS)
 def test_sampling_changes_no_weight(name: str, tmp_path: Path, midi_folder: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    without = fitted(tmp_path / "a", midi_folder, name, "callbacks.samples=null", "logger=[]")
-    sampled = fitted(
+    without, _ = fitted(tmp_path / "a", midi_folder, name, "callbacks.samples=null", "logger=[]")
+    sampled, trainer = fitted(
         tmp_path / "b", midi_folder, name, "callbacks.samples.every=1", "logger=[csv,tensorboard]"
     )
     for key, weights in without.state_dict().items():
@@ -76,8 +82,17 @@ def test_sampling_changes_no_weight(name: str, tmp_path: Path, midi_folder: Path
     for epoch in ("epoch_001", "epoch_002"):
         written = {path.name for path in (tmp_path / "b" / "previews" / epoch).iterdir()}
         assert written >= WRITTEN[kind]
-    tags = events.EventAccumulator(str(tmp_path / "b" / "tensorboard")).Reload().Tags()
+    board = str(tmp_path / "b" / "tensorboard")
+    tags = events.EventAccumulator(board).Reload().Tags()
     assert {*tags["images"], *tags["audio"], *tags["tensors"]} >= SHOWN[kind]
+
+    # What is made after training is shown too, beside the previews.
+    settings = {"sample": {"n": 1}, "run_dir": str(tmp_path / "b")}
+    train.sample(settings, sampled, trainer)
+    assert {path.name for path in (tmp_path / "b" / "samples").iterdir()} == AFTERWARDS[kind]
+    shown = events.EventAccumulator(board).Reload().Tags()
+    final = {f"final/{tag}" for tag in SHOWN[kind] - {"pictures/filters"}}
+    assert {*shown["images"], *shown["audio"], *shown["tensors"]} >= SHOWN[kind] | final
 
 
 def test_every_so_many_epochs_the_same_seed(tmp_path: Path) -> None:

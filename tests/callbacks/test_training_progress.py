@@ -19,13 +19,15 @@ class Breaks(pl.Callback):
             raise ZeroDivisionError
 
 
-def fit(*more: pl.Callback) -> None:
-    data = Counting(train_size=20, batch_size=10, n_max=3, val_n=(1, 3))
+def fit(*more: pl.Callback, val_n: tuple[int, int] = (1, 3)) -> None:
+    data = Counting(train_size=20, batch_size=10, n_max=3, val_n=val_n)
     trainer = pl.Trainer(
         accelerator="cpu", max_epochs=2, callbacks=[TrainingProgress(), *more], logger=False,
         enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(CharRNN(data.spec, data.codec, cell="rnn", hidden=2), datamodule=data)
+    model = CharRNN(data.spec, data.codec, cell="rnn", hidden=2)
+    trainer.fit(model, datamodule=data)
+    trainer.test(model, datamodule=data, verbose=False)
 
 
 def test_a_line_an_epoch(capsys) -> None:
@@ -39,10 +41,11 @@ def test_a_line_an_epoch(capsys) -> None:
 
 def test_long_epochs_have_lines_inside(capsys, monkeypatch) -> None:
     monkeypatch.setattr(progress.Lines, "patience", 0.0)
-    fit()
+    fit(val_n=(1, 40))
     lines = capsys.readouterr().err.splitlines()
-    for begins in ("validating  1/1 batches", "epoch 1/2  1/4 updates"):
+    for begins in ("validating  1/4 batches", "epoch 1/2  1/4 updates", "testing  1/"):
         assert any(line.startswith(begins) for line in lines), begins
+    assert not any("4/4" in line for line in lines)  # over: no news
 
 
 def test_a_failed_training_closes_its_bars(monkeypatch) -> None:

@@ -27,7 +27,7 @@ class Data:
 
 def test_a_deterministic_language_needs_two_symbols():
     rows = [[0, 1, 2]] * 400
-    figures = baselines.assess(Data(train=rows, val=rows, test=rows))
+    figures = baselines.of_texts(Data(train=rows, val=rows, test=rows))
     # A unigram of three even symbols; a bigram knows all, up to the discounts.
     assert figures["ngram1_bits"] == pytest.approx(math.log2(3))
     assert figures["ngram_order"] >= 2
@@ -37,10 +37,10 @@ def test_a_deterministic_language_needs_two_symbols():
 def test_the_mixture_by_hand():
     model = LabelledNGram(choices=2, discount=0.5).fit([[0], [0], [1], [1]], [0, 0, 1, 1])
     own = NGram(1, 0.5).fit([[0], [0]])
-    assert np.exp(-own.nats([0], [2]))[0, 0] == pytest.approx(0.875)  # (2 − ½ + ½·½) / 2
+    assert np.exp(-own.nats([[0]], 2))[0, 0] == pytest.approx(0.875)  # (2 − ½ + ½·½) / 2
     # Together: (2 − ½ + ½·2·½) / 4 = ½; by halves (0.875 + 0.5) / 2.
-    assert np.exp(-model.nats([0], 0))[0, 0] == pytest.approx(0.6875)
-    assert np.exp(-model.nats([1], 0))[0, 0] == pytest.approx(1 - 0.6875)
+    assert np.exp(-model.nats([[0]], 0))[0, 0] == pytest.approx(0.6875)
+    assert np.exp(-model.nats([[1]], 0))[0, 0] == pytest.approx(1 - 0.6875)
 
 
 def test_validation_decides_how_much_the_others_say():
@@ -51,7 +51,7 @@ def test_validation_decides_how_much_the_others_say():
     assert apart[0] < model.tune(rows[:1] + rows[-1:], [1, 0])[0]
     assert (model.share[0] == 0).all()
     for order in range(6):
-        p = sum(np.exp(-model.nats([0, x], 0))[order, 1] for x in range(3))
+        p = sum(np.exp(-model.nats([[0, x]], 0))[order, 1] for x in range(3))
         assert p == pytest.approx(1)
 
 

@@ -10,7 +10,7 @@ import pytest
 from musegen.codecs.midi import read_notes
 from musegen.codecs.pianoroll import RollCodec
 from musegen.contracts import Rolls
-from musegen.render.files import write_samples
+from musegen.render.files import one_each, write_samples
 
 
 @pytest.mark.parametrize("repeats", ["held", "struck"])
@@ -19,7 +19,7 @@ def test_rolls_become_midi_sound_and_picture(tmp_path: Path, repeats: str) -> No
     rolls = [np.random.default_rng(i).integers(0, 2, (12, 5)) for i in (0, 1)]
     for roll_TP in rolls:
         roll_TP[-1, 0] = 1
-    paths = write_samples(Rolls(5), [codec.decode(r) for r in rolls], tmp_path)
+    paths = one_each(write_samples(Rolls(5), [codec.decode(r) for r in rolls], tmp_path))
     assert [p.name for p in paths] == ["00.mid", "01.mid"]
     for path, roll_TP in zip(paths, rolls, strict=True):
         np.testing.assert_array_equal(codec.encode(read_notes(path)), roll_TP)
