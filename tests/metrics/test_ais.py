@@ -6,9 +6,11 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from exact_rbm import log_weights, log_z, states
 
 from musegen.contracts import UserError
+from musegen.metrics import ais
 from musegen.metrics.ais import (
     SALAKHUTDINOV_MURRAY,
     Machine,
@@ -131,3 +133,14 @@ def test_schedules() -> None:
     for wrong in ([(2, 0.5)], [(2, 0.5), (2, 0.4), (2, 1.0)], [(0, 1.0)], [(3, 1.5)]):
         with pytest.raises(UserError, match="schedule="):
             temperatures(wrong)
+
+
+@pytest.mark.parametrize("scale", [0.1, 5.0, 60.0, 1000.0])
+def test_what_softplus_rises_by(scale: float) -> None:
+    # At 60 units are beyond float32's σ, at 1000 the product of quotients is too.
+    g = torch.Generator().manual_seed(0)
+    was_SH = torch.randn(50, 30, generator=g) * scale
+    is_SH = was_SH + torch.randn(50, 30, generator=g) * scale / 10
+    exact_S = (F.softplus(-is_SH.double()) - F.softplus(-was_SH.double())).sum(-1)
+    found_S = ais._fall(was_SH.clone(), is_SH.clone())
+    torch.testing.assert_close(found_S, exact_S, rtol=1e-5, atol=1e-5)
