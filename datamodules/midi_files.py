@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -21,6 +19,7 @@ from musegen.codecs.messages import notes_to_messages
 from musegen.codecs.midi import read_notes
 from musegen.contracts import UserError
 from musegen.progress import track
+from musegen.ranks import end_with_parent
 
 READER_VERSION = 2
 """Part of the cache key: raise it when `read_notes` or `notes_to_messages` changes its result."""
@@ -108,18 +107,6 @@ def _read_cached(
     with replacing(entry, "wb") as file:
         np.save(file, array)
     return array, digest, ""
-
-
-def end_with_parent() -> None:
-    """Let this process end soon after the one that began it, however that came to its end."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
 
 
 def in_parallel(work: Callable, items: list, what: str) -> list:

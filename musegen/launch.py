@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import sysconfig
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
@@ -88,6 +90,17 @@ def join_again(environment: Mapping[str, str]) -> None:
     backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
     dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+
+
+def same_code(environment: MutableMapping[str, str]) -> None:
+    """Let the processes that a sweep's launcher begins find this code before an installed copy.
+
+    In a clone it is on the path of train.py only because that lies beside it.
+    """
+    root = str(Path(__file__).parents[1])
+    if root != sysconfig.get_path("purelib"):
+        before = environment.get("PYTHONPATH", "").split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, before)])
 
 
 def agreed_folder(arguments: list[str], environment: Mapping[str, str]) -> list[str]:
