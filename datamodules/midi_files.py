@@ -16,7 +16,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 from datamodules.base import cache_folder
 from musegen.atomic import replacing
 from musegen.codecs.messages import notes_to_messages
-from musegen.codecs.midi import read_notes
+from musegen.codecs.midi import MAX_BYTES, read_notes
 from musegen.contracts import UserError
 from musegen.progress import track
 from musegen.ranks import end_with_parent
@@ -89,7 +89,8 @@ def _read_cached(
 ) -> tuple[np.ndarray | None, str, str]:
     """(array, content hash, problem): array is None where there is a problem."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:  # of a larger one nothing will be read but its size
+            digest = hashlib.sha256(file.read(MAX_BYTES)).hexdigest()
     except OSError as e:
         return None, "", f"{path}: {e.strerror}"
     entry = cache / f"{digest[:32]}-v{READER_VERSION}{variant}.npy"
@@ -123,7 +124,8 @@ def midi_files(root: Path | None) -> list[tuple[str, Path]]:
     """(name, path) of the .mid and .midi files below a folder, sorted. `UserError` if none."""
     if root is None or not root.is_dir():
         raise UserError(f"data.root={root}: not a folder")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".mid", ".midi"))
+    named = (p for p in root.rglob("*") if p.suffix.lower() in (".mid", ".midi"))
+    files = sorted(p for p in named if p.is_file())  # a pipe would be waited for
     if not files:
         raise UserError(f"data.root={root}: no .mid or .midi file in it")
     return [(p.relative_to(root).as_posix(), p) for p in files]

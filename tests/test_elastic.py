@@ -1,17 +1,20 @@
-"""torchrun: two nodes of one process each, and a job that is restarted by itself."""
+"""torchrun and SLURM: nodes of one process each, and jobs that are restarted by themselves."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
 import sys
 import time
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+import pytest
 import torch
 
 from tests.conftest import ROOT
@@ -23,12 +26,14 @@ JOB = ["model=char_rnn", "data=anbn", "model.hidden=6", "data.train_size=1600", 
        "trainer.strategy=ddp", "trainer.max_epochs=6"]  # fmt: skip
 
 
-def torchrun(tmp_path: Path, options: list[str], *typed: str) -> subprocess.Popen:
+def torchrun(
+    tmp_path: Path, options: list[str], *typed: str, host: Sequence[str] = (), **more: str
+) -> subprocess.Popen:
     return subprocess.Popen(
-        [sys.executable, "-m", "torch.distributed.run", *options, str(ROOT / "train.py"), *JOB,
-         *typed],
+        [*host, sys.executable, "-m", "torch.distributed.run", *options, str(ROOT / "train.py"),
+         *JOB, *typed],
         cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        env=os.environ | {"OMP_NUM_THREADS": "1"} | more,
     )  # fmt: skip
 
 
@@ -47,6 +52,65 @@ def test_two_nodes(tmp_path: Path) -> None:
     assert json.loads((run / "test.json").read_text())["nats"] > 0
     end = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)
     assert end["global_step"] == 2 * 1600 // 32 // 2
+
+
+@pytest.fixture
+def hosts() -> Iterator[list[str]]:
+    """Two network namespaces that reach each other by one cable, as 10.0.0.1 and 10.0.0.2."""
+    if shutil.which("ip") is None:
+        pytest.skip("ip (iproute2) is not installed")
+    names = [f"musegen-{os.getpid()}-{i}" for i in (1, 2)]
+
+    def ip(*arguments: str) -> None:
+        subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
+
+    try:
+        try:
+            for name in names:
+                ip("netns", "add", name)
+            ip("link", "add", "cable", "netns", names[0], "type", "veth",
+               "peer", "name", "cable", "netns", names[1])  # fmt: skip
+            for i, name in enumerate(names, start=1):
+                ip("-n", name, "addr", "add", f"10.0.0.{i}/24", "dev", "cable")
+                for device in ("lo", "cable"):
+                    ip("-n", name, "link", "set", device, "up")
+        except subprocess.CalledProcessError as e:
+            pytest.skip(f"network namespaces are not permitted here: {e.stderr.strip()}")
+        yield names
+    finally:
+        for name in names:
+            inside = subprocess.run(["ip", "netns", "pids", name], capture_output=True, text=True)
+            for pid in inside.stdout.split():
+                os.kill(int(pid), signal.SIGKILL)
+            subprocess.run(["ip", "netns", "del", name], capture_output=True)
+
+
+def test_two_hosts_one_of_which_loses_its_process(hosts: list[str], tmp_path: Path) -> None:
+    """Both begin their processes anew and go on from the last checkpoint."""
+    options = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=both",
+               "--rdzv-endpoint=10.0.0.1:29400", "--max-restarts=1"]  # fmt: skip
+    # The namespaces share a hostname, by which hosts otherwise know their address.
+    nodes = [
+        torchrun(
+            tmp_path,
+            [*options, f"--local-addr=10.0.0.{i}", f"--rdzv-conf=is_host={int(i == 1)}"],
+            "trainer.num_nodes=2", "trainer.devices=1", host=["ip", "netns", "exec", name],
+            GLOO_SOCKET_IFNAME="cable", RES_OPTIONS="attempts:1 timeout:1",
+        )
+        for i, name in enumerate(hosts, start=1)
+    ]  # fmt: skip
+    run = tmp_path / "runs" / "both"
+    checkpoint = run / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists() and nodes[1].poll() is None:
+        time.sleep(0.02)
+    (worker,) = descendants(nodes[1].pid)
+    os.kill(worker, signal.SIGKILL)
+    out = [node.communicate(timeout=120)[0] for node in nodes]
+    assert [node.returncode for node in nodes] == [0, 0], out
+    assert len(re.findall("^resume ", "".join(out), re.M)) == 2, "it began once and went on once"
+    assert json.loads((run / "test.json").read_text())["nats"] > 0
+    end = torch.load(checkpoint, weights_only=True)
+    assert end["global_step"] == 6 * 1600 // 32 // 2
 
 
 def test_a_restarted_job_goes_on_by_itself(tmp_path: Path) -> None:
