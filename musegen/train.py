@@ -49,7 +49,8 @@ def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> floa
     """
     if (processes := launch.wanted(settings)) > 1:
         return launch.launch(run, settings, processes)
-    launch.join_again(os.environ)
+    if launch.join_again(os.environ):
+        settings = settings | {"resume": settings["run_dir"]}
     keep_freed_memory()
     trainer = build.build_trainer(settings, callbacks=callbacks)
     with finishing(trainer.loggers):

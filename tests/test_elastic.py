@@ -128,3 +128,45 @@ def test_a_restarted_job_goes_on_by_itself(tmp_path: Path) -> None:
     assert hit.returncode == 0, out[-3000:]
     assert len(re.findall("^resume ", out, re.M)) == 2, "it began once and went on once"
     assert not differences(end_of(tmp_path / "whole"), end_of(tmp_path / "hit"))
+
+
+def test_slurms_tasks_and_a_job_that_is_queued_anew(tmp_path: Path) -> None:
+    """Begun as srun does, stopped as SLURM does, and begun again with the same command."""
+
+    def srun(restart: int) -> list[subprocess.Popen]:
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = str(free.getsockname()[1])
+        job = {"SLURM_JOB_ID": "4711", "SLURM_JOB_NAME": "mozart", "SLURM_NTASKS": "2",
+               "SLURM_NTASKS_PER_NODE": "2", "SLURM_NNODES": "1", "SLURM_NODEID": "0",
+               "SLURM_NODELIST": "localhost", "SLURM_RESTART_COUNT": str(restart),
+               "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
+        return [
+            subprocess.Popen(
+                [sys.executable, ROOT / "train.py", *JOB, "trainer.devices=2"], cwd=tmp_path,
+                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                env=os.environ | job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i),
+                                        "OMP_NUM_THREADS": "1"},
+            )
+            for i in range(2)
+        ]  # fmt: skip
+
+    checkpoint = tmp_path / "runs" / "slurm-4711" / "checkpoints" / "last.ckpt"
+    tasks = srun(0)
+    while not checkpoint.exists() and tasks[0].poll() is None:
+        time.sleep(0.02)
+    for task in tasks:
+        task.terminate()
+    out = [task.communicate(timeout=60)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [128 + signal.SIGTERM] * 2, out
+    reached = torch.load(checkpoint, weights_only=True)["global_step"]
+    assert reached < 6 * 1600 // 32 // 2
+    tasks = srun(1)
+    out = [task.communicate(timeout=120)[0] for task in tasks]
+    assert [task.returncode for task in tasks] == [0, 0], out
+    assert "".join(out).count("device     cpu and 1 more") == 1
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["slurm-4711"]
+    epochs = {line.split()[1] for line in "".join(out).splitlines() if line.startswith("epoch ")}
+    done = reached // (1600 // 32 // 2)
+    assert epochs == {f"{n}/6" for n in range(done + 1, 7)}
+    assert torch.load(checkpoint, weights_only=True)["global_step"] == 6 * 1600 // 32 // 2
