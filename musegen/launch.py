@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -46,7 +47,8 @@ def launch(
     """`run(settings)` in so many processes; returns what it gives in the first.
 
     torch's elastic agent watches them: where one dies the others are ended. Exits with the code
-    of the first that failed, after a line that says which it was.
+    of the first that failed, after a line that says which it was, or with 128 and the number of a
+    signal that came.
     """
     config = LaunchConfig(
         1, 1, processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
@@ -54,6 +56,9 @@ def launch(
     )  # fmt: skip
     try:
         return float(elastic_launch(config, work)(run, settings)[0])
+    except SignalException as e:
+        # The agent has passed it on and waited; the first process has said what came of it.
+        sys.exit(128 + e.sigval)
     except ChildFailedError as e:
         rank, failure = e.get_first_failure()
         if failure.exitcode not in (1, 130, 143):  # they have said why themselves

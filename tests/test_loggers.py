@@ -16,7 +16,8 @@ from omegaconf import OmegaConf
 from wandb_file import OfflineRun
 
 from musegen import train as train_module
-from musegen.loggers import Look, TensorBoard, WandB, finishing
+from musegen.contracts import UserError
+from musegen.loggers import CSV, Look, TensorBoard, WandB, finishing
 from musegen.render.files import write_pieces
 
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
@@ -129,6 +130,19 @@ def test_a_stopped_run_goes_on_as_one_with_every_step_once(cli, tmp_path: Path) 
         assert len(expected) == (1 if name == "test/nats" else 3)
         assert [row for part in parts for row in part.column(name)] == expected
     assert all(part.history for part in parts)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    logger = CSV(tmp_path)
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.save()
+    (tmp_path / "metrics.csv").unlink()
+    (tmp_path / "metrics.csv").symlink_to("/dev/full")
+    logger.log_metrics({"loss": 2.0}, 2)
+    with pytest.raises(
+        UserError, match=r"metrics.csv: cannot be written \(No space left on device"
+    ):
+        logger.save()
 
 
 def test_a_run_goes_on_in_its_folder_and_nowhere_else(tmp_path: Path) -> None:
