@@ -86,6 +86,52 @@ def test_submitit(cli, tmp_path: Path) -> None:
     assert results[1].return_value == best_of(sweep / "1")
 
 
+PRETENDED = {
+    "sbatch": """
+        last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
+        for i in $(seq 0 "$last"); do
+            SLURM_JOB_ID=$((7100 + i)) SLURM_ARRAY_JOB_ID=7100 SLURM_ARRAY_TASK_ID=$i \\
+                bash "$1" > /dev/null 2>&1 &
+        done
+        echo "Submitted batch job 7100"
+        """,
+    "srun": """
+        while [[ $1 == --* ]]; do
+            case $1 in
+                --output) out=$2; shift ;;
+                --error) err=$2; shift ;;
+            esac
+            shift
+        done
+        name() { echo "$1" | sed "s/%A/7100/g; s/%a/$SLURM_ARRAY_TASK_ID/g; s/%t/0/g"; }
+        export SLURM_PROCID=0 SLURM_LOCALID=0 SLURM_NODEID=0 SLURM_NTASKS=1 \\
+            SLURM_NTASKS_PER_NODE=1 SLURM_JOB_NUM_NODES=1 SLURM_JOB_NODELIST=localhost \\
+            SLURM_NODELIST=localhost SLURM_JOB_NAME=musegen
+        exec "$@" > "$(name "$out")" 2> "$(name "$err")"
+        """,
+    "sacct": """
+        printf 'JobID|State|NodeList\\n7100_0|RUNNING|localhost\\n7100_1|RUNNING|localhost\\n'
+        """,
+}
+"""As much of SLURM as submitit asks for."""
+
+
+def test_submitit_on_a_pretended_cluster(cli, monkeypatch, tmp_path: Path) -> None:
+    pytest.importorskip("submitit")
+    for name, script in PRETENDED.items():
+        command = tmp_path / "bin" / name
+        command.parent.mkdir(exist_ok=True)
+        command.write_text(f"#!/bin/bash\n{script}")
+        command.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path / 'bin'}{os.pathsep}{os.environ['PATH']}")
+    sweep = tmp_path / "sweep"
+    code, _, err = cli(
+        train.main, *TINY, "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu",
+        "model.hidden=0,3", f"hydra.sweep.dir={sweep}",
+    )  # fmt: skip
+    checked(sweep, code, err)
+
+
 def begin(tmp_path: Path, *typed: object, stdout: Any = subprocess.PIPE) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, ROOT / "train.py", *TINY, *map(str, typed)], cwd=tmp_path, text=True,
