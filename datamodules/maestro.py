@@ -7,7 +7,7 @@ import io
 import os
 import shutil
 import zipfile
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.base import SPLITS, cache_folder, data_root
@@ -39,13 +39,9 @@ class Maestro(MidiFolder):
 
     def files(self) -> list[tuple[str, Path]]:
         folder = self._folder()
-        table = folder / "maestro-v3.0.0.csv"
-        try:
-            rows = list(csv.DictReader(io.StringIO(table.read_text("utf-8"))))
-            wanted = [r for r in rows if self._is_wanted(r["canonical_composer"])]
-            self.catalogue = {r["midi_filename"]: r["split"] for r in wanted}
-        except (OSError, UnicodeDecodeError, KeyError) as e:
-            raise UserError(f"{table}: not MAESTRO v3's catalogue ({e})") from e
+        rows = read_catalogue(folder / "maestro-v3.0.0.csv")
+        wanted = [r for r in rows if self._is_wanted(r["canonical_composer"])]
+        self.catalogue = {r["midi_filename"]: r["split"] for r in wanted}
         if not wanted:
             composers = sorted({r["canonical_composer"] for r in rows})
             raise UserError(f"data.composer={self.composer}: not among {'; '.join(composers)}")
@@ -78,6 +74,29 @@ class Maestro(MidiFolder):
 
 
 MAX_UNPACKED = 1 << 30
+MAX_TABLE = 16 << 20
+"""Sixty times what the catalogue has."""
+COLUMNS = ("canonical_composer", "midi_filename", "split")
+
+
+def read_catalogue(table: Path) -> list[dict[str, str]]:
+    """The rows of MAESTRO's table, with `COLUMNS`.
+
+    Raises `UserError` for what is no such table, and for files outside its folder.
+    """
+    try:
+        with table.open(encoding="utf-8", newline="") as file:
+            rows = list(csv.DictReader(io.StringIO(file.read(MAX_TABLE))))
+        rows = [{column: row[column] for column in COLUMNS} for row in rows]
+    except (OSError, UnicodeDecodeError, KeyError, csv.Error) as e:
+        raise UserError(f"{table}: not MAESTRO v3's catalogue ({type(e).__name__}: {e})") from e
+    for number, row in enumerate(rows, start=2):
+        if None in row.values():
+            raise UserError(f"{table}: row {number} has too few columns")
+        path = PurePosixPath(row["midi_filename"])
+        if path.is_absolute() or ".." in path.parts or "\0" in str(path):
+            raise UserError(f"{table}: row {number} names a file outside its folder: {str(path)!r}")
+    return rows
 
 
 def unpack_midi(archive: Path, into: Path) -> Path:

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import threading
-import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -18,9 +16,10 @@ from pytorch_lightning.utilities import rank_zero_warn
 from datamodules.base import cache_folder
 from musegen.atomic import replacing
 from musegen.codecs.messages import notes_to_messages
-from musegen.codecs.midi import read_notes
+from musegen.codecs.midi import MAX_BYTES, read_notes
 from musegen.contracts import UserError
 from musegen.progress import track
+from musegen.ranks import end_with_parent
 
 READER_VERSION = 2
 """Part of the cache key: raise it when `read_notes` or `notes_to_messages` changes its result."""
@@ -90,7 +89,8 @@ def _read_cached(
 ) -> tuple[np.ndarray | None, str, str]:
     """(array, content hash, problem): array is None where there is a problem."""
     try:
-        digest = hashlib.sha256(path.read_bytes()).hexdigest()
+        with path.open("rb") as file:  # of a larger one nothing will be read but its size
+            digest = hashlib.sha256(file.read(MAX_BYTES)).hexdigest()
     except OSError as e:
         return None, "", f"{path}: {e.strerror}"
     entry = cache / f"{digest[:32]}-v{READER_VERSION}{variant}.npy"
@@ -110,18 +110,6 @@ def _read_cached(
     return array, digest, ""
 
 
-def end_with_parent() -> None:
-    """Let this process end soon after the one that began it, however that came to its end."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(1)
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 def in_parallel(work: Callable, items: list, what: str) -> list:
     """`work` over `items` on all cores, in order; `what` names it when it takes a while."""
     if len(items) < 2:
@@ -136,7 +124,8 @@ def midi_files(root: Path | None) -> list[tuple[str, Path]]:
     """(name, path) of the .mid and .midi files below a folder, sorted. `UserError` if none."""
     if root is None or not root.is_dir():
         raise UserError(f"data.root={root}: not a folder")
-    files = sorted(p for p in root.rglob("*") if p.suffix.lower() in (".mid", ".midi"))
+    named = (p for p in root.rglob("*") if p.suffix.lower() in (".mid", ".midi"))
+    files = sorted(p for p in named if p.is_file())  # a pipe would be waited for
     if not files:
         raise UserError(f"data.root={root}: no .mid or .midi file in it")
     return [(p.relative_to(root).as_posix(), p) for p in files]

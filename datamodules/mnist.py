@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import SPLITS, DataModule, batch_loader, cache_folder, data_root
-from datamodules.fetch import fetch_gunzipped
+from datamodules.fetch import fetch
 from datamodules.frames import EVAL_ROWS, RowBatches, Rows
 from datamodules.idx import read_idx_images
 from musegen.contracts import FrameBatch, Frames, UserError
@@ -98,7 +98,8 @@ class MNIST(DataModule):
         root = data_root(self.root, "mnist")
         if root is None:
             urls = [f"{mirror}{name}.gz" for mirror in MIRRORS]
-            return fetch_gunzipped(name, urls, SHA256[name], cache_folder(self.cache_dir, "mnist"))
+            folder = cache_folder(self.cache_dir, "mnist")
+            return fetch(name, urls, SHA256[name], folder, gzipped=True)
         for path in (root / name, root / f"{name}.gz"):
             if path.exists():
                 return path

@@ -150,6 +150,10 @@ class LabelledNames(Texts):
         return hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
 
 
+LONGEST = 1000
+"""Characters of a name: a batch is as wide as its longest."""
+
+
 class Names(LabelledNames):
     """A folder of LABEL.txt files with a name a line, by default the 18-language set.
 
@@ -171,7 +175,15 @@ class Names(LabelledNames):
         files = sorted(folder.glob("*.txt"))
         if not files:
             raise UserError(f"{folder}: holds no LABEL.txt file with a name a line")
-        return {path.stem: read_text(path).splitlines() for path in files}
+        names = {path.stem: read_text(path).splitlines() for path in files}
+        for path, found in zip(files, names.values(), strict=True):
+            for number, name in enumerate(found, start=1):
+                if len(name) > LONGEST:
+                    raise UserError(
+                        f"{path}: line {number} has {len(name):,} characters; a name may have "
+                        f"{LONGEST:,}"
+                    )
+        return names
 
     def _folder(self) -> Path:
         if (root := data_root(self.root, "names18")) is not None:

@@ -20,10 +20,18 @@ from datamodules.base import (
 from musegen.codecs.chars import CharCodec
 from musegen.contracts import LabelledTokenBatch, TokenBatch, UserError
 
+MAX_BYTES = 1 << 30
+"""Every character is some bytes of memory and a class in an array."""
+
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file. Raises `UserError` for one that is empty, unreadable or not UTF-8."""
+    """A UTF-8 file.
+
+    Raises `UserError` for one that is empty, unreadable, above 1 GiB or not UTF-8.
+    """
     try:
+        if (size := path.stat().st_size) > MAX_BYTES:
+            raise UserError(f"{path}: {size:,} bytes, but a text may have {MAX_BYTES:,}")
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as e:
         raise UserError(f"{path}: not UTF-8 (byte {e.start} is {e.object[e.start]:#04x})") from e

@@ -19,6 +19,7 @@ from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
+from hydra.types import RunMode
 from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
@@ -66,11 +67,21 @@ def typed() -> list[str]:
     return [o for o in overrides if not o.startswith("resume=")]
 
 
+def job_of_sweep() -> tuple[str, bool] | None:
+    """The name of the sweep's job that Hydra is running, and whether a launcher's process does;
+    None for a single run."""
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        return None
+    return f"job {hydra.job.num}", hydra.runtime.choices["hydra/launcher"] != "basic"
+
+
 def with_resumed(arguments: list[str]) -> list[str]:
     """With `resume=<run folder>` what was typed for that run comes before what is typed now.
 
     `resume=auto` stands for the folder of `hydra.run.dir`, and for a new run where that has no
-    config yet: the same command then begins a job and goes on with it.
+    config yet: the same command then begins a job and goes on with it. In a sweep it stands for
+    each job's own folder below `hydra.sweep.dir`.
 
     Raises `UserError` for a folder that holds no run.
     """
@@ -78,7 +89,12 @@ def with_resumed(arguments: list[str]) -> list[str]:
     if given.get("resume", "null") == "null":
         return arguments
     if "-m" in arguments or "--multirun" in arguments:
-        raise UserError("resume goes on with one run: leave out -m, or resume its jobs one by one")
+        if given["resume"] == "auto":
+            return arguments
+        raise UserError(
+            "resume goes on with one run: leave out -m, or go on with all jobs of a sweep by "
+            "resume=auto hydra.sweep.dir=DIR"
+        )
     run_dir = given.get("hydra.run.dir", "").strip("'\"")
     if given["resume"] == "auto" and not run_dir:
         raise UserError("resume=auto needs the run's folder: add hydra.run.dir=DIR")

@@ -18,7 +18,10 @@ from musegen.contracts import UserError
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Print what the user can mend as one line, and exit with 1; let everything else through."""
+    """Print what the user can mend as one line, and exit; let everything else through.
+
+    The exit code is 1, or the error's own `code`.
+    """
     try:
         yield
     except Exception as error:
@@ -28,7 +31,7 @@ def one_line_errors() -> Iterator[None]:
         if problem is None or os.environ.get("MUSEGEN_TRACEBACK"):
             raise
         print(f"musegen: {problem}", file=sys.stderr)
-        sys.exit(1)
+        raise SystemExit(getattr(problem, "code", 1)) from problem
     except KeyboardInterrupt:
         print("musegen: interrupted", file=sys.stderr)
         sys.exit(130)

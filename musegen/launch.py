@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import sys
+import sysconfig
+import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, MutableMapping
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
@@ -18,7 +22,9 @@ from musegen.cli import one_line_errors, quiet
 from musegen.contracts import UserError
 
 WATCH = 0.2
-"""Seconds between two looks at whether all processes live."""
+"""Seconds between two looks at whether all processes live, or have come."""
+PATIENCE = 300.0
+"""Seconds for all processes to come: as many as torch gives them."""
 
 
 def wanted(settings: dict[str, Any]) -> int:
@@ -41,7 +47,8 @@ def launch(
     """`run(settings)` in so many processes; returns what it gives in the first.
 
     torch's elastic agent watches them: where one dies the others are ended. Exits with the code
-    of the first that failed, after a line that says which it was.
+    of the first that failed, after a line that says which it was, or with 128 and the number of a
+    signal that came.
     """
     config = LaunchConfig(
         1, 1, processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
@@ -49,6 +56,9 @@ def launch(
     )  # fmt: skip
     try:
         return float(elastic_launch(config, work)(run, settings)[0])
+    except SignalException as e:
+        # The agent has passed it on and waited; the first process has said what came of it.
+        sys.exit(128 + e.sigval)
     except ChildFailedError as e:
         rank, failure = e.get_first_failure()
         if failure.exitcode not in (1, 130, 143):  # they have said why themselves
@@ -74,25 +84,70 @@ def work(run: Callable[[dict[str, Any]], float], settings: dict[str, Any]) -> fl
             raise
 
 
-def join_again(environment: Mapping[str, str]) -> None:
-    """Form the group of processes of a job that torchrun has restarted.
+def join_again(environment: Mapping[str, str]) -> bool:
+    """Form the group of a job whose processes torchrun has begun anew; whether it has.
 
-    torch 2.13 would look into the store of the attempt before, where the addresses are those of
-    processes that are gone; each attempt gets a part of its own.
+    torch 2.13 would look into the agents' store as the processes before left it, with addresses of
+    those that are gone. Each group takes a part of its own. Its number cannot be torchrun's count
+    of restarts: an agent whose own processes live does not count one that another needs. So the
+    first process draws it and tells those who ask, which the dead do not.
     """
-    attempt = environment.get("TORCHELASTIC_RESTART_COUNT", "0")
-    if attempt == "0" or environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
-        return
+    if environment.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        return False
     address, port = environment["MASTER_ADDR"], int(environment["MASTER_PORT"])
-    store = dist.PrefixStore(f"attempt {attempt}", dist.TCPStore(address, port, is_master=False))
-    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
     rank, world = int(environment["RANK"]), int(environment["WORLD_SIZE"])
-    dist.init_process_group(backend, store=store, rank=rank, world_size=world)
+    store = dist.TCPStore(address, port, is_master=False)
+    group = _gather(store, world) if rank == 0 else _ask(store, rank)
+    if group == 1:
+        return False
+    backend = "cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo"
+    part = dist.PrefixStore(f"musegen/group/{group}", store)
+    dist.init_process_group(backend, store=part, rank=rank, world_size=world)
+    return True
+
+
+def _gather(store: dist.Store, world: int) -> int:
+    """A new group's number, once all others have it. Raises `UserError` where they do not come."""
+    group = store.add("musegen/groups", 1)
+    until = time.monotonic() + PATIENCE
+    missing = set(range(1, world))
+    while missing:
+        if time.monotonic() > until:
+            raise UserError(f"of {world} processes these did not come: {sorted(missing)}")
+        time.sleep(WATCH)
+        for rank in list(missing):
+            if store.check([f"musegen/asking/{rank}"]):
+                store.set(
+                    f"musegen/told/{store.get(f'musegen/asking/{rank}').decode()}", str(group)
+                )
+            if store.check([f"musegen/joined/{group}/{rank}"]):
+                missing.remove(rank)
+    return group
+
+
+def _ask(store: dist.Store, rank: int) -> int:
+    """The number of the group whose first process lives."""
+    name = uuid.uuid4().hex
+    store.set(f"musegen/asking/{rank}", name)
+    group = int(store.get(f"musegen/told/{name}"))
+    store.set(f"musegen/joined/{group}/{rank}", "")
+    return group
+
+
+def same_code(environment: MutableMapping[str, str]) -> None:
+    """Let the processes that a sweep's launcher begins find this code before an installed copy.
+
+    In a clone it is on the path of train.py only because that lies beside it.
+    """
+    root = str(Path(__file__).parents[1])
+    if root != sysconfig.get_path("purelib"):
+        before = environment.get("PYTHONPATH", "").split(os.pathsep)
+        environment["PYTHONPATH"] = os.pathsep.join([root, *filter(None, before)])
 
 
 def agreed_folder(arguments: list[str], environment: Mapping[str, str]) -> list[str]:
-    """The arguments with the run folder that all processes of a job share, and a restarted job's
-    `resume`.
+    """The arguments with the run folder that all processes of a job share, and `resume` for a job
+    that SLURM has queued anew.
 
     Raises `UserError` where torchrun was given nothing that tells its job from others.
     """
@@ -102,10 +157,9 @@ def agreed_folder(arguments: list[str], environment: Mapping[str, str]) -> list[
     typed = [a for a in arguments if a.startswith(("hydra.run.dir=", "resume="))]
     if "TORCHELASTIC_RUN_ID" in environment:
         job = environment["TORCHELASTIC_RUN_ID"]
-        restarted = int(environment.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
     else:
         job = f"slurm-{environment['SLURM_JOB_ID']}"
-        restarted = int(environment.get("SLURM_RESTART_COUNT", 0)) > 0
+    restarted = by_slurm and int(environment.get("SLURM_RESTART_COUNT", 0)) > 0
     if not typed:
         if job == "none":
             raise UserError(

@@ -118,7 +118,13 @@ class Table(ExperimentWriter):
 
     def save(self) -> None:
         self.rows += len(self.metrics)
-        super().save()
+        try:
+            super().save()
+        except OSError as e:
+            raise UserError(
+                f"{self.metrics_file_path}: cannot be written ({e.strerror}); the last checkpoint "
+                "is whole"
+            ) from e
 
     def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
         with open(self.metrics_file_path, newline="") as file:

@@ -1,9 +1,12 @@
-"""Which of several processes this one is, and what they do in turn or one alone."""
+"""Which of several processes this one is, what they do in turn or one alone, and their end."""
 
 from __future__ import annotations
 
 import os
+import signal
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -15,6 +18,7 @@ from filelock import FileLock
 from torch import Tensor
 
 _alone = False
+_parent = 0  # whose end is watched for
 
 
 def this_rank() -> tuple[int, int]:
@@ -57,3 +61,18 @@ def leave_the_others(trainer: pl.Trainer) -> bool:
         dist.destroy_process_group()
         torch.cuda.empty_cache()
     return trainer.is_global_zero
+
+
+def end_with_parent() -> None:
+    """Let SIGTERM reach this process soon after the one that began it came to its end, however."""
+    global _parent
+    if (parent := os.getppid()) == _parent:
+        return
+    _parent = parent
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()

@@ -22,6 +22,7 @@ from musegen.cli import one_line_errors, quiet
 from musegen.contracts import UserError
 from musegen.evaluate import beside, test_pass, test_table
 from musegen.interrupts import Stopped
+from musegen.jobs import failing_alone
 from musegen.loggers import Look, Rewinds, finishing, show
 from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
@@ -33,7 +34,10 @@ from musegen.report import conclude, threads
 @hydra.main(version_base="1.3", config_path=str(build.CONF), config_name="train")
 def train(cfg: DictConfig) -> float:
     """Train, test and sample; returns the best monitored score, for sweeps."""
-    with one_line_errors():
+    job = build.job_of_sweep()
+    with failing_alone(*job) if job else one_line_errors():
+        if cfg.resume == "auto":  # of a sweep; for a single run `main` has looked
+            cfg.resume = cfg.run_dir
         return run(build.completed(cfg))
 
 
@@ -44,7 +48,8 @@ def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> floa
     """
     if (processes := launch.wanted(settings)) > 1:
         return launch.launch(run, settings, processes)
-    launch.join_again(os.environ)
+    if launch.join_again(os.environ):
+        settings = settings | {"resume": settings["run_dir"]}
     keep_freed_memory()
     trainer = build.build_trainer(settings, callbacks=callbacks)
     with finishing(trainer.loggers):
@@ -166,6 +171,7 @@ def main() -> None:
     # Hydra then raises instead of printing its own version of the error.
     os.environ["HYDRA_FULL_ERROR"] = "1"
     with one_line_errors():
+        launch.same_code(os.environ)
         arguments = launch.agreed_folder(sys.argv[1:], os.environ)
         sys.argv[1:] = build.free_overrides(build.with_resumed(arguments))
         train()

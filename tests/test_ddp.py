@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -22,10 +23,11 @@ TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
 QUICK = ["sample=null", "callbacks.samples=null", "trainer.max_epochs=2"]
 
 
-def begin(tmp_path: Path, *typed: object) -> subprocess.Popen:
+def begin(tmp_path: Path, *typed: object, **more: Any) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, ROOT / "train.py", *map(str, typed)], cwd=tmp_path, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"},
+        **more,
     )  # fmt: skip
 
 
@@ -106,15 +108,34 @@ def test_a_process_that_dies_takes_the_others_with_it(tmp_path: Path) -> None:
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] > 0
 
 
+def test_ctrl_c_stops_all_at_one_update(tmp_path: Path) -> None:
+    """The terminal sends it to every process, and the one that launched the others passes it on."""
+    run = tmp_path / "run"
+    job = begin(tmp_path, "model=char_rnn", "data=anbn", "trainer.max_epochs=100000",
+                "callbacks.samples=null", "callbacks.resume.steps=5", *TWO,
+                f"hydra.run.dir={run}", process_group=0)  # fmt: skip
+    try:
+        while not (run / "checkpoints" / "last.ckpt").exists() and job.poll() is None:
+            time.sleep(0.1)
+        os.killpg(job.pid, signal.SIGINT)
+        out, _ = job.communicate(timeout=60)
+    finally:
+        job.kill()
+    assert job.returncode == 128 + signal.SIGINT, out
+    assert "Traceback" not in out
+    (line,) = [line for line in out.splitlines() if line.startswith("stopped by")]
+    assert line.endswith(f"to go on: python train.py resume={run}")
+    reached = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
+    assert f"after {reached:,} updates" in line
+
+
 def test_the_folder_of_a_job_that_others_started() -> None:
     typed = ["model=rbm"]
     assert agreed_folder(typed, {}) == typed
-    torchrun = {"TORCHELASTIC_RUN_ID": "job7", "TORCHELASTIC_RESTART_COUNT": "0"}
+    torchrun = {"TORCHELASTIC_RUN_ID": "job7"}
     assert agreed_folder(typed, torchrun) == [*typed, "hydra.run.dir=runs/job7"]
-    again = torchrun | {"TORCHELASTIC_RESTART_COUNT": "1"}
-    assert agreed_folder(typed, again) == [*typed, "hydra.run.dir=runs/job7", "resume=auto"]
     own = ["hydra.run.dir=a", "resume=auto"]
-    assert agreed_folder(own, again) == own
+    assert agreed_folder(own, torchrun) == own
     slurm = {
         "SLURM_PROCID": "0",
         "SLURM_NTASKS": "4",

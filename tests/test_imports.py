@@ -12,8 +12,8 @@ LAYERS = {
     "contracts": 0, "progress": 0, "affine": 0, "memory": 0, "interrupts": 0, "ranks": 0,
     "atomic": 1, "codecs": 2, "checkpoint_files": 2, "gibbs": 1, "sampling": 1, "optim": 1,
     "metrics": 3, "models": 4, "render": 5, "trainer": 5, "loggers": 5, "callbacks": 6, "build": 6,
-    "cli": 7, "evaluate": 8, "generate": 9, "report": 9, "counting": 9, "dissect": 9, "launch": 9,
-    "train": 10, "sweep": 11,
+    "cli": 7, "jobs": 8, "evaluate": 8, "generate": 9, "report": 9, "counting": 9, "dissect": 9,
+    "launch": 9, "train": 10, "sweep": 11,
 }  # fmt: skip
 """Who may import whom in musegen/: only the same room or a lower one."""
 

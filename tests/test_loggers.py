@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -11,13 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 from conftest import tune
 from omegaconf import OmegaConf
 from wandb_file import OfflineRun
 from wandb_server import KEY, Server, wandb_server
 
 from musegen import train as train_module
-from musegen.loggers import Look, TensorBoard, WandB, finishing
+from musegen.contracts import UserError
+from musegen.loggers import CSV, Look, TensorBoard, WandB, finishing
 from musegen.render.files import write_pieces
 
 wandb = pytest.importorskip("wandb")
@@ -100,6 +103,52 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(cli, tmp_path: Path) -> None:
     assert [job.run.display_name for job in jobs] == ["sweep/0", "sweep/1"]
     assert [job.exit_codes for job in jobs] == [[0], [0]]
     assert jobs[0].run.run_id != jobs[1].run.run_id
+
+
+class Stopping(pl.Callback):
+    """Sends Ctrl-C after so many updates."""
+
+    def __init__(self, updates: int) -> None:
+        self.updates = updates
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        if trainer.global_step == self.updates:
+            signal.raise_signal(signal.SIGINT)
+
+
+def test_a_stopped_run_goes_on_as_one_with_every_step_once(cli, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code, _, err = cli(
+        train_module.main, *TINY, "logger=[csv,wandb]", OFFLINE, "trainer.max_epochs=3",
+        "trainer.log_every_n_steps=1", "callbacks.stopping._target_=tests.test_loggers.Stopping",
+        "callbacks.stopping.updates=3", f"hydra.run.dir={folder}",
+    )  # fmt: skip
+    assert code == 130, err
+    code, _, err = cli(train_module.main, f"resume={folder}")
+    assert code == 0, err
+    parts = [OfflineRun(folder, part, 2) for part in (0, 1)]
+    assert parts[0].run.run_id == parts[1].run.run_id
+    assert [part.exit_codes for part in parts] == [[130], [0]]
+    with open(folder / "metrics.csv", newline="") as table:
+        rows = list(csv.DictReader(table))
+    for name in ("train/loss", "val/nats", "test/nats"):
+        expected = [(int(r["step"]), pytest.approx(float(r[name]))) for r in rows if r[name]]
+        assert len(expected) == (1 if name == "test/nats" else 3)
+        assert [row for part in parts for row in part.column(name)] == expected
+    assert all(part.history for part in parts)
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    logger = CSV(tmp_path)
+    logger.log_metrics({"loss": 1.0}, 1)
+    logger.save()
+    (tmp_path / "metrics.csv").unlink()
+    (tmp_path / "metrics.csv").symlink_to("/dev/full")
+    logger.log_metrics({"loss": 2.0}, 2)
+    with pytest.raises(
+        UserError, match=r"metrics.csv: cannot be written \(No space left on device"
+    ):
+        logger.save()
 
 
 def test_a_run_goes_on_in_its_folder_and_nowhere_else(tmp_path: Path) -> None:

@@ -16,13 +16,17 @@ PATIENCE = 60.0
 """Seconds: wandb's own process goes on writing for a moment after `finish`."""
 
 
-def records(folder: Path) -> Iterator[tuple[str, Any]]:
-    """(kind, content) of every record of the one run below `folder`/wandb.
+def files(folder: Path) -> list[Path]:
+    """What the parts of the one run below `folder`/wandb wrote, in the order of time."""
+    return sorted(folder.glob("wandb/*run-*-*/*.wandb"))
+
+
+def records(path: Path) -> Iterator[tuple[str, Any]]:
+    """(kind, content) of every record of a file.
 
     The format is LevelDB's log after a header of 7 bytes: blocks of 32 KiB, in them chunks of
     (checksum 4, length 2, kind 1, bytes), a record being one full chunk or several up to a last.
     """
-    (path,) = folder.glob("wandb/*run-*-*/*.wandb")
     content, at, record = path.read_bytes(), HEADER, b""
     while at + HEADER <= len(content):
         left = BLOCK - at % BLOCK
@@ -40,15 +44,18 @@ def records(folder: Path) -> Iterator[tuple[str, Any]]:
 
 
 class OfflineRun:
-    """A run that has ended: the records that the tests ask for, as plain values."""
+    """A run that has ended, or what one that was gone on with wrote as its `part` of `parts`: the
+    records that the tests ask for, as plain values."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, part: int = 0, parts: int = 1) -> None:
         deadline = time.monotonic() + PATIENCE
         found: list[tuple[str, Any]] = []
         while not any(kind == "exit" for kind, _ in found):
             assert time.monotonic() < deadline, "the run never ended"
             time.sleep(0.1)
-            found = list(records(folder))
+            paths = files(folder)
+            assert len(paths) == parts
+            found = list(records(paths[part]))
 
         def every(kind: str) -> list[Any]:
             return [content for name, content in found if name == kind]

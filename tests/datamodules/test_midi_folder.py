@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import operator
+import os
 import shutil
 import warnings
 from pathlib import Path
@@ -146,3 +147,9 @@ def test_single_notes_and_pieces_shorter_than_a_window(tmp_path: Path) -> None:
 def test_settings_out_of_range(settings: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         MidiFolder(Path("x"), **settings)
+
+
+def test_what_is_no_file_is_not_opened(midi_folder: Path) -> None:
+    os.mkfifo(midi_folder / "pipe.mid")
+    (midi_folder / "folder.mid").mkdir()
+    assert sum(map(len, ready(midi_folder).pieces.values())) == 6

@@ -14,7 +14,7 @@ import torch
 from conftest import serving
 
 from datamodules import mnist
-from datamodules.fetch import fetch_gunzipped
+from datamodules.fetch import fetch
 from datamodules.frames import RowBatches
 from datamodules.idx import read_idx_images
 from datamodules.mnist import MNIST, Images, MNIST5k
@@ -92,21 +92,22 @@ def server() -> Iterator[str]:
 def test_a_bad_mirror_leaves_nothing_and_the_next_one_helps(server, tmp_path, bad) -> None:
     urls = [f"{server}/{bad}", f"{server}/good"]
     with pytest.raises(UserError) as e:
-        fetch_gunzipped("images", urls[:1], SHA, tmp_path)
+        fetch("images", urls[:1], SHA, tmp_path, gzipped=True)
     assert urls[0] in str(e.value)
     assert "\n" not in str(e.value)
-    assert not list(tmp_path.iterdir())
-    path = fetch_gunzipped("images", urls, SHA, tmp_path)
+    assert [p.name for p in tmp_path.iterdir()] == ["images.lock"]
+    path = fetch("images", urls, SHA, tmp_path, gzipped=True)
     assert path.read_bytes() == WHOLE
-    assert [p.name for p in tmp_path.iterdir()] == ["images"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["images", "images.lock"]
 
 
 def test_fetched_once_and_again_where_the_cache_rotted(server: str, tmp_path: Path) -> None:
     for _ in range(2):
-        fetch_gunzipped("images", [f"{server}/good"], SHA, tmp_path)
+        fetch("images", [f"{server}/good"], SHA, tmp_path, gzipped=True)
     assert Mirror.asked == ["/good"]
     (tmp_path / "images").write_bytes(WHOLE[:20])
-    assert fetch_gunzipped("images", [f"{server}/good"], SHA, tmp_path).read_bytes() == WHOLE
+    path = fetch("images", [f"{server}/good"], SHA, tmp_path, gzipped=True)
+    assert path.read_bytes() == WHOLE
 
 
 def test_root_without_the_files(tmp_path: Path) -> None:

@@ -181,3 +181,9 @@ def test_the_18_languages(real_data):
     data = loaded(real_data / "names18")
     assert sum(map(len, data.texts.values())) == 18_012
     assert len(data.codec.labels) == 18
+
+
+def test_a_line_that_is_no_name(tmp_path):
+    root = folder(tmp_path, A=numbered("a", 9) + "\n" + "a" * 1001)
+    with pytest.raises(UserError, match=r"A\.txt: line 10 has 1,001 characters; a name may have"):
+        loaded(root)
