@@ -7,7 +7,7 @@ import signal
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -54,12 +54,39 @@ def one_at_a_time() -> Iterator[None]:
         yield
 
 
+def keep_to_own_cores(environment: Mapping[str, str]) -> None:
+    """Keep one of several processes on this machine's CPU to its share of the cores.
+
+    A scheduler likes to put processes that wake one another on one core, and these do so in every
+    update. Unless OMP_NUM_THREADS says otherwise the process has a thread for each of its cores.
+    Nothing happens with fewer cores than processes, or on a system without such a call.
+    """
+    global _every_core
+    here = int(environment.get("LOCAL_WORLD_SIZE", 1))
+    if here == 1 or not hasattr(os, "sched_setaffinity"):
+        return
+    cores = sorted(os.sched_getaffinity(0))
+    share, place = len(cores) // here, int(environment["LOCAL_RANK"])
+    if not share:
+        return
+    _every_core = set(cores), torch.get_num_threads()
+    os.sched_setaffinity(0, cores[place * share : (place + 1) * share])
+    if "OMP_NUM_THREADS" not in environment:
+        torch.set_num_threads(share)
+
+
 def leave_the_others(trainer: pl.Trainer) -> bool:
-    """End the group of processes; whether this is the one that goes on, alone."""
+    """End the group of processes; whether this is the one that goes on, alone, on all cores."""
+    global _every_core
     if dist.is_available() and dist.is_initialized():
         dist.barrier()
         dist.destroy_process_group()
         torch.cuda.empty_cache()
+    if _every_core is not None:
+        cores, threads = _every_core
+        os.sched_setaffinity(0, cores)
+        torch.set_num_threads(threads)
+        _every_core = None
     return trainer.is_global_zero
 
 

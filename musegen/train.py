@@ -26,7 +26,7 @@ from musegen.jobs import failing_alone
 from musegen.loggers import Look, Rewinds, finishing, show
 from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
-from musegen.ranks import leave_the_others, one_at_a_time
+from musegen.ranks import keep_to_own_cores, leave_the_others, one_at_a_time
 from musegen.render.files import as_rows, one_each, write_samples
 from musegen.report import conclude, threads
 
@@ -52,6 +52,8 @@ def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> floa
         settings = settings | {"resume": settings["run_dir"]}
     keep_freed_memory()
     trainer = build.build_trainer(settings, callbacks=callbacks)
+    if trainer.strategy.root_device.type == "cpu":
+        keep_to_own_cores(os.environ)
     with finishing(trainer.loggers):
         score, report = tell(settings, trainer)
     if report is not None:

@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
 
+from musegen import ranks
 from musegen.contracts import UserError
 from musegen.launch import agreed_folder
 from tests.conftest import ROOT
@@ -127,6 +129,24 @@ def test_ctrl_c_stops_all_at_one_update(tmp_path: Path) -> None:
     assert line.endswith(f"to go on: python train.py resume={run}")
     reached = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]
     assert f"after {reached:,} updates" in line
+
+
+def test_processes_keep_to_their_share_of_the_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    at, threads = [{0, 1, 2, 3, 4}], [5]
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: at[-1])
+    monkeypatch.setattr(os, "sched_setaffinity", lambda pid, cores: at.append(set(cores)))
+    monkeypatch.setattr(torch, "get_num_threads", lambda: threads[-1])
+    monkeypatch.setattr(torch, "set_num_threads", threads.append)
+    for alone in ({}, {"LOCAL_WORLD_SIZE": "1"}, {"LOCAL_WORLD_SIZE": "6", "LOCAL_RANK": "0"}):
+        ranks.keep_to_own_cores(alone)
+    assert len(at) == len(threads) == 1
+    ranks.keep_to_own_cores({"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "1"})
+    assert (at[-1], threads[-1]) == ({2, 3}, 2)
+    assert ranks.leave_the_others(pl.Trainer(accelerator="cpu", logger=False)) is True
+    assert (at[-1], threads[-1]) == ({0, 1, 2, 3, 4}, 5)
+    ranks.keep_to_own_cores({"LOCAL_WORLD_SIZE": "2", "LOCAL_RANK": "0", "OMP_NUM_THREADS": "3"})
+    assert (at[-1], threads[-1]) == ({0, 1}, 5)
+    monkeypatch.setattr(ranks, "_every_core", None)
 
 
 def test_the_folder_of_a_job_that_others_started() -> None:
