@@ -55,7 +55,8 @@ class TextNGram(nn.Module):
 
     def mixed(self, logits_NV: Tensor, contexts: Iterable[Context]) -> Tensor:
         """log p_NV from the net's logits, each row after its own context."""
-        net_NV = logits_NV.softmax(-1)
+        exact = torch.promote_types(logits_NV.dtype, torch.float32)  # bfloat16 has three digits
+        net_NV = logits_NV.softmax(-1, dtype=exact)
         counted_NV = torch.from_numpy(np.stack([self._after(c) for c in contexts])).to(net_NV)
         return net_NV.lerp(counted_NV, self.share).log()
 

@@ -41,6 +41,12 @@ def test_the_mixture_by_hand():
     assert log_p_NV.exp().sum(1) == pytest.approx([1, 1])
 
 
+def test_half_precision_is_mixed_in_float32():
+    ngram, logits_NV = TextNGram(0.25, 4), torch.tensor([[0.0, 1.0, 2.0, 3.0]])
+    of_half, of_float = (ngram.mixed(x, [(0,)]) for x in (logits_NV.bfloat16(), logits_NV))
+    torch.testing.assert_close(of_half, of_float)
+
+
 def test_contexts_are_label_and_last_five():
     batch = CODEC.batch([CODEC.encode("abcdefgh"), CODEC.encode("a")], [1, 0])
     assert list(contexts(batch)) == [
