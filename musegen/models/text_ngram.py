@@ -81,10 +81,9 @@ class TextNGram(nn.Module):
 def contexts(batch: TokenBatch | LabelledTokenBatch) -> Iterator[Context]:
     """What stands before each masked position of a batch, in the order of `x_BT[mask_BT]`."""
     labels = batch.label_B.tolist() if isinstance(batch, LabelledTokenBatch) else None
-    lengths = batch.mask_BT.sum(1).tolist()
-    for b, (_, *row) in enumerate(batch.x_BL.tolist()):
-        for t in range(lengths[b]):
-            yield (labels[b] if labels else 0, *row[max(0, t - ORDER + 1) : t])
+    x_BL = batch.x_BL.tolist()
+    for b, t in batch.mask_BT.nonzero().tolist():  # a window of text is masked where it is read
+        yield (labels[b] if labels else 0, *x_BL[b][max(1, t - ORDER + 2) : t + 1])
 
 
 def contexts_after(drawn: Sequence[Tensor], labels: Sequence[int]) -> Iterator[Context]:

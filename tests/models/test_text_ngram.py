@@ -53,6 +53,8 @@ def test_contexts_are_label_and_last_five():
         (1,), (1, 0), (1, 0, 1), (1, 0, 1, 2), (1, 0, 1, 2, 3), (1, 0, 1, 2, 3, 4),
         (1, 1, 2, 3, 4, 5), (1, 2, 3, 4, 5, 6), (1, 3, 4, 5, 6, 7), (0,), (0, 0),
     ]  # fmt: skip
+    batch.mask_BT[0, :6] = False  # read for what comes after it, and not counted
+    assert next(contexts(batch)) == (1, 1, 2, 3, 4, 5)
     drawn = [torch.tensor([k, k + 10]) for k in range(6)]
     assert list(contexts_after(drawn, [1, 0])) == [(1, 1, 2, 3, 4, 5), (0, 11, 12, 13, 14, 15)]
     assert list(contexts_after([], [1])) == [(1,)]
