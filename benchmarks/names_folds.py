@@ -4,13 +4,16 @@
     python benchmarks/names_folds.py out=DIR model.hidden=128    # any setting of the experiment
 
 A language of 70 names has 14 test names in one split, which decide nothing. Each fold trains its
-own network and its own n-gram; their nats per test name are pooled over the folds.
+own network and its own n-gram; their nats per test name are pooled over the folds. "Network alone"
+is what the same trained network says without its n-gram's share.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from pathlib import Path
+from typing import NamedTuple
 
 from musegen import build, cli, train
 from musegen.contracts import UserError
@@ -21,8 +24,16 @@ from musegen.models import load_model
 FOLDS = 5
 
 
-def tested(fold: int, out: Path, overrides: list[str]) -> tuple[list[Read], tuple[str, ...]]:
-    """One fold's test names as its networks read them, and the labels; trains unless it has."""
+class Tested(NamedTuple):
+    """A test name as all three read it."""
+
+    name: Read
+    alone: float
+    """Nats that it cost the network without its n-gram's share."""
+
+
+def tested(fold: int, out: Path, overrides: list[str]) -> tuple[list[Tested], tuple[str, ...]]:
+    """One fold's test names, and the labels; trains unless it has."""
     run_dir = out / str(fold)
     typed = ["experiment=names18", f"data.fold={fold}", "sample=null", *overrides]
     settings = build.completed(build.composed([*typed, f"run_dir={run_dir}"]))
@@ -32,7 +43,12 @@ def tested(fold: int, out: Path, overrides: list[str]) -> tuple[list[Read], tupl
     data = build.build_data(settings, codec=model.codec)
     data.prepare_data()
     data.setup()
-    return read(model, data)[0], model.codec.labels
+    names = read(model, data)[0]
+    model.ngram = None
+    alone = (
+        float(nats_T.sum()) for nats_T, _ in model.read(data.coded("test"), data.labels["test"])
+    )
+    return [Tested(*both) for both in zip(names, alone, strict=True)], model.codec.labels
 
 
 def main() -> None:
@@ -41,17 +57,18 @@ def main() -> None:
         if len(given) != 1:
             raise UserError("where to? python benchmarks/names_folds.py out=DIR [key=value …]")
         overrides = [a for a in sys.argv[1:] if not a.startswith("out=")]
-        names: list[Read] = []
+        names: list[Tested] = []
         for fold in range(FOLDS):
             more, labels = tested(fold, Path(given[0]), overrides)
             names += more
-    print("| language | names | char_rnn | best n-gram | ahead by | standard error |")
+    print("| language | names | char_rnn | network alone | best n-gram | ahead by |")
     print("|---|---|---|---|---|---|")
-    groups = [(name, [n for n in names if n.label == i]) for i, name in enumerate(labels)]
-    for name, rows in [*groups, ("all", names)]:
-        f = compared(rows)
-        print(f"| {name} | {len(rows)} | {f['bits']:.3f} | {f['ngram_bits']:.3f} "
-              f"| {f['ahead']:.3f} | {f['ahead_error']:.3f} |")  # fmt: skip
+    groups = [(label, [n for n in names if n.name.label == i]) for i, label in enumerate(labels)]
+    for label, rows in [*groups, ("all", names)]:
+        f = compared([n.name for n in rows])
+        alone = sum(n.alone for n in rows) / sum(n.name.length for n in rows) / math.log(2)
+        print(f"| {label} | {len(rows):,} | {f['bits']:.3f} | {alone:.3f} | {f['ngram_bits']:.3f} "
+              f"| {f['ahead']:.3f} ± {f['ahead_error']:.3f} |")  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -5,6 +5,7 @@ unit over time, the state space with the classifier's decision lines, the output
 an LSTM's gates, and the fixed points of the maps state → cell(x, state) for each symbol x of the
 string, with the eigenvalues of the Jacobian there. A 2-unit net counts by a fixed point of each
 map on its side of the decision line with reciprocal eigenvalues (Rodriguez, Wiles & Elman 1999).
+All of it is the net's: an n-gram's share of p (`model.ngram_share`) is left out.
 """
 
 from __future__ import annotations

@@ -39,7 +39,8 @@ FAMILIES = {
     "char_rnn": [
         "model=char_rnn", "data=anbn", "data.train_size=200", "data.batch_size=8",
         "data.curriculum=3", "data.val_n=[1,6]", "data.test_n=[1,6]", "data.count_to=10",
-        "model.hidden=6", "model.layers=2", "model.dropout=0.4", "trainer.max_epochs=4",
+        "model.hidden=6", "model.layers=2", "model.dropout=0.4", "model.ngram_share=0.3",
+        "trainer.max_epochs=4",
         "optimizer.schedule=plateau", "optimizer.patience=0",
     ],
     "lstm_midi": [

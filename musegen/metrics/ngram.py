@@ -111,6 +111,22 @@ class NGram:
             probability[k] = p_N
         return -np.log(probability)
 
+    def distribution(self, context: Sequence[int], choices: int) -> np.ndarray:
+        """P(x | context) of the highest order, for each x of 0 … choices − 1.
+
+        `context` is all that stands before; where nothing takes turns, its last order − 1 symbols
+        are enough.
+        """
+        padded = [self.BEFORE] * (self.order - 1) + list(context)
+        p_V = np.full(choices, 1.0 / choices)
+        for k in range(self.order):
+            given = (len(context) % self.period, *padded[len(padded) - k :])
+            if followers := self.counts[k].get(given):
+                p_V *= self.discount * len(followers)
+                p_V[list(followers)] += np.array(list(followers.values())) - self.discount
+                p_V /= self.totals[k][given]
+        return p_V
+
 
 def _found(sorted_K: np.ndarray, wanted_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Where each wanted number stands among the sorted ones, and whether it does."""

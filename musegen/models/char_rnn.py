@@ -6,7 +6,9 @@
 
 The loss is the mean of −log p over the positions of the batch. `cell` is Elman's tanh network
 (1990), the GRU (Cho et al. 2014) or the LSTM (Hochreiter & Schmidhuber 1997; Gers 2000). After
-"Neural Mozart" (Zhang Jiang's course), where two tanh units or one LSTM unit learn 0ⁿ1ⁿ.
+"Neural Mozart" (Zhang Jiang's course), where two tanh units or one LSTM unit learn 0ⁿ1ⁿ. With
+`ngram_share` a share of p comes from an n-gram of the training texts
+(`musegen.models.text_ngram`).
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from musegen.metrics import counting, names
 from musegen.metrics.chars import CharLikelihood
 from musegen.models.base import Model
 from musegen.models.dropout import Dropout
+from musegen.models.text_ngram import TextNGram, contexts, contexts_after
 from musegen.sampling import Sampler
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -45,6 +48,8 @@ class CharRNN(Model):
     - counter: start an LSTM as one that remembers: +8 on the forget gates, so that a cell keeps
       what it has added up (after Gers 2000), no way yet from h to the gates, and a classifier 3
       times as steep, so that small steps of the cell are heard.
+    - ngram_share: the share γ of p that the 6-gram of the training texts has. Training teaches
+      the net alone; validation, test and generation are of the mixture.
     - dtype: `float64` for counting far, where rounding adds up over thousands of steps.
     """
 
@@ -64,6 +69,7 @@ class CharRNN(Model):
         embedding: int | None = None,
         dropout: float = 0.0,
         counter: bool = False,
+        ngram_share: float = 0.0,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         super().__init__(spec, codec)
@@ -74,6 +80,8 @@ class CharRNN(Model):
                 f"model: hidden={hidden}, layers={layers}, embedding={width} must be at least 1 "
                 f"and dropout={dropout} in [0, 1)"
             )
+        if not 0 <= ngram_share < 1:
+            raise UserError(f"model.ngram_share={ngram_share}: must lie in [0, 1)")
         classes = self.spec.vocab_size
         self.embed = nn.Embedding(classes + 1, width)  # one more: "before the text"
         self.embed_label = (
@@ -86,6 +94,7 @@ class CharRNN(Model):
         )
         self.dropout = Dropout(dropout)
         self.out = nn.Linear(hidden, classes)
+        self.ngram = TextNGram(ngram_share, classes) if ngram_share else None
         if counter:
             self._start_as_counter()
         self.to(getattr(torch, dtype))
@@ -112,11 +121,18 @@ class CharRNN(Model):
         return self.cells(x_BTD, state)
 
     def logits(self, batch: TokenBatch | LabelledTokenBatch) -> tuple[Tensor, Tensor]:
-        """logits_NV of the N masked positions, and their targets x_N."""
+        """The net's logits_NV of the N masked positions, and their targets x_N."""
         label_B = batch.label_B if isinstance(batch, LabelledTokenBatch) else None
         h_BTH, _ = self(batch.x_BL[:, :-1], label_B)
         logits_NV = self.out(self.dropout(h_BTH[batch.mask_BT]))
         return logits_NV, batch.x_BL[:, 1:][batch.mask_BT]
+
+    def predicted(self, batch: TokenBatch | LabelledTokenBatch) -> tuple[Tensor, Tensor]:
+        """As `logits`, but with the n-gram's share: where it has one, log p_NV."""
+        logits_NV, x_N = self.logits(batch)
+        if self.ngram is not None:
+            logits_NV = self.ngram.mixed(logits_NV, contexts(batch))
+        return logits_NV, x_N
 
     def losses(self, batch: TokenBatch | LabelledTokenBatch) -> dict[str, Tensor]:
         logits_NV, x_N = self.logits(batch)
@@ -128,8 +144,14 @@ class CharRNN(Model):
     def new_metric(self) -> Metric:
         return CharLikelihood()
 
+    def on_fit_start(self) -> None:
+        if self.ngram is not None:
+            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            rows = data.coded("train")
+            self.ngram.learn(rows, data.labels["train"] if data.labels else [0] * len(rows))
+
     def score(self, batch: TokenBatch | LabelledTokenBatch, metric: Metric, stage: str) -> None:
-        logits_NV, x_N = self.logits(batch)
+        logits_NV, x_N = self.predicted(batch)
         nats_N = F.cross_entropy(logits_NV, x_N, reduction="none")
         metric.update(nats_N[:, None], (logits_NV.argmax(-1) == x_N)[:, None])
 
@@ -150,7 +172,7 @@ class CharRNN(Model):
                 these = order[first : first + at_once]
                 given = None if labels is None else [labels[i] for i in these]
                 batch = self.codec.batch([rows[i] for i in these], given)
-                logits_NV, x_N = self.logits(type(batch)(*(t.to(self.device) for t in batch)))
+                logits_NV, x_N = self.predicted(type(batch)(*(t.to(self.device) for t in batch)))
                 nats_N = F.cross_entropy(logits_NV, x_N, reduction="none").cpu().numpy()
                 guess_N = logits_NV.argmax(-1).cpu().numpy()
                 ends = np.cumsum([len(rows[i]) for i in these])[:-1]
@@ -214,6 +236,9 @@ class CharRNN(Model):
             while len(drawn) < length and not ended_B.all():
                 h_BTH, state = self(x_B[:, None], label_B, state)
                 logits_BV = self.out(h_BTH[:, 0])
+                if self.ngram is not None:
+                    before = contexts_after(drawn, labels or [0] * rows)
+                    logits_BV = self.ngram.mixed(logits_BV, before)
                 if (unknown := self.codec.unknown_class) is not None:
                     logits_BV[:, unknown] = float("-inf")
                 x_B = sampler(logits_BV, generator)

@@ -35,6 +35,15 @@ def test_probabilities_of_all_symbols_sum_to_one() -> None:
         assert total == pytest.approx(1)
 
 
+@pytest.mark.parametrize("period", [1, 2])
+def test_a_distribution_is_that_of_each_symbol_alone(period: int) -> None:
+    model = NGram(3, 0.7, period).fit(TRAIN)
+    for context in ([], [0], [0, 1], [1, 0, 1]):
+        choices = [3] * (len(context) + 1)
+        alone = [np.exp(-model.nats([*context, x], choices)[2, -1]) for x in range(3)]
+        assert model.distribution(context, 3) == pytest.approx(alone)
+
+
 def test_turns_are_never_forgotten() -> None:
     # Fields by turns, 0 or 1 and then 2 or 3: order 1 is the frequency within the turn.
     model = NGram(2, 0.5, period=2).fit([[0, 2, 0, 3, 1, 2]])
