@@ -19,6 +19,7 @@ from torch import Tensor
 
 _alone = False
 _parent = 0  # whose end is watched for
+_every_core: tuple[set[int], int] | None = None  # and threads, before it kept to its share
 
 
 def this_rank() -> tuple[int, int]:

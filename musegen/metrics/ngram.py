@@ -118,13 +118,20 @@ class NGram:
         are enough.
         """
         padded = [self.BEFORE] * (self.order - 1) + list(context)
-        p_V = np.full(choices, 1.0 / choices)
-        for k in range(self.order):
-            given = (len(context) % self.period, *padded[len(padded) - k :])
-            if followers := self.counts[k].get(given):
-                p_V *= self.discount * len(followers)
-                p_V[list(followers)] += np.array(list(followers.values())) - self.discount
-                p_V /= self.totals[k][given]
+        latest_first = [s - self.BEFORE for s in padded[len(context) :][::-1]]
+        p_V, number = np.full(choices, 1.0 / choices), 0
+        given = [len(context) % self.period, *latest_first]
+        for table, older in zip(self.tables, given, strict=False):  # no tables before `fit`
+            place_1, found_1 = _found(table.context_C, np.array([number * self.base + older]))
+            if not found_1[0]:
+                break
+            number = int(place_1[0])
+            edges = np.searchsorted(table.pair_P, [number * self.base, (number + 1) * self.base])
+            followed = slice(*edges)
+            p_V *= self.discount * table.kinds_C[number]
+            symbols = table.pair_P[followed] % self.base + self.BEFORE
+            p_V[symbols] += table.count_P[followed] - self.discount
+            p_V /= table.total_C[number]
         return p_V
 
 

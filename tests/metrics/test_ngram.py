@@ -39,8 +39,7 @@ def test_probabilities_of_all_symbols_sum_to_one() -> None:
 def test_a_distribution_is_that_of_each_symbol_alone(period: int) -> None:
     model = NGram(3, 0.7, period).fit(TRAIN)
     for context in ([], [0], [0, 1], [1, 0, 1]):
-        choices = [3] * (len(context) + 1)
-        alone = [np.exp(-model.nats([*context, x], choices)[2, -1]) for x in range(3)]
+        alone = [np.exp(-model.nats([[*context, x]], 3)[2, -1]) for x in range(3)]
         assert model.distribution(context, 3) == pytest.approx(alone)
 
 
