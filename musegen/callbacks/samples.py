@@ -12,10 +12,10 @@ from musegen.contracts import UserError
 from musegen.loggers import Look, show
 from musegen.models.base import Model
 from musegen.render.files import WRITERS, as_rows
-from musegen.render.tiles import stretched, write_tiles
+from musegen.render.tiles import squared, stretched, write_tiles
 
-FILTERS = 10
-"""The tile image of filters is ten by ten, as in the deep learning tutorial."""
+FILTERS = 100
+"""As many are drawn, as in the deep learning tutorial."""
 
 
 class Samples(pl.Callback):
@@ -46,8 +46,7 @@ class Samples(pl.Callback):
         samples = pl_module.generate(**self.settings)
         files = WRITERS[type(pl_module.spec)](samples, folder)
         if (filters_ND := pl_module.filters()) is not None:
-            first_ND = stretched(filters_ND[: FILTERS**2])
-            rows = [first_ND[i : i + FILTERS] for i in range(0, len(first_ND), FILTERS)]
-            files.append(write_tiles(rows, folder / "filters.png"))
+            first_ND = stretched(filters_ND[:FILTERS])
+            files.append(write_tiles(squared(first_ND), folder / "filters.png"))
         texts = as_rows(pl_module.spec, samples)
         show(trainer.loggers, Look(epoch, trainer.global_step, files, texts))

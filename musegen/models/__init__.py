@@ -34,7 +34,7 @@ def load_model(path: str | Path) -> Model:
     try:
         model = MODELS[kind](**settings)
         model.load_state_dict(checkpoint["state_dict"])
-    except (KeyError, TypeError, RuntimeError) as e:
+    except (KeyError, TypeError, ValueError, RuntimeError) as e:
         raise UserError(f"{path}: does not fit this version's {kind} ({_first_line(e)})") from e
     return model.eval()
 

@@ -263,6 +263,10 @@ class RNNRBM(Model):
         parts = [self.machines(RollBatch(*(x.to(self.device) for x in batch))) for batch in batches]
         return Conditionals(self.W_DH, *(torch.cat(p) for p in zip(*parts, strict=True)))
 
+    def filters(self) -> np.ndarray:
+        """The weights of each hidden unit, (H, D)."""
+        return self.W_DH.detach().t().cpu().numpy()
+
     # --- Composing --------------------------------------------------------------------------
 
     @torch.inference_mode()

@@ -36,6 +36,13 @@ def tiles(rows: Sequence[np.ndarray]) -> np.ndarray:
     return sheet
 
 
+def squared(vectors_ND: np.ndarray) -> list[np.ndarray]:
+    """Rows for `tiles`: a square of squares, or one row of strips, which are high enough."""
+    n, units = vectors_ND.shape
+    columns = math.isqrt(n - 1) + 1 if math.isqrt(units) ** 2 == units else n
+    return [vectors_ND[i : i + columns] for i in range(0, n, columns)]
+
+
 def stretched(vectors_ND: np.ndarray) -> np.ndarray:
     """Each vector's own range stretched to [0, 1], to show the shape of weights."""
     low = vectors_ND.min(1, keepdims=True)

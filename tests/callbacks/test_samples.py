@@ -26,7 +26,7 @@ DATA = {
 
 SHOWN = {
     Frames: {"pictures/filters", "pictures/sheet"},
-    Rolls: {"pictures/00", "audio/00"},
+    Rolls: {"pictures/filters", "pictures/00", "audio/00"},
     Messages: {"pictures/00", "audio/00"},
     Tokens: {"texts/text_summary"},
     LabelledTokens: {"texts/text_summary"},
@@ -42,7 +42,7 @@ AFTERWARDS = {
 }
 """What training ends with, in the folder of samples."""
 
-WRITTEN = AFTERWARDS | {Frames: {"filters.png", "sheet.png"}}
+WRITTEN = AFTERWARDS | {kind: AFTERWARDS[kind] | {"filters.png"} for kind in (Frames, Rolls)}
 """What a preview holds."""
 
 

@@ -6,7 +6,7 @@ import matplotlib.image
 import numpy as np
 import pytest
 
-from musegen.render.tiles import stretched, tiles, write_tiles
+from musegen.render.tiles import squared, stretched, tiles, write_tiles
 
 
 def test_squares_with_a_pixel_between() -> None:
@@ -26,6 +26,12 @@ def test_squares_with_a_pixel_between() -> None:
 def test_other_sizes_stand_upright_with_the_first_unit_below() -> None:
     sheet = tiles([np.array([[0.0, 0.5, 1.0], [1.0, 0.0, 0.0]])])
     assert sheet.tolist() == [[1, 0, 0], [0.5, 0, 0], [0, 0, 1]]
+
+
+def test_squares_in_a_square_and_strips_in_a_row() -> None:
+    assert [len(row) for row in squared(np.zeros((100, 784)))] == [10] * 10
+    assert [len(row) for row in squared(np.zeros((10, 4)))] == [4, 4, 2]
+    assert [len(row) for row in squared(np.zeros((100, 88)))] == [100]
 
 
 def test_each_vector_fills_the_range() -> None:
