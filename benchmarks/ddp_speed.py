@@ -22,7 +22,7 @@ from musegen import cli
 ROOT = Path(__file__).parent.parent
 JOBS = {
     "rnn_rbm": ["model=rnn_rbm", "data=nottingham", "callbacks.pretraining=null",
-                "trainer.limit_train_batches=240"],
+                "trainer.limit_train_batches=130"],
     "lstm_midi": ["model=lstm_midi", "data=mozart"],
 }  # fmt: skip
 TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]

@@ -29,6 +29,11 @@ class Chunk(NamedTuple):
     shift: int
 
 
+def frames(batch: list[Chunk]) -> int:
+    """How many a batch has, padding not counted."""
+    return sum(chunk.last - chunk.first for chunk in batch)
+
+
 class RollRows(Dataset[RollBatch]):
     """Turns the `Chunk`s of a batch into a `RollBatch`, padded to the longest."""
 
@@ -75,8 +80,14 @@ class ChunkBatches(EpochBatches[Chunk]):
             for first in range(0, length, step):
                 chunks.append(Chunk(i, first, min(first + step, length), int(shift_N[i])))
         n = -(-len(chunks) // self.batch_size)
+        batches = [chunks[b::n] for b in range(n)]
+        if world == 1:
+            return batches
         # All ranks take equally many in training: what does not go round waits for another epoch.
-        return [chunks[b::n] for b in range(rank, n // world * world, world)]
+        # And they wait for one another in every update: batches as long as each other go together.
+        batches = sorted(batches[: n // world * world], key=frames)
+        together = [batches[i : i + world] for i in range(0, len(batches), world)]
+        return [together[i][rank] for i in rng.permutation(len(together))]
 
 
 class PieceBatches(EpochBatches[Chunk]):
@@ -129,7 +140,7 @@ class PianoRolls(DataModule):
       know nothing of their neighbours.
     - dt, pitch_range, repeats: as in `RollCodec`.
     - chunk_length: frames of a training chunk at most; null keeps the pieces whole.
-    - batch_size: chunks (8 by default; the tutorial takes 1) or frames (100 by default) an update.
+    - batch_size: chunks (16 by default; the tutorial takes 1) or frames (100 by default) an update.
     - transpose: training pieces, in every epoch anew, are moved by up to so many semitones
       either way, as far as all their notes stay in range. 0 switches it off.
 
@@ -156,7 +167,7 @@ class PianoRolls(DataModule):
         self.rolls_codec = RollCodec(pitch_range, dt, repeats)
         # What an RBM writes of single frames are pictures, which need no codec.
         self.codec = self.rolls_codec if view == "rolls" else None
-        self.batch_size = {"rolls": 8, "frames": 100}[view] if batch_size is None else batch_size
+        self.batch_size = {"rolls": 16, "frames": 100}[view] if batch_size is None else batch_size
         if min(self.batch_size, 1 if chunk_length is None else chunk_length) < 1:
             raise UserError(
                 f"data: batch_size={batch_size} and chunk_length={chunk_length} must be at least 1"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 import pytest
 import torch
@@ -77,6 +79,22 @@ def test_epochs_are_a_function_of_seed_epoch_and_rank() -> None:
     assert len(both[0]) == len(both[1]) == 2  # of five batches one is left over
     frames = frames_of(both[0] + both[1])
     assert len(frames) == len(set(frames))
+
+
+def test_ranks_go_on_with_batches_of_like_length() -> None:
+    lengths = np.random.default_rng(0).integers(1, 100, 41).tolist()
+    settings = {
+        "chunk_length": None,
+        "batch_size": 2,
+        "seed": 1,
+        "shift_N2": np.zeros((41, 2), int),
+    }
+    two = [ChunkBatches(lengths, **settings).plan(3, rank, 2) for rank in (0, 1)]
+    pairs = [sorted(map(piano_rolls.frames, pair)) for pair in zip(*two, strict=True)]
+    assert len(pairs) == 10
+    assert pairs != sorted(pairs)
+    for (_, longer), (shorter, _) in itertools.pairwise(sorted(pairs)):
+        assert longer <= shorter
 
 
 def test_whole_pieces_longest_first_within_a_bound(monkeypatch) -> None:
