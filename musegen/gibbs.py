@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
 from musegen.affine import affine
+from musegen.uniform import Uniform
 
 
 def free_energy(v_BD: Tensor, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
@@ -60,18 +61,18 @@ class Contrast(torch.autograd.Function):
             to_v, to_h = (end_SD - x_BD).mul_(share[0]), p_NH[: len(x_BD)] + p_NH[len(x_BD) :]
         else:
             to_v, to_h = end_SD.sum(0) * share[1] - x_BD.sum(0) * share[0], p_NH.sum(0)
-        return affine(both_ND.t(), p_NH), to_v, to_h, None, None, None, None
+        return both_ND.t() @ p_NH, to_v, to_h, None, None, None, None
 
 
 class GibbsChains:
     """Block Gibbs steps h → v → h of B chains, in buffers that are made once.
 
-    On a CPU random numbers take as long as much of the arithmetic: a unit is drawn inside the
-    buffer of its uniform number, u ← [u < p], at several times the speed of `torch.bernoulli`
-    and without a temporary. On CUDA the steps are far shorter than their launches: all k are
-    captured as one graph at the first call, and replayed for as long as the weights stay where
-    they are in memory. A generator of one's own goes without the graph, and so do biases of each
-    row's own, which lie elsewhere at every call.
+    On a CPU random numbers take as long as much of the arithmetic: they come from
+    `musegen.uniform`, and a unit is drawn inside the buffer of its number, u ← [u < p], at several
+    times the speed of `torch.bernoulli` and without a temporary. On CUDA the steps are far shorter
+    than their launches: all k are captured as one graph at the first call, and replayed for as
+    long as the weights stay where they are in memory. A generator of one's own goes without the
+    graph, and so do biases of each row's own, which lie elsewhere at every call.
     """
 
     def __init__(self, chains: int, W_DH: Tensor) -> None:
@@ -81,6 +82,7 @@ class GibbsChains:
         visible, hidden = W_DH.shape
         self.logit_BD, self.p_BD, self.v_BD = buffer(visible), buffer(visible), buffer(visible)
         self.a_BH, self.p_BH, self.h_BH = buffer(hidden), buffer(hidden), buffer(hidden)
+        self._uniform_v, self._uniform_h = Uniform(self.v_BD), Uniform(self.h_BH)
         self.device = W_DH.device
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured: tuple[int, ...] = ()
@@ -94,15 +96,12 @@ class GibbsChains:
         self, v_BD: Tensor, W_DH: Tensor, b_h: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Start the chains at h ~ p(h | v); returns c + v W."""
-        return self.draw_hidden(affine(v_BD, W_DH, b_h), generator)
+        return self._draw_hidden(affine(v_BD, W_DH, b_h), generator)
 
     @torch.no_grad()
     def draw_hidden(self, a_BH: Tensor, generator: Generator | None = None) -> Tensor:
         """h ~ p(h | v) of visible units that bring a = c + v W; returns a."""
-        self.a_BH = a_BH
-        torch.sigmoid(a_BH, out=self.p_BH)
-        self.h_BH.uniform_(generator=generator).lt_(self.p_BH)
-        return a_BH
+        return self._draw_hidden(a_BH, generator)
 
     @torch.no_grad()
     def run(
@@ -144,10 +143,16 @@ class GibbsChains:
         W_HD = W_DH.t()
         for step in range(k):
             if step:
-                self.set_visible(self.v_BD, W_DH, b_h, generator)
+                self._draw_hidden(affine(self.v_BD, W_DH, b_h), generator)
             self.logit_BD = affine(self.h_BH, W_HD, b_v)
             torch.sigmoid(self.logit_BD, out=self.p_BD)
-            self.v_BD.uniform_(generator=generator).lt_(self.p_BD)
+            self._uniform_v(self.v_BD, generator).lt_(self.p_BD)
+
+    def _draw_hidden(self, a_BH: Tensor, generator: Generator | None) -> Tensor:
+        self.a_BH = a_BH
+        torch.sigmoid(a_BH, out=self.p_BH)
+        self._uniform_h(self.h_BH, generator).lt_(self.p_BH)
+        return a_BH
 
     def _replay(self, k: int, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> None:
         # A graph reads the addresses it was captured with; optimisers update weights in place.

@@ -171,16 +171,16 @@ def _anneal(
     slope_v, slope_h = b_v - base_v, b_h - base_h
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
     h_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
-    uniform_ = Uniform(max(h_SH.numel(), v_SD.numel()), generator)
+    uniform_h, uniform_v = Uniform(h_SH), Uniform(v_SD)
     for before, beta in track(pairwise(betas), "annealing", "temperatures", len(betas) - 1):
         a_SH = affine(v_SD, W_DH).add_(slope_h)
         off_SH, was_off_SH = (torch.add(-base_h, a_SH, alpha=-b) for b in (beta, before))
         log_w_S += _fall(was_off_SH, off_SH)
         log_w_S += (v_SD * slope_v).sum(-1, dtype=torch.float64).mul_(beta - before)
         if beta != betas[-1]:
-            uniform_(h_SH).ge_(off_SH)
+            uniform_h(h_SH, generator).ge_(off_SH)
             p_SD = affine(h_SH, W_HD).mul_(beta).add_(base_v + beta * slope_v).sigmoid_()
-            uniform_(v_SD).lt_(p_SD)
+            uniform_v(v_SD, generator).lt_(p_SD)
     return log_w_S
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any, Literal
 
 import torch
@@ -23,13 +24,10 @@ class TanhSteps(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, a_BTR: Tensor, W_uu: Tensor, u_BR: Tensor) -> Tensor:
         """u(0), …, u(T) as (B, T + 1, R)."""
-        a_TBR = a_BTR.transpose(0, 1).contiguous()
-        steps, rows, units = a_TBR.shape
-        u_TBR = a_TBR.new_empty(steps + 1, rows, units)
-        u_TBR[0] = u_BR
+        u_TBR = torch.cat([u_BR[None], a_BTR.transpose(0, 1)])
         u = u_TBR.unbind(0)
-        for t, a_BR in enumerate(a_TBR.unbind(0)):
-            torch.addmm(a_BR, u[t], W_uu, out=u[t + 1]).tanh_()
+        for before, now in pairwise(u):
+            now.addmm_(before, W_uu).tanh_()
         ctx.save_for_backward(u_TBR, W_uu)
         return u_TBR.transpose(0, 1)
 
@@ -42,8 +40,8 @@ class TanhSteps(torch.autograd.Function):
         slope_TBR[0] = 1
         d, slope, W_t = d_TBR.unbind(0), slope_TBR.unbind(0), W_uu.t()
         d[-1].mul_(slope[-1])
-        for t in range(len(d) - 2, -1, -1):
-            d[t].addmm_(d[t + 1], W_t).mul_(slope[t])
+        for (after, now), rise in zip(pairwise(reversed(d)), slope[-2::-1], strict=True):
+            now.addmm_(after, W_t).mul_(rise)
         grad_W = u_TBR[:-1].flatten(0, 1).t() @ d_TBR[1:].flatten(0, 1)
         return d_TBR[1:].transpose(0, 1), grad_W, d_TBR[0]
 
@@ -58,9 +56,9 @@ class TanhNet(nn.Module):
         self.b_u = nn.Parameter(torch.zeros(recurrent))
 
     def forward(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
-        a_BTR = x_BTD @ self.W_vu + self.b_u
-        u_BTR = TanhSteps.apply(a_BTR, self.W_uu, state[0])
-        return u_BTR[:, 1:], (u_BTR[:, -1],)
+        a_NR = torch.addmm(self.b_u, x_BTD.flatten(0, 1), self.W_vu)
+        u_BTR = TanhSteps.apply(a_NR.unflatten(0, x_BTD.shape[:2]), self.W_uu, state[0])
+        return u_BTR, (u_BTR[:, -1],)
 
 
 class GatedNet(nn.Module):
@@ -74,13 +72,13 @@ class GatedNet(nn.Module):
         carried = tuple(s[None] for s in state)
         u_BTR, last = self.net(x_BTD, carried if len(carried) > 1 else carried[0])
         last = last if isinstance(last, tuple) else (last,)
-        return u_BTR, tuple(s[0] for s in last)
+        return torch.cat([state[0][:, None], u_BTR], dim=1), tuple(s[0] for s in last)
 
 
 class Recurrence(nn.Module):
     """One of three cells, and its state before the first frame: 0, or learned.
 
-    Calling it with frames x_BTD and a state gives u(1) … u(T) as (B, T, R) and the state then.
+    Calling it with frames x_BTD and a state gives u(0) … u(T) as (B, T + 1, R) and the state then.
     """
 
     def __init__(
@@ -104,6 +102,5 @@ class Recurrence(nn.Module):
 
     def before_each(self, x_BTD: Tensor) -> Tensor:
         """u(0) … u(T − 1): what is known before each frame, (B, T, R)."""
-        state = self.start(len(x_BTD))
-        u_BTR, _ = self(x_BTD, state)
-        return torch.cat([state[0][:, None], u_BTR[:, :-1]], dim=1)
+        u_BTR, _ = self(x_BTD, self.start(len(x_BTD)))
+        return u_BTR[:, :-1]

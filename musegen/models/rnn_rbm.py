@@ -120,6 +120,7 @@ class RNNRBM(Model):
         self.W_uh = nn.Parameter(torch.randn(recurrent, hidden) * OTHER_STD)
         self.recurrence = Recurrence(cell, visible, recurrent, OTHER_STD, learn_start)
         self.dropout = Dropout(dropout)
+        self._gibbs: GibbsChains | None = None
         self.lookback: Lookback | None = None
         if heads:
             self.lookback = Lookback(recurrent, visible, heads, HEAD_WIDTH, span)
@@ -133,8 +134,13 @@ class RNNRBM(Model):
         """The N real frames of a batch and the biases of their machines: x_ND, b_v_ND, b_h_NH."""
         x_BTD, mask_BT = batch
         u_BTR = self.recurrence.before_each(x_BTD)
-        r_NZ = self.lookback.before_each(u_BTR, x_BTD)[mask_BT] if self.lookback else None
-        return x_BTD[mask_BT], *self.biases(u_BTR[mask_BT], r_NZ)
+        whole = bool(mask_BT.all())
+
+        def real(x_BTZ: Tensor) -> Tensor:
+            return x_BTZ.flatten(0, 1) if whole else x_BTZ[mask_BT]
+
+        r_NZ = real(self.lookback.before_each(u_BTR, x_BTD)) if self.lookback else None
+        return real(x_BTD), *self.biases(real(u_BTR), r_NZ)
 
     def biases(self, u_NR: Tensor, r_NZ: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """b_v(t) and b_h(t) from u(t−1) and r(t), one machine a row."""
@@ -160,11 +166,13 @@ class RNNRBM(Model):
         b_h_NH: Tensor,
         generator: torch.Generator | None = None,
     ) -> tuple[GibbsChains, Tensor]:
-        """k Gibbs steps of every frame's machine, together; and b_h + v W of the start."""
-        gibbs = GibbsChains(len(start_ND), self.W_DH)
-        a_NH = gibbs.set_visible(start_ND, self.W_DH, b_h_NH, generator)
-        gibbs.run(self.k, self.W_DH, b_v_ND, b_h_NH, generator)
-        return gibbs, a_NH
+        """k Gibbs steps of every frame's machine, together, in buffers that the next call takes
+        over; and b_h + v W of the start."""
+        if self._gibbs is None or not self._gibbs.fits(len(start_ND), start_ND.device):
+            self._gibbs = GibbsChains(len(start_ND), self.W_DH)
+        a_NH = self._gibbs.set_visible(start_ND, self.W_DH, b_h_NH, generator)
+        self._gibbs.run(self.k, self.W_DH, b_v_ND, b_h_NH, generator)
+        return self._gibbs, a_NH
 
     @torch.no_grad()
     def reached(self, gibbs: GibbsChains, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
@@ -314,8 +322,8 @@ class RNNRBM(Model):
             state = self.recurrence.start(n)
             u_NTR = state[0].new_zeros(*x_NTD.shape[:2], state[0].shape[1])
             if heard:
-                u_NTR[:, :heard] = self.recurrence.before_each(x_NTD[:, :heard])
-                _, state = self.recurrence(x_NTD[:, :heard], state)
+                u_BTR, state = self.recurrence(x_NTD[:, :heard], state)
+                u_NTR[:, :heard] = u_BTR[:, :-1]
             W_DH = self.W_DH / temperature
             gibbs = GibbsChains(n, W_DH)
             silence_ND = torch.zeros_like(gibbs.v_BD)
