@@ -107,16 +107,16 @@ def main() -> None:
     torch.set_num_threads(threads)
     print(f"{threads} threads, torch {torch.__version__}")
     contestants = {
-        "musegen, 1 chunk": lambda: ours(100, 1),
-        "bare PyTorch loop, 1 chunk": lambda: bare(100, 1),
+        "musegen, 1 chunk": lambda: ours(300, 1),
+        "bare PyTorch loop, 1 chunk": lambda: bare(300, 1),
     }
     wider = {
-        "musegen, 16 chunks": lambda: ours(320, 16),
-        "bare PyTorch loop, 16 chunks": lambda: bare(320, 16),
+        "musegen, 16 chunks": lambda: ours(960, 16),
+        "bare PyTorch loop, 16 chunks": lambda: bare(960, 16),
     }
     if python := settings.get("pytensor"):
         tutorial = {"tutorial in PyTensor, 1 chunk": lambda: peer(
-            "rnn_rbm_pytensor.py", 40, str(python))}  # fmt: skip
+            "rnn_rbm_pytensor.py", 100, str(python))}  # fmt: skip
         contestants, wider = contestants | tutorial, wider | tutorial
     compare("CD-15, 1 chunk an update", contestants, rounds, "frames")
     compare("CD-15, 16 chunks an update", wider, rounds, "frames")

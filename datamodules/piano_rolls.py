@@ -46,7 +46,8 @@ class RollRows(Dataset[RollBatch]):
         x_BTD = torch.zeros(*mask_BT.shape, self.rolls[0].shape[1])
         for x_TD, c in zip(x_BTD, chunks, strict=True):
             cut_TD = self.rolls[c.piece][c.first : c.last]
-            x_TD[: len(cut_TD)] = torch.from_numpy(np.roll(cut_TD, c.shift, axis=1))
+            moved_TD = np.roll(cut_TD, c.shift, axis=1) if c.shift else cut_TD
+            x_TD[: len(cut_TD)] = torch.from_numpy(moved_TD)
         return RollBatch(x_BTD, mask_BT)
 
 

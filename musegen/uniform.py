@@ -23,17 +23,19 @@ class Uniform:
     def __init__(self, like_ND: Tensor) -> None:
         self.plain = like_ND.device.type != "cpu" or like_ND.dtype != torch.float32
         if not self.plain:
-            count = like_ND.numel()
-            self._draws = torch.empty(-(-count // 4), dtype=torch.int64)
-            self._upper_ND = self._draws.view(torch.int16)[:count].view(like_ND.shape)
-            self._lower_N1 = torch.empty(*like_ND.shape[:-1], 1)
+            count, rows = like_ND.numel(), like_ND[..., :1].numel()
+            bits = torch.empty(-(-(2 * count + rows) // 8), dtype=torch.int64)
+            upper, lower = bits.view(torch.int16), bits.view(torch.uint8)
+            self._bits = bits
+            self._upper_ND = upper[:count].view(like_ND.shape)
+            self._lower_N1 = lower[2 * count :][:rows].view(*like_ND.shape[:-1], 1)
+            self._from_N1 = torch.empty(self._lower_N1.shape)
 
     def __call__(self, out_ND: Tensor, generator: Generator | None = None) -> Tensor:
         """`out_ND`, filled."""
         if self.plain:
             return out_ND.uniform_(generator=generator)
-        self._draws.random_(-(2**63), None, generator=generator)
-        lower_N1 = self._lower_N1.random_(256, generator=generator)
-        torch.add(HALF, lower_N1, alpha=2.0**-24, out=lower_N1)  # ½: the upper bits have a sign
-        out_ND.copy_(self._upper_ND)
-        return torch.add(lower_N1, out_ND, alpha=2.0**-16, out=out_ND)
+        self._bits.random_(-(2**63), None, generator=generator)
+        # The upper bits have a sign: they reach from −½ to ½.
+        torch.add(HALF, self._lower_N1, alpha=2.0**-24, out=self._from_N1)
+        return torch.add(self._from_N1, self._upper_ND, alpha=2.0**-16, out=out_ND)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 from abc import abstractmethod
 from collections.abc import Sequence
+from functools import reduce
 from typing import Any, ClassVar
 
 import numpy as np
@@ -149,7 +150,7 @@ class Model(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.losses(batch)
-        loss = torch.stack(list(parts.values())).sum()
+        loss = reduce(torch.add, parts.values())
         self._check(loss, batch_idx)
         steps = self.steps(batch)
         self.note(steps, loss=loss, **(parts if len(parts) > 1 else {}))
