@@ -88,8 +88,10 @@ class GibbsChains:
         self._captured: tuple[int, ...] = ()
 
     def fits(self, chains: int, device: torch.device) -> bool:
-        """Whether these buffers can run so many chains there."""
-        return len(self.h_BH) == chains and self.device == device
+        """Whether these buffers can run so many chains there, now: what was made in inference
+        mode, as in validation, cannot be written outside it."""
+        here = self.h_BH.is_inference() == torch.is_inference_mode_enabled()
+        return len(self.h_BH) == chains and self.device == device and here
 
     @torch.no_grad()
     def set_visible(

@@ -148,6 +148,14 @@ def test_figures_stay_finite_however_sure_and_wrong_the_machines_are() -> None:
     assert all(np.isfinite(float(v)) for v in figures)
 
 
+def test_teaching_goes_on_after_a_validation_batch_of_as_many_frames() -> None:
+    model, batch = tiny(), a_batch()
+    with torch.inference_mode():
+        model.score(batch, model.new_metric(), "val")
+    model.losses(batch)["contrast"].backward()
+    assert model.W_DH.grad.isfinite().all()
+
+
 def test_dropout_is_for_training_only() -> None:
     model = tiny(dropout=0.5)
     batch = repeated(a_batch(), 50)
