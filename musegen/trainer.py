@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.profilers import PassThroughProfiler
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from musegen.checkpoint_files import CheckpointFiles
@@ -17,6 +19,17 @@ HOUSE: dict[str, Any] = {
     "enable_progress_bar": False,  # callbacks.progress shows it
 }
 """Trainer arguments that differ from Lightning's defaults everywhere; `trainer.*` wins."""
+
+
+class Unprofiled(PassThroughProfiler):
+    """Lightning's default enters a generator's context some forty times an update, to measure
+    nothing: a twentieth of a small net's time (`benchmarks/rbm_speed.py`). Here it is an empty
+    one. `trainer.profiler` names a real one."""
+
+    _nothing = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+        return self._nothing
 
 
 def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Trainer:
@@ -31,7 +44,9 @@ def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Tra
     """
     plugins = [CheckpointFiles(), *_listed(settings.pop("plugins", None))]
     try:
-        return pl.Trainer(**{**devices(gpus), **HOUSE, **settings}, plugins=plugins)
+        return pl.Trainer(
+            **{**devices(gpus), **HOUSE, "profiler": Unprofiled(), **settings}, plugins=plugins
+        )
     except (MisconfigurationException, ValueError, TypeError) as e:
         raise UserError(f"trainer: {' '.join(str(e).split())}") from e
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 import torch
+from pytorch_lightning.profilers import SimpleProfiler
 
 from musegen.contracts import UserError
 from musegen.trainer import devices, make_trainer
@@ -83,3 +84,9 @@ def test_refusals_are_one_line(settings: dict, said: str) -> None:
     with pytest.raises(UserError, match=said) as e:
         make_trainer(**settings)
     assert "\n" not in str(e.value)
+
+
+def test_nothing_is_profiled_unless_asked() -> None:
+    with make_trainer(gpus=0).profiler.profile("anything") as seen:
+        assert seen is None
+    assert isinstance(make_trainer(gpus=0, profiler="simple").profiler, SimpleProfiler)
