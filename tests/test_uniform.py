@@ -31,6 +31,19 @@ def test_every_bit_of_24_is_a_coin() -> None:
         assert abs(float(ones_N.mean()) - 0.5) < 5 * 0.5 / (1000 * (501 if bit >= 8 else 1)) ** 0.5
 
 
+def test_the_least_is_zero_and_the_greatest_below_one() -> None:
+    class Still:
+        def random_(self, *_: int, **__: object) -> None:
+            """The bits stay as they are."""
+
+    out_ND = torch.empty(2, 1)
+    uniform = Uniform(out_ND)
+    uniform._bits = Still()  # type: ignore[assignment]
+    uniform._upper_ND.copy_(torch.tensor([[-(2**15)], [2**15 - 1]]))
+    uniform._lower_N1.copy_(torch.tensor([[0], [255]]))
+    assert uniform(out_ND).flatten().tolist() == [0, 1 - 2.0**-24]
+
+
 def test_neighbours_in_a_row_and_in_a_column_know_nothing_of_each_other() -> None:
     x_ND = drawn(1000, 1000)
     for a, b in ((x_ND[:, :-1], x_ND[:, 1:]), (x_ND[:-1], x_ND[1:])):
