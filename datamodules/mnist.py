@@ -39,7 +39,7 @@ class Images(Dataset[FrameBatch]):
 
     def __getitems__(self, batch: list[Rows]) -> FrameBatch:
         (rows,) = batch
-        x_BD = self.pixels_ND[torch.from_numpy(rows.indices)].float().div_(255)
+        x_BD = self.pixels_ND.index_select(0, torch.from_numpy(rows.indices)).div(255)
         if self.binarize == "threshold":
             x_BD = x_BD.round_()
         elif self.binarize == "sample":

@@ -26,42 +26,51 @@ def free_energy(v_BD: Tensor, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
 
 
 class Contrast(torch.autograd.Function):
-    """mean F(x) − mean F(end), data less chain ends, from what they bring to the hidden units.
+    """mean F(data) − mean F(chain ends), from what the rows bring to the hidden units.
 
-    `apply(W_DH, b_v, b_h, x_BD, a_BH, end_SD, a_SH)` with a = c + v W already known, as the chain
-    knows it of its end: going through `free_energy` computes both products once more. The
-    gradient is that of the free energies with x and end held constant,
+    `apply(W_DH, b_v, b_h, v_ND, a_NH, data)`: the first `data` rows of v are data, the others
+    chain ends, and a = c + v W is already known, as the chain knows it of its end: going through
+    `free_energy` computes the products once more. With the weight w = 1/data of the one kind and
+    −1/ends of the other the value is Σ_n w F(v), and the gradient, with v held constant,
 
-        ∂W = endᵀ σ(a_end) / S − xᵀ σ(a_x) / B     (and with ones for end and x, that of c)
+        ∂W = −vᵀ (w σ(a))     ∂b = −Σ_n w v     ∂c = −Σ_n w σ(a)
 
     Where each row has biases of its own, as many rows end as began, and the gradient of the
     biases is row by row.
     """
 
     @staticmethod
-    def forward(ctx: Any, W_DH: Tensor, b_v: Tensor, b_h: Tensor, *known: Tensor) -> Tensor:
-        x_BD, a_BH, end_SD, a_SH = known
-        ctx.save_for_backward(*known)
-        ctx.own_biases = b_v.dim() > 1
+    def forward(
+        ctx: Any,
+        W_DH: Tensor,
+        b_v: Tensor,
+        b_h: Tensor,
+        v_ND: Tensor,
+        a_NH: Tensor,
+        data: int,
+    ) -> Tensor:
+        # −w, which every term begins with.
+        sign_N = v_ND.new_full((len(v_ND),), -1 / data)
+        sign_N[data:] = 1 / (len(v_ND) - data)
+        ctx.save_for_backward(v_ND, a_NH, sign_N)
+        ctx.data, ctx.own_biases = data, b_v.dim() > 1
+        hidden = sign_N @ F.softplus(a_NH).sum(-1)
         if ctx.own_biases:
-            rise = F.softplus(a_SH).sub_(F.softplus(a_BH)).sum()
-            return ((end_SD - x_BD).mul_(b_v).sum() + rise) / len(x_BD)
-        of_data = x_BD.mean(0) @ b_v + F.softplus(a_BH).sum() / len(x_BD)
-        of_ends = end_SD.mean(0) @ b_v + F.softplus(a_SH).sum() / len(end_SD)
-        return of_ends - of_data
+            return (v_ND[data:] - v_ND[:data]).mul_(b_v).sum() / data + hidden
+        return (sign_N @ v_ND) @ b_v + hidden
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
-        x_BD, a_BH, end_SD, a_SH = ctx.saved_tensors
-        both_ND = torch.cat([x_BD, end_SD])
-        share = by / len(x_BD), by / len(end_SD)
-        p_NH = torch.cat([a_BH.sigmoid().mul_(-share[0]), a_SH.sigmoid().mul_(share[1])])
+        v_ND, a_NH, sign_N = ctx.saved_tensors
+        sign_N = sign_N * by
+        p_NH = a_NH.sigmoid().mul_(sign_N[:, None])
         if ctx.own_biases:
-            to_v, to_h = (end_SD - x_BD).mul_(share[0]), p_NH[: len(x_BD)] + p_NH[len(x_BD) :]
+            data = ctx.data
+            to_v, to_h = (v_ND[data:] - v_ND[:data]).mul_(by / data), p_NH[:data] + p_NH[data:]
         else:
-            to_v, to_h = end_SD.sum(0) * share[1] - x_BD.sum(0) * share[0], p_NH.sum(0)
-        return both_ND.t() @ p_NH, to_v, to_h, None, None, None, None
+            to_v, to_h = sign_N @ v_ND, p_NH.sum(0)
+        return v_ND.t() @ p_NH, to_v, to_h, None, None, None
 
 
 class GibbsChains:

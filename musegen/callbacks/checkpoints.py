@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,11 @@ class Best(ModelCheckpoint):
             save_weights_only=True,
             enable_version_counter=False,
         )
+
+    @cached_property
+    def state_key(self) -> str:
+        """Lightning's, made once: it asks for it in every hook of every update."""
+        return super().state_key
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         def here(path: str) -> str:

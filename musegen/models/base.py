@@ -98,6 +98,22 @@ class Model(pl.LightningModule):
         """How many predictions a batch holds, the weight of its loss in the epoch's mean."""
         return len(batch[0])
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Lightning notes the hook it is in 44 times an update, and torch asks each time whether
+        # that is a parameter or a module: more than a twentieth of a small net's update.
+        if name == "_current_fx_name":
+            self.__dict__[name] = value
+        else:
+            super().__setattr__(name, value)
+
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        # Batches are made on the CPU; Lightning would take them apart to find that out.
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     # --- What a resumed run needs beside weights and optimiser --------------------------------
 
     def training_state(self) -> dict[str, Any]:

@@ -123,13 +123,14 @@ class RBM(Model):
 
     def losses(self, batch: FrameBatch) -> dict[str, Tensor]:
         x_BD = batch.x_BD
-        gibbs, a_BH = self.run_chains(x_BD)
+        v_ND, a_NH = self.run_chains(x_BD)
+        a_BH = a_NH[: len(x_BD)]
         self._watch(x_BD, a_BH)
         if self.centered:
             mean_H = summed(a_BH.sigmoid().mean(0)) / this_rank()[1]
             self.mean_H.lerp_(mean_H, MEAN_RATE)
-        known = x_BD, a_BH, gibbs.v_BD, gibbs.a_BH
-        losses = {"contrast": Contrast.apply(self.W_DH, self.b_v, self.b_h, *known)}
+        contrast = Contrast.apply(self.W_DH, self.b_v, self.b_h, v_ND, a_NH, len(x_BD))
+        losses = {"contrast": contrast}
         if self.sparsity is not None:
             q_H = self.hidden_means(x_BD).mean(0)
             target_H = torch.full_like(q_H, self.sparsity)
@@ -138,9 +139,9 @@ class RBM(Model):
         return losses
 
     @torch.no_grad()
-    def run_chains(self, x_BD: Tensor) -> tuple[GibbsChains, Tensor]:
-        """k Gibbs steps from the data, or of the persistent chains from where they stand; and
-        c + x W."""
+    def run_chains(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
+        """k Gibbs steps from the data, or of the persistent chains from where they stand: the
+        data and below them the chains' ends, v, and c + v W."""
         W_DH, b_v, b_h = self.W_DH.detach(), self.b_v.detach(), self.b_h.detach()
         gibbs = self._gibbs
         if gibbs is None or (self.chain == "cd" and not gibbs.fits(len(x_BD), x_BD.device)):
@@ -149,13 +150,13 @@ class RBM(Model):
                 gibbs.h_BH.copy_(self._resumed_SH)
         if self.chain == "cd":
             a_BH = gibbs.set_visible(x_BD, W_DH, b_h)
-            gibbs.run(self.k, W_DH, b_v, b_h)
-            return gibbs, a_BH
-        end_SD = gibbs.walk(self.k, W_DH, b_v, b_h)
+            end_BD = gibbs.run(self.k, W_DH, b_v, b_h)
+            return torch.cat([x_BD, end_BD]), torch.cat([a_BH, gibbs.a_BH])
+        v_ND = torch.cat([x_BD, gibbs.walk(self.k, W_DH, b_v, b_h)])
         # Twice the rows are not twice the time: at batch 20 W is what has to be read.
-        a_BH, a_SH = affine(torch.cat([x_BD, end_SD]), W_DH, b_h).split([len(x_BD), len(end_SD)])
-        gibbs.draw_hidden(a_SH)
-        return gibbs, a_BH
+        a_NH = affine(v_ND, W_DH, b_h)
+        gibbs.draw_hidden(a_NH[len(x_BD) :])
+        return v_ND, a_NH
 
     @torch.no_grad()
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
