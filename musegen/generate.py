@@ -36,7 +36,7 @@ def main() -> None:
             raise UserError(
                 "which run? python -m musegen.generate run=<run folder or checkpoint> [n=4] "
                 "[length=800] [temperature=0.9] [top_k=0] [top_p=0.95] [prime=my.mid] "
-                "[include_prime=false] [label=NAME] [seed=0] [out=DIR]"
+                "[prime_seconds=16] [include_prime=false] [label=NAME] [seed=0] [out=DIR]"
             )
         run = Path(str(settings.pop("run")))
         out = settings.pop("out", None)

@@ -78,6 +78,21 @@ def read_notes(
     return notes if overlapping else tidy(notes)
 
 
+def read_prime(path: str | Path, seconds: float | None = None) -> np.ndarray:
+    """The notes that begin in a MIDI file's first `seconds`, cut there; null takes all.
+
+    Raises `UserError` as `read_notes` does, and for seconds that are not above 0.
+    """
+    if seconds is not None and not seconds > 0:
+        raise UserError(f"prime_seconds={seconds}: must be above 0")
+    notes = read_notes(path)
+    if seconds is None:
+        return notes
+    notes = notes[notes["start"] < seconds]
+    notes["end"] = notes["end"].clip(max=seconds)
+    return notes
+
+
 def write_notes(notes: np.ndarray, path: str | Path) -> None:
     """Write notes as a one-track MIDI file, times rounded to milliseconds, atomically."""
     notes = tidy(_on_grid(notes))

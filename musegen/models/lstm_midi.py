@@ -24,7 +24,7 @@ from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes, notes_to_messages
-from musegen.codecs.midi import read_notes
+from musegen.codecs.midi import read_prime
 from musegen.contracts import MessageBatch, Messages, UserError
 from musegen.metrics.likelihood import FieldLikelihood
 from musegen.models.base import Model
@@ -310,14 +310,16 @@ class LSTMMidi(Model):
         top_k: int = 0,
         top_p: float = 0.95,
         prime: Path | None = None,
+        prime_seconds: float | None = None,
         include_prime: bool = False,
         seed: int = 0,
     ) -> list[np.ndarray]:
         """Compose n pieces of `length` messages each, as `NOTES` arrays.
 
         The state is carried from message to message. `prime` is a MIDI file whose messages are
-        read first; with `include_prime` the pieces begin with them. Training mode and the global
-        random streams are left as they were. The defaults keep a little below the model's own
+        read first, those of its first `prime_seconds` where that is given; with `include_prime`
+        the pieces begin with them. Training mode and the global random streams are left as they
+        were. The defaults keep a little below the model's own
         distribution (temperature and top_p 1), whose rare classes add up over hundreds of
         messages: a quartet learnt at three voices then plays seven.
 
@@ -330,7 +332,7 @@ class LSTMMidi(Model):
         start_TF = np.array([self.spec.sizes])  # "before the piece"
         primed_TF = np.empty((0, len(FIELDS)), np.int64)
         if prime is not None:
-            primed_TF = self.codec.encode(notes_to_messages(read_notes(prime)))
+            primed_TF = self.codec.encode(notes_to_messages(read_prime(prime, prime_seconds)))
             if not len(primed_TF):
                 raise UserError(f"prime={prime}: no notes within the model's pitch range")
         training = self.training

@@ -33,7 +33,7 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from musegen.affine import affine
-from musegen.codecs.midi import read_notes
+from musegen.codecs.midi import read_prime
 from musegen.codecs.pianoroll import RollCodec
 from musegen.contracts import RollBatch, Rolls, UserError
 from musegen.gibbs import Contrast, GibbsChains
@@ -287,6 +287,7 @@ class RNNRBM(Model):
         temperature: float = 1.0,
         repeats: Literal["held", "struck"] | None = None,
         prime: Path | None = None,
+        prime_seconds: float | None = None,
         include_prime: bool = False,
         seed: int = 0,
     ) -> list[np.ndarray]:
@@ -297,8 +298,8 @@ class RNNRBM(Model):
         0 (300, say) frames are drawn by annealing instead, slower and truer. Energies are divided
         by `temperature`. `repeats` says whether a pitch in successive frames is one
         note `held`, or `struck` in each; null leaves it to the codec. `prime` is a MIDI file that
-        is read first; with `include_prime` the pieces begin with it. Training mode and the global
-        random streams are left as they were.
+        is read first, or its first `prime_seconds`; with `include_prime` the pieces begin with
+        it. Training mode and the global random streams are left as they were.
 
         Raises `UserError` for settings out of range and for a prime that has no notes.
         """
@@ -311,7 +312,7 @@ class RNNRBM(Model):
         generator = torch.Generator(self.device).manual_seed(seed)
         primed_TD = np.zeros((0, self.spec.pitches), np.float32)
         if prime is not None:
-            primed_TD = codec.encode(read_notes(prime)).astype(np.float32)
+            primed_TD = codec.encode(read_prime(prime, prime_seconds)).astype(np.float32)
             if not len(primed_TD):
                 raise UserError(f"prime={prime}: no notes within the model's pitch range")
         heard, training = len(primed_TD), self.training

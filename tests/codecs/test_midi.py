@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musegen.codecs import midi
-from musegen.codecs.midi import read_notes, tidy, write_notes
+from musegen.codecs.midi import NOTES, read_notes, read_prime, tidy, write_notes
 from musegen.contracts import UserError
 
 
@@ -235,3 +235,11 @@ def test_odd_files_give_notes_or_one_clear_line(real_data: Path) -> None:
             assert not by_mido.isdigit() or len(notes) <= int(by_mido)
             assert np.isfinite(notes["end"]).all()
         assert time.perf_counter() - started < 20
+
+
+def test_the_beginning_of_a_prime(tmp_path) -> None:
+    notes = np.array([(0.0, 1.0, 60, 80), (0.5, 3.0, 64, 80), (2.0, 3.0, 67, 80)], NOTES)
+    write_notes(notes, tmp_path / "my.mid")
+    assert read_prime(tmp_path / "my.mid").tolist() == notes.tolist()
+    cut = read_prime(tmp_path / "my.mid", 2.0)
+    assert cut[["start", "end"]].tolist() == [(0.0, 1.0), (0.5, 2.0)]

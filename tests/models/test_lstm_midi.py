@@ -207,6 +207,12 @@ def test_prime(tmp_path) -> None:
     unprimed = lstm.generate(1, 30, seed=4)[0]
     assert longer["pitch"][:40].tolist() == tune(2)["pitch"].tolist()
     assert len(without) < 31 < len(longer)
+    middle = float(tune(2)["start"][20])
+    cut = lstm.generate(
+        1, 30, prime=tmp_path / "my.mid", prime_seconds=middle, include_prime=True, seed=4
+    )[0]
+    assert cut["pitch"][:20].tolist() == tune(2)["pitch"][:20].tolist()
+    assert len(cut) < 51
     assert not np.array_equal(without, unprimed)
 
 

@@ -301,6 +301,13 @@ def test_a_prime_is_read_first(tmp_path) -> None:
     roll_TD = CODEC.encode(alone)
     assert np.array_equal(CODEC.encode(after)[3:], roll_TD)
     assert not np.array_equal(alone, unprimed)
+    (cut,) = model.generate(
+        1, length=30, prime=tmp_path / "prime.mid", prime_seconds=2 * CODEC.dt, include_prime=True
+    )
+    assert len(CODEC.encode(cut)) <= 32
+    assert np.array_equal(CODEC.encode(cut)[:2], prime_TD[:2])
+    with pytest.raises(UserError, match="prime_seconds=0"):
+        model.generate(prime=tmp_path / "prime.mid", prime_seconds=0)
     write_notes(RollCodec().decode(np.eye(88, dtype=np.uint8)[:5]), tmp_path / "low.mid")
     with pytest.raises(UserError, match=r"low\.mid: no notes"):
         model.generate(prime=tmp_path / "low.mid")
