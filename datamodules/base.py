@@ -66,6 +66,14 @@ class DataModule(pl.LightningDataModule):
         more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
         return ", ".join(names[:NAMED]) + more
 
+    def transfer_batch_to_device(
+        self, batch: Any, device: torch.device, dataloader_idx: int
+    ) -> Any:
+        # Batches are made on the CPU; Lightning would take them apart to find that out.
+        if device.type == "cpu":
+            return batch
+        return super().transfer_batch_to_device(batch, device, dataloader_idx)
+
     @property
     def beat(self) -> float:
         """Seconds that a beat of its music lasts, for figures of rhythm."""

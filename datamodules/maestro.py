@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import shutil
-import zipfile
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from datamodules.archives import unpack
 from datamodules.base import SPLITS, cache_folder, data_root
 from datamodules.fetch import fetch
 from datamodules.midi_files import Piece
 from datamodules.midi_messages import MidiFolder
 from musegen.contracts import UserError
-from musegen.progress import track
 
 MAESTRO_URLS = (
     "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0-midi.zip",
 )
-MAESTRO_ZIP = "maestro-v3.0.0-midi.zip"
+MAESTRO_ZIP, TABLE = "maestro-v3.0.0-midi.zip", "maestro-v3.0.0.csv"
 MAESTRO_SHA256 = "70470ee253295c8d2c71e6d9d4a815189e35c89624b76d22fce5a019d5dde12c"
 
 
@@ -39,7 +36,7 @@ class Maestro(MidiFolder):
 
     def files(self) -> list[tuple[str, Path]]:
         folder = self._folder()
-        rows = read_catalogue(folder / "maestro-v3.0.0.csv")
+        rows = read_catalogue(folder / TABLE)
         wanted = [r for r in rows if self._is_wanted(r["canonical_composer"])]
         self.catalogue = {r["midi_filename"]: r["split"] for r in wanted}
         if not wanted:
@@ -60,7 +57,7 @@ class Maestro(MidiFolder):
     def _folder(self) -> Path:
         root = data_root(self.root, "maestro")
         if root is not None and root.is_dir():
-            for table in sorted(root.rglob("maestro-v3.0.0.csv")):
+            for table in sorted(root.rglob(TABLE)):
                 return table.parent
         archive = root / MAESTRO_ZIP if root is not None and root.is_dir() else root
         if archive is None or not archive.exists():
@@ -70,10 +67,11 @@ class Maestro(MidiFolder):
                 )
             downloads = cache_folder(self.cache_dir, "maestro")
             archive = fetch(MAESTRO_ZIP, MAESTRO_URLS, MAESTRO_SHA256, downloads)
-        return unpack_midi(archive, cache_folder(self.cache_dir, "maestro"))
+        unpacked = cache_folder(self.cache_dir, "maestro") / "maestro-v3.0.0"
+        unpack(archive, unpacked, (".mid", ".midi", ".csv"), needed=TABLE)
+        return next(unpacked.rglob(TABLE)).parent
 
 
-MAX_UNPACKED = 1 << 30
 MAX_TABLE = 16 << 20
 """Sixty times what the catalogue has."""
 COLUMNS = ("canonical_composer", "midi_filename", "split")
@@ -97,38 +95,3 @@ def read_catalogue(table: Path) -> list[dict[str, str]]:
         if path.is_absolute() or ".." in path.parts or "\0" in str(path):
             raise UserError(f"{table}: row {number} names a file outside its folder: {str(path)!r}")
     return rows
-
-
-def unpack_midi(archive: Path, into: Path) -> Path:
-    """Unpack the MIDI files and the catalogue of MAESTRO's zip once; returns their folder.
-
-    Members that would land outside the folder, and archives that unpack to over 1 GiB, are
-    refused with a `UserError`.
-    """
-    done = into / "maestro-v3.0.0"
-    if (done / "maestro-v3.0.0.csv").exists():
-        return done
-    part = into / f"unpacking-{os.getpid()}"
-    try:
-        with zipfile.ZipFile(archive) as zipped:
-            members = [
-                m for m in zipped.infolist() if m.filename.endswith((".mid", ".midi", ".csv"))
-            ]
-            if sum(m.file_size for m in members) > MAX_UNPACKED:
-                raise UserError(f"{archive}: unpacks to more than {MAX_UNPACKED >> 20} MiB")
-            for m in track(members, "unpacking MAESTRO", "files"):
-                target = (part / m.filename).resolve()
-                if not target.is_relative_to(part.resolve()):
-                    raise UserError(f"{archive}: member {m.filename} would leave its folder")
-                zipped.extract(m, part)
-        tables = sorted(part.rglob("maestro-v3.0.0.csv"))
-        if not tables:
-            raise UserError(f"{archive}: holds no maestro-v3.0.0.csv, so it is not MAESTRO v3")
-        tables[0].parent.replace(done)
-    except UserError:
-        raise
-    except Exception as e:  # a zip file can be broken in more ways than zipfile has errors for
-        raise UserError(f"{archive}: not a readable zip file ({type(e).__name__}: {e})") from e
-    finally:
-        shutil.rmtree(part, ignore_errors=True)
-    return done

@@ -1,4 +1,4 @@
-"""MIDI files as piano-rolls: any folder, or music21's Bach chorales."""
+"""MIDI files as piano-rolls: any folder, music21's Bach chorales, the Nottingham tunes."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from datamodules.archives import unpack
 from datamodules.base import SPLITS, cache_folder, data_root, split_pieces
+from datamodules.fetch import fetch
 from datamodules.midi_files import in_parallel, midi_files, read_all, warn_left_out
 from datamodules.music21_scores import convert_chorales
 from datamodules.piano_rolls import PianoRolls
@@ -107,3 +109,36 @@ class BachChorales(RollFolder):
 
     def files(self) -> list[tuple[str, Path]]:
         return midi_files(convert_chorales(cache_folder(self.cache_dir, "chorales"), in_parallel))
+
+
+NOTTINGHAM_URLS = (
+    "http://www-etud.iro.umontreal.ca/~boulanni/Nottingham.zip",
+    # The host of 2012 is gone; the Internet Archive has its file, as it was.
+    "https://web.archive.org/web/20190502175445id_/"
+    "http://www-etud.iro.umontreal.ca/~boulanni/Nottingham.zip",
+)
+NOTTINGHAM_ZIP = "Nottingham.zip"
+NOTTINGHAM_SHA256 = "fd4eb21b656002790cb8429c3482518876c48881ce58270f5296fe5aad50075f"
+
+
+class NottinghamTunes(RollFolder):
+    """The Nottingham tunes as the RNN-RBM's tutorial reads them: MIDI in the keys they are
+    written in, sampled every 0.3 s, in the benchmark's split (`RollBenchmark` has them in C, and
+    by eighth notes).
+
+    - root: a folder with the tunes' train/, valid/ and test/; without it they are taken from
+      MUSEGEN_DATA/nottingham_midi, else downloaded once to the cache (0.7 MB).
+
+    Other settings as for `RollFolder`.
+    """
+
+    def files(self) -> list[tuple[str, Path]]:
+        root = data_root(self.root, "nottingham_midi")
+        if root is None:
+            cache = cache_folder(self.cache_dir, "nottingham_midi")
+            archive = fetch(NOTTINGHAM_ZIP, NOTTINGHAM_URLS, NOTTINGHAM_SHA256, cache)
+            root = unpack(archive, cache / "tunes", (".mid",), needed="train")
+        trains = sorted(p for p in root.rglob("train") if p.is_dir())
+        if not trains:
+            raise UserError(f"data.root={root}: holds no folder train/ with the Nottingham tunes")
+        return midi_files(trains[0].parent)

@@ -10,7 +10,10 @@ from musegen import build, evaluate, generate
 from musegen import train as train_module
 from musegen.contracts import UserError
 
-ROLLS = ["bach_chorales", "jsb", "musedata", "nottingham", "piano_midi", "piano_roll_folder"]
+ROLLS = [
+    "bach_chorales", "jsb", "musedata", "nottingham", "nottingham_midi", "piano_midi",
+    "piano_roll_folder",
+]  # fmt: skip
 
 MODELS_FOR: dict[str, set[str]] = {
     "anbn": {"char_rnn"},

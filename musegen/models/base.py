@@ -106,14 +106,6 @@ class Model(pl.LightningModule):
         else:
             super().__setattr__(name, value)
 
-    def transfer_batch_to_device(
-        self, batch: Any, device: torch.device, dataloader_idx: int
-    ) -> Any:
-        # Batches are made on the CPU; Lightning would take them apart to find that out.
-        if device.type == "cpu":
-            return batch
-        return super().transfer_batch_to_device(batch, device, dataloader_idx)
-
     # --- What a resumed run needs beside weights and optimiser --------------------------------
 
     def training_state(self) -> dict[str, Any]:

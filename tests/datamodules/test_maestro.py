@@ -100,18 +100,5 @@ def test_what_is_not_maestro(tmp_path: Path) -> None:
         Maestro(root=tmp_path / "text.zip").setup()
     with zipfile.ZipFile(tmp_path / "empty.zip", "w") as zipped:
         zipped.writestr("a.mid", b"")
-    with pytest.raises(UserError, match="not MAESTRO v3"):
+    with pytest.raises(UserError, match="holds no maestro-v3.0.0.csv"):
         Maestro(root=tmp_path / "empty.zip").setup()
-
-
-def test_hostile_archives(tmp_path: Path, monkeypatch) -> None:
-    with zipfile.ZipFile(tmp_path / "climb.zip", "w") as zipped:
-        zipped.writestr("../../../outside.mid", b"x")
-    with pytest.raises(UserError, match="would leave its folder"):
-        Maestro(root=tmp_path / "climb.zip").setup()
-    monkeypatch.setattr(maestro, "MAX_UNPACKED", 10)
-    with zipfile.ZipFile(tmp_path / "bomb.zip", "w", zipfile.ZIP_DEFLATED) as zipped:
-        zipped.writestr("a.mid", b"\0" * 11)
-    with pytest.raises(UserError, match="unpacks to more than"):
-        Maestro(root=tmp_path / "bomb.zip").setup()
-    assert not list(tmp_path.rglob("outside.mid"))

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+import hashlib
 import warnings
+import zipfile
 from pathlib import Path
 
 import mido
 import numpy as np
 import pytest
 import scipy.io
+import test_fetch
 from conftest import make_notes, tune
+from test_fetch import server  # noqa: F401
 
 from datamodules import roll_files
 from datamodules.midi_files import midi_files
-from datamodules.roll_files import BachChorales, RollFolder
+from datamodules.roll_files import BachChorales, NottinghamTunes, RollFolder
 from datamodules.tonality import semitones_to_c
 from musegen import train as train_module
 from musegen.codecs.midi import read_notes, write_notes
@@ -149,6 +153,44 @@ def test_chorales_are_a_folder_made_once(midi_folder: Path, monkeypatch) -> None
     data = BachChorales()
     data.setup()
     assert data.rolls.keys() == {"train", "val", "test"}
+
+
+@pytest.mark.parametrize("given", ["unpacked", "downloaded"])
+def test_the_nottingham_tunes(given: str, tmp_path: Path, server: str, monkeypatch) -> None:  # noqa: F811
+    monkeypatch.delenv("MUSEGEN_DATA", raising=False)
+    archive = tmp_path / "Nottingham.zip"
+    with zipfile.ZipFile(archive, "w") as zipped:
+        for i, split in enumerate(("train", "train", "valid", "test")):
+            write_notes(tune(i), tmp_path / "tune.mid")
+            zipped.write(tmp_path / "tune.mid", f"Nottingham/{split}/{i}.mid")
+    if given == "unpacked":
+        zipfile.ZipFile(archive).extractall(tmp_path / "tunes")
+        data = NottinghamTunes(root=tmp_path / "tunes")
+    else:
+        monkeypatch.setattr(test_fetch, "CONTENT", archive.read_bytes())
+        sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
+        monkeypatch.setattr(roll_files, "NOTTINGHAM_SHA256", sha256)
+        monkeypatch.setattr(roll_files, "NOTTINGHAM_URLS", (f"{server}/good",))
+        data = NottinghamTunes()
+    data.prepare_data()
+    assert {s: len(r) for s, r in data.rolls.items()} == {"train": 2, "val": 1, "test": 1}
+    expected = RollCodec(dt=0.3).encode(tune(3))
+    np.testing.assert_array_equal(data.rolls["test"][0], expected)
+
+
+def test_a_folder_without_the_nottingham_split(midi_folder: Path) -> None:
+    with pytest.raises(UserError, match="holds no folder train/"):
+        NottinghamTunes(root=midi_folder).setup()
+
+
+@pytest.mark.real_data
+def test_the_tutorials_frames(real_data: Path) -> None:
+    """One tune of the training split comes twice, and so does one of the validation split."""
+    data = NottinghamTunes(root=real_data / "nottingham_midi")
+    with pytest.warns(UserWarning, match=r"jigs_simple_chords_283\.mid: the same content"):
+        data.prepare_data()
+    counts = {s: (len(r), sum(map(len, r))) for s, r in data.rolls.items()}
+    assert counts == {"train": (693, 147_434), "val": (172, 37_912), "test": (170, 37_200)}
 
 
 @pytest.mark.real_data
