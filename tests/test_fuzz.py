@@ -23,8 +23,9 @@ import pytorch_lightning as pl
 import scipy.io
 import torch
 
+from datamodules.archives import unpack
 from datamodules.idx import read_idx_images
-from datamodules.maestro import read_catalogue, unpack_midi
+from datamodules.maestro import TABLE, read_catalogue
 from datamodules.names import Names
 from datamodules.roll_benchmark import read_mat
 from datamodules.text import Text
@@ -111,7 +112,7 @@ def unzip(path: Path) -> None:
     into.mkdir(exist_ok=True)
     before = set(path.parent.iterdir())
     try:
-        unpack_midi(path, into)
+        unpack(path, into / "set", (".mid", ".midi", ".csv"), needed=TABLE)
     finally:
         assert set(path.parent.iterdir()) == before, "something left the folder"
         shutil.rmtree(into)
