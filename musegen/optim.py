@@ -55,14 +55,17 @@ class Optimizer:
 
         `rates` holds the parameters that do not learn at `lr`, and the multiple at which they do.
         """
-        grouped: dict[tuple[float, float], list[nn.Parameter]] = {}
+        grouped: dict[tuple[float, bool], list[nn.Parameter]] = {}
         for p in parameters:
             if p.requires_grad:
-                decay = self.weight_decay if p.ndim > 1 else 0.0
-                grouped.setdefault(((rates or {}).get(p, 1.0), decay), []).append(p)
+                grouped.setdefault(((rates or {}).get(p, 1.0), p.ndim > 1), []).append(p)
         groups: list[dict[str, Any]] = [
-            {"params": group, "lr": rate * self.lr, "weight_decay": decay}
-            for (rate, decay), group in sorted(grouped.items(), key=lambda g: g[0], reverse=True)
+            {
+                "params": group,
+                "lr": rate * self.lr,
+                "weight_decay": self.weight_decay if matrices else 0.0,
+            }
+            for (rate, matrices), group in sorted(grouped.items(), key=lambda g: g[0], reverse=True)
         ]
         # One fused kernel over all parameters: the loop over tensors costs more than the maths.
         if self.name == "sgd":
