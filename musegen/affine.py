@@ -1,4 +1,4 @@
-"""b + x W where no gradient is wanted: on a CPU by the faster of the kernels that torch has."""
+"""b + x W where no gradient is wanted: on a CPU by the fastest of the kernels at hand."""
 
 from __future__ import annotations
 
@@ -10,14 +10,28 @@ from torch import Tensor
 # row has a bias of its own, `addmm` takes it along, and is as fast or faster.
 _onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 
+SPARSE = 0.25
+"""With fewer numbers than that other than 0, the rows of W are added up (`musegen.rows`)."""
+
+
+def compiled(*tensors: Tensor) -> bool:
+    """Whether `musegen.rows` takes these: float32 on a CPU."""
+    return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+
 
 def affine(x_NI: Tensor, W_IO: Tensor, b: Tensor | None = None) -> Tensor:
     """(…, I) → (…, O), or without b just x W; under `no_grad` only.
 
     b is (O,), or a row for each of N rows, (N, O).
     """
+    here = compiled(x_NI, W_IO)
+    if here and x_NI.dim() == 2 and W_IO.is_contiguous():
+        from musegen import rows  # Numba takes half a second, which who needs none of it is spared
+
+        if rows.share(x_NI) < SPARSE:
+            return rows.product(x_NI, W_IO, b)
     if b is not None and b.dim() > 1:
         return torch.addmm(b, x_NI, W_IO)
-    if _onednn_linear is not None and x_NI.device.type == "cpu" and x_NI.dtype == torch.float32:
+    if _onednn_linear is not None and here:
         return _onednn_linear(x_NI, W_IO.t(), b, "none", [], "")
     return x_NI @ W_IO if b is None else torch.addmm(b, x_NI, W_IO)

@@ -16,13 +16,25 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
-from musegen.affine import affine
-from musegen.uniform import Uniform
+from musegen.affine import affine, compiled
+
+TRANSPOSE_FROM = 4
+"""With so many steps ahead, rows of Wᵀ to be added up are worth the copy."""
 
 
 def free_energy(v_BD: Tensor, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
     """F(v) in nats, one per row; differentiable."""
     return -(v_BD * b_v).sum(-1) - F.softplus(v_BD @ W_DH + b_h).sum(-1)
+
+
+def bernoulli(a_NH: Tensor, out_NH: Tensor, generator: Generator | None = None) -> Tensor:
+    """`out_NH`, each 1 with the probability σ(a) and else 0."""
+    if not compiled(a_NH):
+        return out_NH.uniform_(generator=generator).lt_(a_NH.sigmoid())
+    from musegen import rows
+
+    rows.draw(a_NH, out_NH, generator)
+    return out_NH
 
 
 class Contrast(torch.autograd.Function):
@@ -70,18 +82,17 @@ class Contrast(torch.autograd.Function):
             to_v, to_h = (v_ND[data:] - v_ND[:data]).mul_(by / data), p_NH[:data] + p_NH[data:]
         else:
             to_v, to_h = sign_N @ v_ND, p_NH.sum(0)
-        return v_ND.t() @ p_NH, to_v, to_h, None, None, None
+        return affine(v_ND.t(), p_NH), to_v, to_h, None, None, None
 
 
 class GibbsChains:
     """Block Gibbs steps h → v → h of B chains, in buffers that are made once.
 
-    On a CPU random numbers take as long as much of the arithmetic: they come from
-    `musegen.uniform`, and a unit is drawn inside the buffer of its number, u ← [u < p], at several
-    times the speed of `torch.bernoulli` and without a temporary. On CUDA the steps are far shorter
-    than their launches: all k are captured as one graph at the first call, and replayed for as
-    long as the weights stay where they are in memory. A generator of one's own goes without the
-    graph, and so do biases of each row's own, which lie elsewhere at every call.
+    On a CPU, in float32, each chain takes all its steps in one compiled loop, which multiplies
+    nothing by units that are off (`musegen.rows`). On CUDA the steps are far shorter than their
+    launches: all k are captured as one graph at the first call, and replayed for as long as the
+    weights stay where they are in memory. A generator of one's own goes without the graph, and so
+    do biases of each row's own, which lie elsewhere at every call.
     """
 
     def __init__(self, chains: int, W_DH: Tensor) -> None:
@@ -89,12 +100,21 @@ class GibbsChains:
             return torch.zeros(chains, width, device=W_DH.device, dtype=W_DH.dtype)
 
         visible, hidden = W_DH.shape
-        self.logit_BD, self.p_BD, self.v_BD = buffer(visible), buffer(visible), buffer(visible)
-        self.a_BH, self.p_BH, self.h_BH = buffer(hidden), buffer(hidden), buffer(hidden)
-        self._uniform_v, self._uniform_h = Uniform(self.v_BD), Uniform(self.h_BH)
+        self.logit_BD, self.v_BD = buffer(visible), buffer(visible)
+        self.a_BH, self.h_BH = buffer(hidden), buffer(hidden)
         self.device = W_DH.device
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured: tuple[int, ...] = ()
+
+    @property
+    def p_BD(self) -> Tensor:
+        """The mean field that `v_BD` was drawn from."""
+        return self.logit_BD.sigmoid()
+
+    @property
+    def p_BH(self) -> Tensor:
+        """The mean field that `h_BH` was drawn from."""
+        return self.a_BH.sigmoid()
 
     def fits(self, chains: int, device: torch.device) -> bool:
         """Whether these buffers can run so many chains there, now: what was made in inference
@@ -107,12 +127,14 @@ class GibbsChains:
         self, v_BD: Tensor, W_DH: Tensor, b_h: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Start the chains at h ~ p(h | v); returns c + v W."""
-        return self._draw_hidden(affine(v_BD, W_DH, b_h), generator)
+        return self.draw_hidden(affine(v_BD, W_DH, b_h), generator)
 
     @torch.no_grad()
     def draw_hidden(self, a_BH: Tensor, generator: Generator | None = None) -> Tensor:
         """h ~ p(h | v) of visible units that bring a = c + v W; returns a."""
-        return self._draw_hidden(a_BH, generator)
+        self.a_BH = a_BH
+        bernoulli(a_BH, self.h_BH, generator)
+        return a_BH
 
     @torch.no_grad()
     def run(
@@ -123,11 +145,13 @@ class GibbsChains:
         b_h: Tensor,
         generator: Generator | None = None,
     ) -> Tensor:
-        """k steps from `h_BH`; returns `v_BD`, whose logits and means stay in their buffers.
+        """k steps from `h_BH`; returns `v_BD`, whose logits stay in `logit_BD`.
 
         `a_BH` is then c + v W, and `h_BH` a sample given the new `v_BD`. The next call overwrites
         what is returned.
         """
+        if self._compiles(k):
+            return self._walk_compiled(k, W_DH, b_v, b_h, True, generator)
         v_BD = self.walk(k, W_DH, b_v, b_h, generator)
         self.set_visible(v_BD, W_DH, b_h, generator)
         return v_BD
@@ -142,10 +166,32 @@ class GibbsChains:
         generator: Generator | None = None,
     ) -> Tensor:
         """`run` without the last way back, v → h, for who takes it along with other rows."""
+        if self._compiles(k):
+            return self._walk_compiled(k, W_DH, b_v, b_h, False, generator)
         if self.device.type == "cuda" and generator is None and b_v.dim() == 1:
             self._replay(k, W_DH, b_v, b_h)
         else:
             self._steps(k, W_DH, b_v, b_h, generator)
+        return self.v_BD
+
+    def _compiles(self, k: int) -> bool:
+        return k >= TRANSPOSE_FROM and compiled(self.h_BH)
+
+    def _walk_compiled(
+        self,
+        k: int,
+        W_DH: Tensor,
+        b_v: Tensor,
+        b_h: Tensor,
+        back: bool,
+        generator: Generator | None,
+    ) -> Tensor:
+        from musegen import rows
+
+        # What the last call returned as a is its caller's.
+        self.a_BH = torch.empty_like(self.h_BH)
+        buffers = self.h_BH, self.logit_BD, self.v_BD, self.a_BH
+        rows.walk(k, W_DH, b_v, b_h, *buffers, back, generator)
         return self.v_BD
 
     def _steps(
@@ -154,16 +200,9 @@ class GibbsChains:
         W_HD = W_DH.t()
         for step in range(k):
             if step:
-                self._draw_hidden(affine(self.v_BD, W_DH, b_h), generator)
+                self.set_visible(self.v_BD, W_DH, b_h, generator)
             self.logit_BD = affine(self.h_BH, W_HD, b_v)
-            torch.sigmoid(self.logit_BD, out=self.p_BD)
-            self._uniform_v(self.v_BD, generator).lt_(self.p_BD)
-
-    def _draw_hidden(self, a_BH: Tensor, generator: Generator | None) -> Tensor:
-        self.a_BH = a_BH
-        torch.sigmoid(a_BH, out=self.p_BH)
-        self._uniform_h(self.h_BH, generator).lt_(self.p_BH)
-        return a_BH
+            bernoulli(self.logit_BD, self.v_BD, generator)
 
     def _replay(self, k: int, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> None:
         # A graph reads the addresses it was captured with; optimisers update weights in place.

@@ -31,10 +31,9 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from musegen.affine import affine
+from musegen.affine import affine, compiled
 from musegen.contracts import UserError
-from musegen.progress import track
-from musegen.uniform import Uniform
+from musegen.progress import begin, track
 
 Schedule = Sequence[tuple[int, float]]
 
@@ -166,21 +165,29 @@ def _anneal(
 
     Between two weights stands a Gibbs step of the machine at the β between; v_SD is overwritten.
     """
-    W_DH, W_HD = machine.W_DH, machine.W_DH.t()
-    b_v, b_h, base_v, base_h = (bias[..., None, :] for bias in machine[1:])
-    slope_v, slope_h = b_v - base_v, b_h - base_h
+    W_DH, base_v, base_h = machine.W_DH, machine.base_v, machine.base_h
+    slope_v, slope_h = machine.b_v - base_v, machine.b_h - base_h
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
+    if compiled(W_DH, v_SD):
+        from musegen import rows
+
+        given = W_DH, base_v, base_h, slope_v, slope_h, v_SD.flatten(0, -2), log_w_S.flatten()
+        with begin("annealing", len(betas) - 1, "temperatures") as work:
+            for done in rows.anneal(betas, *given, generator):
+                work.at(done)
+        return log_w_S
+    W_HD = W_DH.t()
+    base_v, base_h, slope_v, slope_h = (b[..., None, :] for b in (base_v, base_h, slope_v, slope_h))
     h_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
-    uniform_h, uniform_v = Uniform(h_SH), Uniform(v_SD)
     for before, beta in track(pairwise(betas), "annealing", "temperatures", len(betas) - 1):
         a_SH = affine(v_SD, W_DH).add_(slope_h)
         off_SH, was_off_SH = (torch.add(-base_h, a_SH, alpha=-b) for b in (beta, before))
         log_w_S += _fall(was_off_SH, off_SH)
         log_w_S += (v_SD * slope_v).sum(-1, dtype=torch.float64).mul_(beta - before)
         if beta != betas[-1]:
-            uniform_h(h_SH, generator).ge_(off_SH)
+            h_SH.uniform_(generator=generator).ge_(off_SH)
             p_SD = affine(h_SH, W_HD).mul_(beta).add_(base_v + beta * slope_v).sigmoid_()
-            uniform_v(v_SD, generator).lt_(p_SD)
+            v_SD.uniform_(generator=generator).lt_(p_SD)
     return log_w_S
 
 

@@ -1,0 +1,350 @@
+"""Gibbs chains and annealing on a CPU, where what is off costs nothing. Compiled by Numba.
+
+A frame of music has one note in twenty on, a digit one pixel in seven. Its product with W is the
+sum of the rows of W whose units are on, a fraction of what a dense product multiplies; and a chain
+whose state stays in the nearest cache through all its steps, random numbers included, waits for
+none of a dozen kernels a step.
+
+Random numbers are those of Philox4×32-10 (Salmon et al., "Parallel random numbers: as easy as
+1, 2, 3", SC 2011): a function of a key and of a counter, here (block of units, row, step). What is
+drawn thus depends neither on how many threads there are nor on which of them runs a row.
+
+Everything is float32 on a CPU, and contiguous but for x of `product`. Biases are (D,), one machine
+for all rows, or (N, D): each row's own. Machines are compiled at their first use and kept in
+Numba's cache on disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import torch
+from numba import config, get_num_threads, njit, prange, set_num_threads
+from torch import Generator, Tensor
+
+# Torch's threads wait for work in a loop, for milliseconds, and would keep the threads of another
+# kind of pool from their cores; OpenMP's wait beside them.
+config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
+GRAIN = 32_768
+"""With fewer numbers than that to go through, a second thread is no help."""
+AT_ONCE = 50
+"""Temperatures between two looks of whoever waits for the end."""
+
+SETTINGS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "cache": True}
+ZERO, ONE = np.float32(0), np.float32(1)
+
+# --- Random bits ------------------------------------------------------------------------------
+
+SHIFT = np.uint64(32)
+MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
+WEYL = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
+ROUNDS = 10
+EIGHT, STEP = np.uint32(8), np.float32(2.0**-24)
+
+
+@njit(inline="always", **SETTINGS)
+def philox(c0, c1, c2, c3, k0, k1):
+    """Four random words from a counter of four words and a key of two."""
+    for _ in range(ROUNDS):
+        p0, p1 = np.uint64(c0) * MULTIPLIERS[0], np.uint64(c2) * MULTIPLIERS[1]
+        high0, high1 = np.uint32(p0 >> SHIFT), np.uint32(p1 >> SHIFT)
+        c0, c2 = np.uint32(high1 ^ c1 ^ k0), np.uint32(high0 ^ c3 ^ k1)
+        c1, c3 = np.uint32(p1), np.uint32(p0)
+        k0, k1 = np.uint32(k0 + WEYL[0]), np.uint32(k1 + WEYL[1])
+    return c0, c1, c2, c3
+
+
+@njit(inline="always", **SETTINGS)
+def unit(word):
+    """[0, 1) in steps of 2⁻²⁴."""
+    return np.float32(np.int32(word >> EIGHT)) * STEP
+
+
+# exp on [−ln 2 / 2, ln 2 / 2] as in the Cephes library (S. Moshier).
+LOG2_E = np.float32(1.44269504)
+LN2_HIGH, LN2_LOW = np.float32(0.693359375), np.float32(-2.12194440e-4)
+P0, P1, P2 = np.float32(1.9875691500e-4), np.float32(1.3981999507e-3), np.float32(8.3334519073e-3)
+P3, P4, P5 = np.float32(4.1665795894e-2), np.float32(1.6666665459e-1), np.float32(5.0000001201e-1)
+HALF, FAR = np.float32(0.5), np.float32(87)
+BIAS, MANTISSA = np.int32(127), np.int32(23)
+
+
+@njit(inline="always", **SETTINGS)
+def exp(x):
+    """eˣ on [−87, 87], beyond which it stays: without a branch, so that loops become vectors."""
+    x = min(max(x, -FAR), FAR)
+    n = np.floor(x * LOG2_E + HALF)
+    f = x - n * LN2_HIGH - n * LN2_LOW
+    p = ((((P0 * f + P1) * f + P2) * f + P3) * f + P4) * f + P5
+    return (p * f * f + f + ONE) * np.int32((np.int32(n) + BIAS) << MANTISSA).view(np.float32)
+
+
+# --- One row ----------------------------------------------------------------------------------
+
+
+@njit(**SETTINGS)
+def draw_row(a_H, on_H, u, row, step, key):
+    """on ← [u < σ(a)]; `u` is room for H + 3 numbers."""
+    k0, k1 = np.uint32(key), np.uint32(key >> 32)
+    blocks = (len(a_H) + 3) // 4
+    for b in range(blocks):
+        words = philox(np.uint32(b), np.uint32(row), np.uint32(step), np.uint32(0), k0, k1)
+        u[b], u[blocks + b] = unit(words[0]), unit(words[1])
+        u[2 * blocks + b], u[3 * blocks + b] = unit(words[2]), unit(words[3])
+    for i in range(len(a_H)):
+        on_H[i] = ONE if u[i] * (ONE + exp(-a_H[i])) < ONE else ZERO
+
+
+@njit(**SETTINGS)
+def product_row(x_I, W_IO, b_O, out_O, which):
+    """out ← b + x W, by the rows of W where x is not 0; `which` is room for I + 1 indices."""
+    count = 0
+    for i in range(len(x_I)):
+        which[count] = i
+        count += x_I[i] != ZERO
+    width = len(out_O)
+    for o in range(width):
+        out_O[o] = b_O[o]
+    done = 0
+    while done + 4 <= count:  # four at a time: the sums are read and written a quarter as often
+        i0, i1, i2, i3 = which[done], which[done + 1], which[done + 2], which[done + 3]
+        x0, x1, x2, x3 = x_I[i0], x_I[i1], x_I[i2], x_I[i3]
+        w0, w1, w2, w3 = W_IO[i0], W_IO[i1], W_IO[i2], W_IO[i3]
+        for o in range(width):
+            out_O[o] += (x0 * w0[o] + x1 * w1[o]) + (x2 * w2[o] + x3 * w3[o])
+        done += 4
+    while done < count:
+        x0, w0 = x_I[which[done]], W_IO[which[done]]
+        for o in range(width):
+            out_O[o] += x0 * w0[o]
+        done += 1
+
+
+@njit(**SETTINGS)
+def rise_row(base_H, slope_H, before, beta, ratio_H, linear_H):
+    """Σ softplus(base + beta · slope) − softplus(base + before · slope), float64.
+
+    softplus(x) is max(x, 0) + log(1 + e^−|x|): one logarithm of a product of quotients between ½
+    and 2 takes the place of two in every unit.
+    """
+    for i in range(len(base_H)):
+        was, now = base_H[i] + before * slope_H[i], base_H[i] + beta * slope_H[i]
+        ratio_H[i] = (ONE + exp(-abs(now))) / (ONE + exp(-abs(was)))
+        linear_H[i] = max(now, ZERO) - max(was, ZERO)
+    return sum_and_log_product(linear_H, ratio_H)
+
+
+@njit(**{**SETTINGS, "fastmath": {"contract", "reassoc"}})
+def sum_and_log_product(linear_H, ratio_H):
+    """Σ linear + log Π ratio, float64."""
+    total = 0.0
+    for x in linear_H:
+        total += np.float64(x)
+    for start in range(0, len(ratio_H), 512):  # 2⁵¹² is far from the end of float64
+        product = 1.0
+        for x in ratio_H[start : start + 512]:
+            product *= np.float64(x)
+        total += np.log(product)
+    return total
+
+
+@njit(**SETTINGS)
+def dot(x_D, y_D):
+    """x · y, float64."""
+    total = 0.0
+    for i in range(len(x_D)):
+        if x_D[i] != ZERO:
+            total += np.float64(x_D[i]) * np.float64(y_D[i])
+    return total
+
+
+# --- All rows, or one thread's part of them ---------------------------------------------------
+
+
+@njit(**SETTINGS)
+def product_part(x_NI, W_IO, b_NO, out_NO, part, parts):
+    which = np.empty(len(W_IO) + 1, np.int64)
+    for n in range(part * len(x_NI) // parts, (part + 1) * len(x_NI) // parts):
+        product_row(x_NI[n], W_IO, b_NO[n if len(b_NO) > 1 else 0], out_NO[n], which)
+
+
+@njit(**SETTINGS)
+def draw_part(a_NH, on_NH, key, part, parts):
+    u = np.empty(a_NH.shape[1] + 3, np.float32)
+    for n in range(part * len(a_NH) // parts, (part + 1) * len(a_NH) // parts):
+        draw_row(a_NH[n], on_NH[n], u, n, 0, key)
+
+
+@njit(**SETTINGS)
+def walk_part(k, machines, chains, back, key, part, parts):
+    W_DH, W_HD, b_v, b_h = machines
+    h_BH, logit_BD, v_BD, a_BH = chains
+    visible, hidden = W_DH.shape
+    which, u = np.empty(visible + hidden, np.int64), np.empty(visible + hidden + 3, np.float32)
+    for n in range(part * len(h_BH) // parts, (part + 1) * len(h_BH) // parts):
+        b_D, b_H = b_v[n if len(b_v) > 1 else 0], b_h[n if len(b_h) > 1 else 0]
+        h_H, logit_D, v_D, a_H = h_BH[n], logit_BD[n], v_BD[n], a_BH[n]
+        for step in range(k):
+            product_row(h_H, W_HD, b_D, logit_D, which)
+            draw_row(logit_D, v_D, u, n, 2 * step, key)
+            if back or step + 1 < k:
+                product_row(v_D, W_DH, b_H, a_H, which)
+                draw_row(a_H, h_H, u, n, 2 * step + 1, key)
+
+
+@njit(**SETTINGS)
+def anneal_part(betas, first, last, machines, v_SD, log_w_S, each, key, part, parts):
+    W_DH, W_HD, base_v, base_h, slope_v, slope_h = machines
+    visible, hidden = W_DH.shape
+    which, u = np.empty(visible + hidden, np.int64), np.empty(visible + hidden + 3, np.float32)
+    a_H, h_H = np.empty(hidden, np.float32), np.empty(hidden, np.float32)
+    ratio_H, linear_H = np.empty(hidden, np.float32), np.empty(hidden, np.float32)
+    logit_D = np.empty(visible, np.float32)
+    for s in range(part * len(v_SD) // parts, (part + 1) * len(v_SD) // parts):
+        n, v_D = s // each, v_SD[s]
+        base_D, slope_D = base_v[n if len(base_v) > 1 else 0], slope_v[n if len(slope_v) > 1 else 0]
+        base_H, slope_H = base_h[n if len(base_h) > 1 else 0], slope_h[n if len(slope_h) > 1 else 0]
+        for step in range(first, last):
+            before, beta = np.float32(betas[step]), np.float32(betas[step + 1])
+            product_row(v_D, W_DH, slope_H, a_H, which)
+            log_w_S[s] += rise_row(base_H, a_H, before, beta, ratio_H, linear_H)
+            log_w_S[s] += (betas[step + 1] - betas[step]) * dot(v_D, slope_D)
+            if step + 2 < len(betas):
+                for i in range(hidden):
+                    a_H[i] = base_H[i] + beta * a_H[i]
+                draw_row(a_H, h_H, u, s, 2 * step, key)
+                product_row(h_H, W_HD, slope_D, logit_D, which)
+                for i in range(visible):
+                    logit_D[i] = base_D[i] + beta * logit_D[i]
+                draw_row(logit_D, v_D, u, s, 2 * step + 1, key)
+
+
+@njit(parallel=True, **SETTINGS)
+def product_parts(x_NI, W_IO, b_NO, out_NO, parts):
+    for part in prange(parts):
+        product_part(x_NI, W_IO, b_NO, out_NO, part, parts)
+
+
+@njit(parallel=True, **SETTINGS)
+def draw_parts(a_NH, on_NH, key, parts):
+    for part in prange(parts):
+        draw_part(a_NH, on_NH, key, part, parts)
+
+
+@njit(parallel=True, **SETTINGS)
+def walk_parts(k, machines, chains, back, key, parts):
+    for part in prange(parts):
+        walk_part(k, machines, chains, back, key, part, parts)
+
+
+@njit(parallel=True, **SETTINGS)
+def anneal_parts(betas, first, last, machines, v_SD, log_w_S, each, key, parts):
+    for part in prange(parts):
+        anneal_part(betas, first, last, machines, v_SD, log_w_S, each, key, part, parts)
+
+
+@njit(**SETTINGS)
+def share_on(x_NI):
+    rows, width = x_NI.shape
+    count = 0
+    for n in range(rows):
+        for i in range(width):
+            count += x_NI[n, i] != ZERO
+    return count / max(1, rows * width)
+
+
+# --- For torch's tensors ----------------------------------------------------------------------
+
+
+def share(x_NI: Tensor) -> float:
+    """The share of numbers that are not 0."""
+    return share_on(_array(x_NI if x_NI.is_contiguous() else x_NI.t()))
+
+
+def product(x_NI: Tensor, W_IO: Tensor, b: Tensor | None) -> Tensor:
+    """b + x W; x may be a transposed view."""
+    if b is None:
+        b = W_IO.new_zeros(W_IO.shape[1])
+    out_NO = x_NI.new_empty(len(x_NI), W_IO.shape[1])
+    given = [_array(t) for t in (x_NI, W_IO, b, out_NO)]
+    _call(product_part, product_parts, x_NI.numel() + out_NO.numel(), *given)
+    return out_NO
+
+
+def draw(a_NH: Tensor, out_NH: Tensor, generator: Generator | None) -> None:
+    """out ~ Bernoulli(σ(a))."""
+    given = _array(a_NH), _array(out_NH), _key(generator)
+    _call(draw_part, draw_parts, a_NH.numel(), *given)
+
+
+def walk(
+    k: int,
+    W_DH: Tensor,
+    b_v: Tensor,
+    b_h: Tensor,
+    h_BH: Tensor,
+    logit_BD: Tensor,
+    v_BD: Tensor,
+    a_BH: Tensor,
+    back: bool,
+    generator: Generator | None,
+) -> None:
+    """k steps h → v → h of every row, in place, the last way back only if asked for.
+
+    At the end logit = b + h Wᵀ, of which v was drawn, and a = c + v W, of which h was.
+    """
+    machines = tuple(_array(t) for t in (W_DH, W_DH.t().contiguous(), b_v, b_h))
+    chains = tuple(_array(t) for t in (h_BH, logit_BD, v_BD, a_BH))
+    numbers = k * (v_BD.numel() + h_BH.numel())
+    _call(walk_part, walk_parts, numbers, k, machines, chains, back, _key(generator))
+
+
+def anneal(
+    betas: list[float],
+    W_DH: Tensor,
+    base_v: Tensor,
+    base_h: Tensor,
+    slope_v: Tensor,
+    slope_h: Tensor,
+    v_SD: Tensor,
+    log_w_S: Tensor,
+    generator: Generator | None,
+) -> Iterator[int]:
+    """Chains v through all β, in place; yields as it goes how many of them are done.
+
+    Machines have the biases base + β slope and the weights β W; to log_w is added what the log f_β
+    of `musegen.metrics.ais` rises by where the chain stands, float64. Biases are those of one
+    machine, or of N, each with as many chains as the others, one below another.
+    """
+    biases = base_v, base_h, slope_v, slope_h
+    machines = tuple(_array(t) for t in (W_DH, W_DH.t().contiguous(), *biases))
+    each = max(1, len(v_SD) // max(map(len, machines[2:])))
+    given = machines, _array(v_SD), log_w_S.numpy(), each, _key(generator)
+    for first in range(0, len(betas) - 1, AT_ONCE):
+        last = min(first + AT_ONCE, len(betas) - 1)
+        numbers = (last - first) * v_SD.numel()
+        _call(anneal_part, anneal_parts, numbers, np.array(betas), first, last, *given)
+        yield last
+
+
+def _array(x: Tensor) -> np.ndarray:
+    """The same memory; a vector of biases as one row."""
+    return x.detach().numpy() if x.dim() > 1 else x.detach().numpy()[None]
+
+
+def _key(generator: Generator | None) -> int:
+    return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator))
+
+
+def _call(one: Any, several: Any, numbers: int, *given: Any) -> None:
+    """By as many threads as torch has, and as torch does it by one where there is little to do."""
+    threads = torch.get_num_threads()
+    if threads == 1 or numbers < GRAIN:
+        one(*given, 0, 1)
+        return
+    threads = min(threads, config.NUMBA_NUM_THREADS)  # type: ignore[attr-defined]
+    if get_num_threads() != threads:
+        set_num_threads(threads)
+    several(*given, threads)
