@@ -13,10 +13,19 @@ _onednn_linear = getattr(torch.ops.mkldnn, "_linear_pointwise", None)
 SPARSE = 0.25
 """With fewer numbers than that other than 0, the rows of W are added up (`musegen.rows`)."""
 
+NEAR = 2**19
+"""Numbers in float32 that a core keeps near, 2 MiB."""
+
 
 def compiled(*tensors: Tensor) -> bool:
     """Whether `musegen.rows` takes these: float32 on a CPU."""
     return all(t.device.type == "cpu" and t.dtype == torch.float32 for t in tensors)
+
+
+def near(W_DH: Tensor) -> bool:
+    """Whether whole chains are faster in `musegen.rows`: where W stays in a core's cache. Of a
+    larger one a dense product reads every part once for all rows."""
+    return compiled(W_DH) and W_DH.numel() <= NEAR
 
 
 def affine(x_NI: Tensor, W_IO: Tensor, b: Tensor | None = None) -> Tensor:

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
-from musegen.affine import affine, compiled
+from musegen.affine import affine, compiled, near
 
 TRANSPOSE_FROM = 4
 """With so many steps ahead, rows of Wᵀ to be added up are worth the copy."""
@@ -102,7 +102,7 @@ class GibbsChains:
         visible, hidden = W_DH.shape
         self.logit_BD, self.v_BD = buffer(visible), buffer(visible)
         self.a_BH, self.h_BH = buffer(hidden), buffer(hidden)
-        self.device = W_DH.device
+        self.device, self._near = W_DH.device, near(W_DH)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured: tuple[int, ...] = ()
 
@@ -175,7 +175,7 @@ class GibbsChains:
         return self.v_BD
 
     def _compiles(self, k: int) -> bool:
-        return k >= TRANSPOSE_FROM and compiled(self.h_BH)
+        return k >= TRANSPOSE_FROM and self._near
 
     def _walk_compiled(
         self,

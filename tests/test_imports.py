@@ -9,8 +9,8 @@ import pytest
 from conftest import ROOT
 
 LAYERS = {
-    "contracts": 0, "progress": 0, "affine": 0, "memory": 0, "interrupts": 0, "ranks": 0,
-    "atomic": 1, "codecs": 2, "checkpoint_files": 2, "gibbs": 1, "sampling": 1, "optim": 1,
+    "contracts": 0, "progress": 0, "rows": 0, "affine": 1, "memory": 0, "interrupts": 0, "ranks": 0,
+    "atomic": 1, "codecs": 2, "checkpoint_files": 2, "gibbs": 2, "sampling": 1, "optim": 1,
     "metrics": 3, "models": 4, "render": 5, "trainer": 5, "loggers": 5, "callbacks": 6, "build": 6,
     "cli": 7, "jobs": 8, "evaluate": 8, "generate": 9, "report": 9, "counting": 9, "dissect": 9,
     "launch": 9, "train": 10, "sweep": 11,

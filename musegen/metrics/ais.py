@@ -31,7 +31,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor
 
-from musegen.affine import affine, compiled
+from musegen.affine import affine, near
 from musegen.contracts import UserError
 from musegen.progress import begin, track
 
@@ -168,10 +168,11 @@ def _anneal(
     W_DH, base_v, base_h = machine.W_DH, machine.base_v, machine.base_h
     slope_v, slope_h = machine.b_v - base_v, machine.b_h - base_h
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
-    if compiled(W_DH, v_SD):
+    if near(W_DH):
         from musegen import rows
 
-        given = W_DH, base_v, base_h, slope_v, slope_h, v_SD.flatten(0, -2), log_w_S.flatten()
+        flat = v_SD.view(-1, v_SD.shape[-1]), log_w_S.view(-1)
+        given = W_DH, base_v, base_h, slope_v, slope_h, *flat
         with begin("annealing", len(betas) - 1, "temperatures") as work:
             for done in rows.anneal(betas, *given, generator):
                 work.at(done)

@@ -1,0 +1,199 @@
+"""Compiled rows: Philox's published words, exp, products, draws, walks, whoever computes them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+from exact_rbm import log_weights, states
+
+from musegen import affine, rows
+from musegen.gibbs import GibbsChains
+
+
+def generator(seed: int = 1) -> torch.Generator:
+    return torch.Generator().manual_seed(seed)
+
+
+def binary(*size: int, share: float = 0.2, seed: int = 2) -> torch.Tensor:
+    return (torch.rand(*size, generator=generator(seed)) < share).float()
+
+
+def normal(*size: int, seed: int = 3) -> torch.Tensor:
+    return torch.randn(*size, generator=generator(seed))
+
+
+@pytest.fixture
+def threads():
+    """Sets the number of torch's threads, for as long as the test runs."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+# From kat_vectors of the authors' library Random123.
+@pytest.mark.parametrize(
+    ("counter", "key", "words"),
+    [
+        ([0] * 4, [0] * 2, "6627e8d5 e169c58d bc57ac4c 9b00dbd8"),
+        ([2**32 - 1] * 4, [2**32 - 1] * 2, "408f276d 41c83b0e a20bc7c6 6d5451fd"),
+        (
+            [0x243F6A88, 0x85A308D3, 0x13198A2E, 0x03707344],
+            [0xA4093822, 0x299F31D0],
+            "d16cfe09 94fdcceb 5001e420 24126ea1",
+        ),
+    ],
+)
+def test_philox_has_the_published_words(counter: list[int], key: list[int], words: str) -> None:
+    found = rows.philox(*(np.uint32(x) for x in counter + key))
+    assert [f"{w:08x}" for w in found] == words.split()
+
+
+def test_uniform_numbers_begin_at_zero_and_end_below_one() -> None:
+    assert rows.unit(np.uint32(0)) == 0
+    assert rows.unit(np.uint32(2**32 - 1)) == 1 - 2.0**-24
+
+
+def test_exp_to_the_last_places() -> None:
+    x_N = np.linspace(-86.9, 86.9, 100_001).astype(np.float32)
+    found_N = np.array([rows.exp(x) for x in x_N], np.float64)
+    assert np.abs(found_N / np.exp(x_N.astype(np.float64)) - 1).max() < 2.5e-7
+    assert rows.exp(np.float32(-1e9)) == rows.exp(np.float32(-87)) < 2e-38
+    assert np.isfinite(rows.exp(np.float32(1e9)))
+
+
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize("share", [0.0, 0.1, 1.0])
+@pytest.mark.parametrize("own", [True, False])
+def test_products_are_those_of_dense_matrices(threads, share: float, own: bool, count: int) -> None:
+    threads(count)
+    for n, inputs, outputs in ((5, 3, 7), (300, 37, 129), (0, 4, 5)):
+        x_NI, W_IO = binary(n, inputs, share=share) * normal(n, inputs), normal(inputs, outputs)
+        b = normal(n, outputs) if own else normal(outputs)
+        torch.testing.assert_close(rows.product(x_NI, W_IO, b), x_NI @ W_IO + b)
+        turned_IN = x_NI.t().contiguous().t()  # as the gradient of W has it
+        torch.testing.assert_close(rows.product(turned_IN, W_IO, None), x_NI @ W_IO)
+
+
+def test_affine_takes_either_way() -> None:
+    for share in (0.05, 0.9):
+        x_NI, W_IO, b = binary(50, 20, share=share), normal(20, 30), normal(30)
+        assert (rows.share(x_NI) < affine.SPARSE) == (share == 0.05)
+        assert rows.share(x_NI) == rows.share(x_NI.t()) == pytest.approx(float(x_NI.mean()))
+        torch.testing.assert_close(affine.affine(x_NI, W_IO, b), x_NI @ W_IO + b)
+        x_NI, W_IO = x_NI.double(), W_IO.double()
+        torch.testing.assert_close(affine.affine(x_NI, W_IO), x_NI @ W_IO)
+
+
+def drawn(a_NH: torch.Tensor, seed: int = 1) -> torch.Tensor:
+    on_NH = torch.full_like(a_NH, 7)
+    rows.draw(a_NH, on_NH, generator(seed))
+    return on_NH
+
+
+@pytest.mark.parametrize("width", [1, 5, 64])
+def test_units_are_on_as_often_as_they_should(width: int) -> None:
+    n, a_H = 40_000, torch.linspace(-6, 6, width) if width > 1 else torch.tensor([-1.0])
+    on_NH = drawn(a_H.repeat(n, 1))
+    assert set(on_NH.unique().tolist()) == {0.0, 1.0}
+    p_H = a_H.sigmoid()
+    assert bool(((on_NH.mean(0) - p_H).abs() < 5 * (p_H * (1 - p_H) / n).sqrt()).all())
+
+
+def test_units_that_are_sure_are_never_wrong() -> None:
+    assert bool(drawn(torch.full((1000, 10), 50.0)).all())
+    assert not bool(drawn(torch.full((1000, 10), -50.0)).any())
+
+
+def test_neighbours_know_nothing_of_each_other() -> None:
+    on_ND = drawn(torch.zeros(1000, 1000))
+    for a, b in (
+        (on_ND[:, :-1], on_ND[:, 1:]),
+        (on_ND[:-1], on_ND[1:]),
+        (on_ND, drawn(on_ND * 0, 2)),
+    ):
+        assert abs(float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1])) < 0.005
+    # Rare units, too: 0.01² of the pairs, ± 0.00001 over a million pairs.
+    rare_ND = drawn(torch.full((2000, 1000), -4.59512))
+    assert abs(float((rare_ND[:, ::2] * rare_ND[:, 1::2]).mean()) - 1e-4) < 5e-5
+
+
+def walked(k: int, count: int, back: bool = True, own: bool = True) -> tuple[torch.Tensor, ...]:
+    torch.set_num_threads(count)
+    n, visible, hidden = 300, 21, 34
+    b_v, b_h = (normal(*([n] if own else []), width, seed=5) for width in (visible, hidden))
+    h, a, logit, v = (
+        binary(n, hidden),
+        normal(n, hidden),
+        torch.zeros(n, visible),
+        torch.zeros(n, visible),
+    )
+    rows.walk(k, normal(visible, hidden), b_v, b_h, h, logit, v, a, back, generator(6))
+    return h, logit, v, a
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_a_walk_is_the_same_by_any_number_of_threads(threads, own: bool) -> None:
+    one = walked(5, 1, own=own)
+    for other in (walked(5, 2, own=own), walked(5, 3, own=own)):
+        for a, b in zip(one, other, strict=True):
+            assert torch.equal(a, b)
+
+
+def test_what_a_walk_leaves_fits_together(threads) -> None:
+    W_DH = normal(21, 34)
+    h, logit, v, a = walked(1, 1, back=False)
+    torch.testing.assert_close(logit, h @ W_DH.t() + normal(300, 21, seed=5))
+    assert torch.equal(h, binary(300, 34))  # the way back was not asked for
+    h, logit, v, a = walked(4, 1)
+    torch.testing.assert_close(a, v @ W_DH + normal(300, 34, seed=5))
+    for on, mean in ((v, logit.sigmoid()), (h, a.sigmoid())):
+        error = (mean * (1 - mean)).sum().sqrt()
+        assert abs(float((on - mean).sum())) < 5 * float(error)
+        assert float((on - mean).abs().mean()) < 0.5
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("k", [1, 12])
+def test_chains_come_to_the_machines_distribution(dtype: torch.dtype, k: int) -> None:
+    # Compiled and by torch's kernels, in one call of many steps and in many of one.
+    W_DH, b_v, b_h = (normal(*s, seed=8).to(dtype) for s in ((4, 3), (4,), (3,)))
+    n = 20_000
+    gibbs, random = GibbsChains(n, W_DH), generator()
+    for _ in range(12 // k):
+        v_BD = gibbs.run(k, W_DH, b_v, b_h, random)
+    weights = 2 ** torch.arange(4)
+    counts = torch.bincount((v_BD.flip(-1).long() * weights).sum(-1), minlength=16)
+    expected = log_weights(W_DH, b_v, b_h).softmax(0)
+    assert torch.equal((states(4).flip(-1).long() * weights).sum(-1), torch.arange(16))
+    assert float((counts / n - expected).abs().max()) < 5 * (0.25 / n) ** 0.5
+
+
+@pytest.mark.parametrize("scale", [1, 30, 300])
+def test_what_softplus_rises_by_row_by_row(scale: float) -> None:
+    base_H, slope_H, room_2H = (
+        normal(700) * scale,
+        normal(700, seed=4) * scale,
+        np.empty((2, 700), np.float32),
+    )
+    found = rows.rise_row(
+        base_H.numpy(), slope_H.numpy(), np.float32(0.25), np.float32(0.5), *room_2H
+    )
+    base_H, slope_H = base_H.double(), slope_H.double()
+    expected = F.softplus(base_H + 0.5 * slope_H).sum() - F.softplus(base_H + 0.25 * slope_H).sum()
+    assert found == pytest.approx(float(expected), rel=1e-5, abs=1e-5)
+
+
+def test_annealing_is_the_same_by_any_number_of_threads(threads) -> None:
+    def annealed(count: int) -> list[torch.Tensor]:
+        threads(count)
+        biases = [normal(40, 9, seed=1), normal(40, 13), normal(40, 9, seed=7), normal(13)]
+        v_SD, log_w_S = binary(400, 9), torch.zeros(400, dtype=torch.float64)
+        betas = torch.linspace(0, 1, 130, dtype=torch.float64).tolist()
+        steps = rows.anneal(betas, normal(9, 13), *biases, v_SD, log_w_S, generator(9))
+        assert list(steps) == [50, 100, 129]
+        return [v_SD, log_w_S]
+
+    for one, two in zip(annealed(1), annealed(2), strict=True):
+        assert torch.equal(one, two)
