@@ -37,6 +37,15 @@ def bernoulli(a_NH: Tensor, out_NH: Tensor, generator: Generator | None = None) 
     return out_NH
 
 
+def softplus(a_NH: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_h softplus(a), one per row, and w σ(a)."""
+    if not compiled(a_NH):
+        return F.softplus(a_NH).sum(-1), a_NH.sigmoid() * weight_N[:, None]
+    from musegen import rows
+
+    return rows.softplus(a_NH, weight_N)
+
+
 class Contrast(torch.autograd.Function):
     """mean F(data) − mean F(chain ends), from what the rows bring to the hidden units.
 
@@ -64,9 +73,10 @@ class Contrast(torch.autograd.Function):
         # −w, which every term begins with.
         sign_N = v_ND.new_full((len(v_ND),), -1 / data)
         sign_N[data:] = 1 / (len(v_ND) - data)
-        ctx.save_for_backward(v_ND, a_NH, sign_N)
+        softplus_N, p_NH = softplus(a_NH, sign_N)
+        ctx.save_for_backward(v_ND, p_NH, sign_N)
         ctx.data, ctx.own_biases = data, b_v.dim() > 1
-        hidden = sign_N @ F.softplus(a_NH).sum(-1)
+        hidden = sign_N @ softplus_N
         if ctx.own_biases:
             return (v_ND[data:] - v_ND[:data]).mul_(b_v).sum() / data + hidden
         return (sign_N @ v_ND) @ b_v + hidden
@@ -74,14 +84,13 @@ class Contrast(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
-        v_ND, a_NH, sign_N = ctx.saved_tensors
-        sign_N = sign_N * by
-        p_NH = a_NH.sigmoid().mul_(sign_N[:, None])
+        v_ND, p_NH, sign_N = ctx.saved_tensors
+        p_NH = p_NH * by
         if ctx.own_biases:
             data = ctx.data
             to_v, to_h = (v_ND[data:] - v_ND[:data]).mul_(by / data), p_NH[:data] + p_NH[data:]
         else:
-            to_v, to_h = sign_N @ v_ND, p_NH.sum(0)
+            to_v, to_h = (sign_N * by) @ v_ND, p_NH.sum(0)
         return affine(v_ND.t(), p_NH), to_v, to_h, None, None, None
 
 

@@ -10,8 +10,8 @@ Random numbers are those of Philox4×32-10 (Salmon et al., "Parallel random numb
 drawn thus depends neither on how many threads there are nor on which of them runs a row.
 
 Everything is float32 on a CPU, and contiguous but for x of `product`. Biases are (D,), one machine
-for all rows, or (N, D): each row's own. Machines are compiled at their first use and kept in
-Numba's cache on disk.
+for all rows, or (N, D): each row's own. Functions are compiled at their first use, which takes
+seconds, and kept in Numba's cache on disk.
 """
 
 from __future__ import annotations
@@ -32,7 +32,19 @@ GRAIN = 32_768
 AT_ONCE = 50
 """Temperatures between two looks of whoever waits for the end."""
 
-SETTINGS: Any = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "cache": True}
+
+def _can_cache() -> bool:
+    """Whether Numba finds a folder to write to; it refuses to cache anything where it does not."""
+    try:
+        njit(cache=True)(_can_cache)
+    except RuntimeError:
+        return False
+    return True
+
+
+SETTINGS: Any = {
+    "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "cache": _can_cache(),
+}  # fmt: skip
 ZERO, ONE = np.float32(0), np.float32(1)
 
 # --- Random bits ------------------------------------------------------------------------------
@@ -185,6 +197,18 @@ def draw_part(a_NH, on_NH, key, part, parts):
 
 
 @njit(**SETTINGS)
+def softplus_part(a_NH, weight_N, total_N, p_NH, part, parts):
+    ratio_H, linear_H = np.empty(a_NH.shape[1], np.float32), np.empty(a_NH.shape[1], np.float32)
+    for n in range(part * len(a_NH) // parts, (part + 1) * len(a_NH) // parts):
+        a_H, p_H, weight = a_NH[n], p_NH[n], weight_N[n]
+        for i in range(len(a_H)):
+            e = exp(-abs(a_H[i]))
+            linear_H[i], ratio_H[i] = max(a_H[i], ZERO), ONE + e
+            p_H[i] = weight * (ONE if a_H[i] >= ZERO else e) / (ONE + e)
+        total_N[n] = sum_and_log_product(linear_H, ratio_H)
+
+
+@njit(**SETTINGS)
 def walk_part(k, machines, chains, back, key, part, parts):
     W_DH, W_HD, b_v, b_h = machines
     h_BH, logit_BD, v_BD, a_BH = chains
@@ -241,6 +265,12 @@ def draw_parts(a_NH, on_NH, key, parts):
 
 
 @njit(parallel=True, **SETTINGS)
+def softplus_parts(a_NH, weight_N, total_N, p_NH, parts):
+    for part in prange(parts):
+        softplus_part(a_NH, weight_N, total_N, p_NH, part, parts)
+
+
+@njit(parallel=True, **SETTINGS)
 def walk_parts(k, machines, chains, back, key, parts):
     for part in prange(parts):
         walk_part(k, machines, chains, back, key, part, parts)
@@ -284,6 +314,14 @@ def draw(a_NH: Tensor, out_NH: Tensor, generator: Generator | None) -> None:
     """out ~ Bernoulli(σ(a))."""
     given = _array(a_NH), _array(out_NH), _key(generator)
     _call(draw_part, draw_parts, a_NH.numel(), *given)
+
+
+def softplus(a_NH: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
+    """Σ_h softplus(a), (N,), and its gradient times the weights, w σ(a), (N, H)."""
+    total_N, p_NH = torch.empty_like(weight_N), torch.empty_like(a_NH)
+    given = _array(a_NH), weight_N.numpy(), total_N.numpy(), _array(p_NH)
+    _call(softplus_part, softplus_parts, a_NH.numel(), *given)
+    return total_N, p_NH
 
 
 def walk(

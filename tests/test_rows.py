@@ -171,6 +171,15 @@ def test_chains_come_to_the_machines_distribution(dtype: torch.dtype, k: int) ->
 
 
 @pytest.mark.parametrize("scale", [1, 30, 300])
+def test_softplus_and_its_slope(scale: float) -> None:
+    a_NH, weight_N = normal(60, 1100) * scale, normal(60)
+    total_N, p_NH = rows.softplus(a_NH, weight_N)
+    torch.testing.assert_close(total_N, F.softplus(a_NH.double()).sum(-1).float())
+    torch.testing.assert_close(p_NH, weight_N[:, None] * a_NH.sigmoid())
+    assert bool(rows.softplus(torch.tensor([[0.0, torch.nan]]), weight_N[:1])[0].isnan())
+
+
+@pytest.mark.parametrize("scale", [1, 30, 300])
 def test_what_softplus_rises_by_row_by_row(scale: float) -> None:
     base_H, slope_H, room_2H = (
         normal(700) * scale,
