@@ -74,24 +74,18 @@ class Contrast(torch.autograd.Function):
         sign_N = v_ND.new_full((len(v_ND),), -1 / data)
         sign_N[data:] = 1 / (len(v_ND) - data)
         softplus_N, p_NH = softplus(a_NH, sign_N)
-        ctx.save_for_backward(v_ND, p_NH, sign_N)
-        ctx.data, ctx.own_biases = data, b_v.dim() > 1
-        hidden = sign_N @ softplus_N
-        if ctx.own_biases:
-            return (v_ND[data:] - v_ND[:data]).mul_(b_v).sum() / data + hidden
-        return (sign_N @ v_ND) @ b_v + hidden
+        if b_v.dim() > 1:
+            to_v, to_h = (v_ND[data:] - v_ND[:data]) / data, p_NH[:data] + p_NH[data:]
+        else:
+            to_v, to_h = sign_N @ v_ND, p_NH.sum(0)
+        ctx.save_for_backward(v_ND, p_NH, to_v, to_h)
+        return (to_v * b_v).sum() + sign_N @ softplus_N
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
-        v_ND, p_NH, sign_N = ctx.saved_tensors
-        p_NH = p_NH * by
-        if ctx.own_biases:
-            data = ctx.data
-            to_v, to_h = (v_ND[data:] - v_ND[:data]).mul_(by / data), p_NH[:data] + p_NH[data:]
-        else:
-            to_v, to_h = (sign_N * by) @ v_ND, p_NH.sum(0)
-        return affine(v_ND.t(), p_NH), to_v, to_h, None, None, None
+        v_ND, p_NH, to_v, to_h = ctx.saved_tensors
+        return affine(v_ND.t(), p_NH * by), to_v * by, to_h * by, None, None, None
 
 
 class GibbsChains:
