@@ -165,7 +165,8 @@ class Model(pl.LightningModule):
         trainer = self.trainer
         if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
             self._log_noted()
-        return loss * self._share(steps)
+        share = self._share(steps)
+        return loss if share == 1 else loss * share
 
     def _check(self, loss: Tensor, batch_idx: int) -> None:
         """Stop before a loss that is no number moves the weights; on a GPU one update later.

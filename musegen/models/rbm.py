@@ -190,6 +190,7 @@ class RBM(Model):
             monitor_B = _cross_entropy(self._gibbs.logit_BD, x_BD)
             self.note(len(x_BD), reconstruction=monitor_B.mean())
 
+    @torch.no_grad()
     def pseudo_likelihood(self, x_BD: Tensor, bit: int, a_BH: Tensor | None = None) -> Tensor:
         """D · log p(x_bit | the others), one per row; the input is rounded, as in the tutorial.
 
@@ -199,7 +200,7 @@ class RBM(Model):
         """
         rounded_BD = x_BD.round()
         if a_BH is None or not torch.equal(rounded_BD, x_BD):
-            a_BH = torch.addmm(self.b_h, rounded_BD, self.W_DH)
+            a_BH = affine(rounded_BD, self.W_DH, self.b_h)
         at_x_B = F.softplus(a_BH).sum(-1)
         return self.spec.dim * self._log_conditional(rounded_BD, a_BH, at_x_B, bit)
 
