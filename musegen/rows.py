@@ -11,7 +11,8 @@ drawn thus depends neither on how many threads there are nor on which of them ru
 
 Everything is float32 on a CPU, and contiguous but for x of `product`. Biases are (D,), one machine
 for all rows, or (N, D): each row's own. Functions are compiled at their first use, which takes
-seconds, and kept in Numba's cache on disk.
+seconds, and kept in Numba's cache on disk. That cache looks at the file of a function only, not at
+those of others that it calls: so all of them stand in this one.
 """
 
 from __future__ import annotations
