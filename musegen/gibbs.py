@@ -18,9 +18,6 @@ from torch.autograd.function import once_differentiable
 
 from musegen.affine import affine, compiled, near
 
-TRANSPOSE_FROM = 4
-"""With so many steps ahead, rows of Wᵀ to be added up are worth the copy."""
-
 
 def free_energy(v_BD: Tensor, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
     """F(v) in nats, one per row; differentiable."""
@@ -37,27 +34,18 @@ def bernoulli(a_NH: Tensor, out_NH: Tensor, generator: Generator | None = None) 
     return out_NH
 
 
-def softplus(a_NH: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_h softplus(a), one per row, and w σ(a)."""
-    if not compiled(a_NH):
-        return F.softplus(a_NH).sum(-1), a_NH.sigmoid() * weight_N[:, None]
-    from musegen import rows
-
-    return rows.softplus(a_NH, weight_N)
-
-
 class Contrast(torch.autograd.Function):
     """mean F(data) − mean F(chain ends), from what the rows bring to the hidden units.
 
-    `apply(W_DH, b_v, b_h, v_ND, a_NH, data)`: the first `data` rows of v are data, the others
-    chain ends, and a = c + v W is already known, as the chain knows it of its end: going through
-    `free_energy` computes the products once more. With the weight w = 1/data of the one kind and
-    −1/ends of the other the value is Σ_n w F(v), and the gradient, with v held constant,
+    `apply(W_DH, b_v, b_h, x_BD, a_BH, v_CD, end_CH)` with data x, chain ends v, and a = c + x W
+    and c + v W, which are already known: going through `free_energy` computes the products once
+    more. With the weight w = 1/B of the data and −1/C of the ends the value is Σ_n w F(v), and
+    the gradient, with v held constant,
 
         ∂W = −vᵀ (w σ(a))     ∂b = −Σ_n w v     ∂c = −Σ_n w σ(a)
 
-    Where each row has biases of its own, as many rows end as began, and the gradient of the
-    biases is row by row.
+    It costs little beside the value, and is computed with it. Where each row has biases of its
+    own, as many rows end as began, and the gradient of the biases is row by row.
     """
 
     @staticmethod
@@ -66,26 +54,44 @@ class Contrast(torch.autograd.Function):
         W_DH: Tensor,
         b_v: Tensor,
         b_h: Tensor,
-        v_ND: Tensor,
-        a_NH: Tensor,
-        data: int,
+        x_BD: Tensor,
+        a_BH: Tensor,
+        v_CD: Tensor,
+        end_CH: Tensor,
     ) -> Tensor:
-        # −w, which every term begins with.
-        sign_N = v_ND.new_full((len(v_ND),), -1 / data)
-        sign_N[data:] = 1 / (len(v_ND) - data)
-        softplus_N, p_NH = softplus(a_NH, sign_N)
-        if b_v.dim() > 1:
-            to_v, to_h = (v_ND[data:] - v_ND[:data]) / data, p_NH[:data] + p_NH[data:]
-        else:
-            to_v, to_h = sign_N @ v_ND, p_NH.sum(0)
-        ctx.save_for_backward(v_ND, p_NH, to_v, to_h)
-        return (to_v * b_v).sum() + sign_N @ softplus_N
+        value, *slopes = _contrast(x_BD, a_BH, v_CD, end_CH, b_v)
+        ctx.save_for_backward(*slopes)
+        return value
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, by: Tensor) -> tuple[Tensor | None, ...]:
-        v_ND, p_NH, to_v, to_h = ctx.saved_tensors
-        return affine(v_ND.t(), p_NH * by), to_v * by, to_h * by, None, None, None
+        slopes = ctx.saved_tensors
+        # Looked at on a GPU, it would have to be waited for.
+        if by.device.type != "cpu" or by.item() != 1:
+            slopes = [slope * by for slope in slopes]
+        return *slopes, None, None, None, None
+
+
+def _contrast(
+    x_BD: Tensor, a_BH: Tensor, v_CD: Tensor, end_CH: Tensor, b_v: Tensor
+) -> tuple[Tensor, ...]:
+    """The value, ∂W, ∂b and ∂c."""
+    if compiled(x_BD):
+        from musegen import rows
+
+        return rows.contrast(x_BD, a_BH, v_CD, end_CH, b_v)
+    B, v_ND, a_NH = len(x_BD), torch.cat([x_BD, v_CD]), torch.cat([a_BH, end_CH])
+    # −w, which every term begins with.
+    sign_N = v_ND.new_full((len(v_ND),), -1 / B)
+    sign_N[B:] = 1 / len(v_CD)
+    p_NH = a_NH.sigmoid() * sign_N[:, None]
+    if b_v.dim() > 1:
+        to_v, to_h = (v_CD - x_BD) / B, p_NH[:B] + p_NH[B:]
+    else:
+        to_v, to_h = sign_N @ v_ND, p_NH.sum(0)
+    value = (to_v * b_v).sum() + sign_N @ F.softplus(a_NH).sum(-1)
+    return value, v_ND.t() @ p_NH, to_v, to_h
 
 
 class GibbsChains:
@@ -130,14 +136,9 @@ class GibbsChains:
         self, v_BD: Tensor, W_DH: Tensor, b_h: Tensor, generator: Generator | None = None
     ) -> Tensor:
         """Start the chains at h ~ p(h | v); returns c + v W."""
-        return self.draw_hidden(affine(v_BD, W_DH, b_h), generator)
-
-    @torch.no_grad()
-    def draw_hidden(self, a_BH: Tensor, generator: Generator | None = None) -> Tensor:
-        """h ~ p(h | v) of visible units that bring a = c + v W; returns a."""
-        self.a_BH = a_BH
-        bernoulli(a_BH, self.h_BH, generator)
-        return a_BH
+        self.a_BH = affine(v_BD, W_DH, b_h)
+        bernoulli(self.a_BH, self.h_BH, generator)
+        return self.a_BH
 
     @torch.no_grad()
     def run(
@@ -153,48 +154,19 @@ class GibbsChains:
         `a_BH` is then c + v W, and `h_BH` a sample given the new `v_BD`. The next call overwrites
         what is returned.
         """
-        if self._compiles(k):
-            return self._walk_compiled(k, W_DH, b_v, b_h, True, generator)
-        v_BD = self.walk(k, W_DH, b_v, b_h, generator)
-        self.set_visible(v_BD, W_DH, b_h, generator)
-        return v_BD
+        if self._near:
+            from musegen import rows
 
-    @torch.no_grad()
-    def walk(
-        self,
-        k: int,
-        W_DH: Tensor,
-        b_v: Tensor,
-        b_h: Tensor,
-        generator: Generator | None = None,
-    ) -> Tensor:
-        """`run` without the last way back, v → h, for who takes it along with other rows."""
-        if self._compiles(k):
-            return self._walk_compiled(k, W_DH, b_v, b_h, False, generator)
+            # What `set_visible` returned as a is its caller's.
+            self.a_BH = torch.empty_like(self.h_BH)
+            buffers = self.h_BH, self.logit_BD, self.v_BD, self.a_BH
+            rows.walk(k, W_DH, b_v, b_h, *buffers, generator)
+            return self.v_BD
         if self.device.type == "cuda" and generator is None and b_v.dim() == 1:
             self._replay(k, W_DH, b_v, b_h)
         else:
             self._steps(k, W_DH, b_v, b_h, generator)
-        return self.v_BD
-
-    def _compiles(self, k: int) -> bool:
-        return k >= TRANSPOSE_FROM and self._near
-
-    def _walk_compiled(
-        self,
-        k: int,
-        W_DH: Tensor,
-        b_v: Tensor,
-        b_h: Tensor,
-        back: bool,
-        generator: Generator | None,
-    ) -> Tensor:
-        from musegen import rows
-
-        # What the last call returned as a is its caller's.
-        self.a_BH = torch.empty_like(self.h_BH)
-        buffers = self.h_BH, self.logit_BD, self.v_BD, self.a_BH
-        rows.walk(k, W_DH, b_v, b_h, *buffers, back, generator)
+        self.set_visible(self.v_BD, W_DH, b_h, generator)
         return self.v_BD
 
     def _steps(

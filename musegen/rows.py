@@ -30,6 +30,10 @@ from torch import Generator, Tensor
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
 GRAIN = 32_768
 """With fewer numbers than that to go through, a second thread is no help."""
+TILE = 2**16
+"""Numbers of W, 256 KiB, that one row after another is multiplied by, while they are near."""
+GROUP = 16
+"""Chains that go side by side, so that a tile serves them all."""
 AT_ONCE = 50
 """Temperatures between two looks of whoever waits for the end."""
 
@@ -54,6 +58,8 @@ SHIFT = np.uint64(32)
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 WEYL = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 ROUNDS = 10
+NUMBER = torch.empty((), dtype=torch.int64)
+"""Room for a key, always the same: making a tensor takes as long as drawing one."""
 EIGHT, STEP = np.uint32(8), np.float32(2.0**-24)
 
 
@@ -111,15 +117,19 @@ def draw_row(a_H, on_H, u, row, step, key):
 
 
 @njit(**SETTINGS)
-def product_row(x_I, W_IO, b_O, out_O, which):
-    """out ← b + x W, by the rows of W where x is not 0; `which` is room for I + 1 indices."""
+def find(x_I, which):
+    """How many numbers are not 0, and which; `which` is room for I + 1 indices."""
     count = 0
     for i in range(len(x_I)):
         which[count] = i
         count += x_I[i] != ZERO
+    return count
+
+
+@njit(**SETTINGS)
+def add_rows(x_I, W_IO, out_O, which, count):
+    """out ← out + x W, of the rows of W that were found."""
     width = len(out_O)
-    for o in range(width):
-        out_O[o] = b_O[o]
     done = 0
     while done + 8 <= count:  # eight at a time: the sums are read and written once for them
         i0, i1, i2, i3 = which[done], which[done + 1], which[done + 2], which[done + 3]
@@ -140,6 +150,14 @@ def product_row(x_I, W_IO, b_O, out_O, which):
         for o in range(width):
             out_O[o] += x0 * w0[o]
         done += 1
+
+
+@njit(**SETTINGS)
+def product_row(x_I, W_IO, b_O, out_O, which):
+    """out ← b + x W, by the rows of W where x is not 0; `which` is room for I + 1 indices."""
+    for o in range(len(out_O)):
+        out_O[o] = b_O[o]
+    add_rows(x_I, W_IO, out_O, which, find(x_I, which))
 
 
 @njit(**SETTINGS)
@@ -170,14 +188,38 @@ def sum_and_log_product(linear_H, ratio_H):
     return total
 
 
-@njit(**SETTINGS)
+@njit(**{**SETTINGS, "fastmath": {"contract", "reassoc"}})
 def dot(x_D, y_D):
     """x · y, float64."""
     total = 0.0
     for i in range(len(x_D)):
-        if x_D[i] != ZERO:
-            total += np.float64(x_D[i]) * np.float64(y_D[i])
+        total += np.float64(x_D[i]) * np.float64(y_D[i])
     return total
+
+
+# --- Some rows, from the first to before the last -----------------------------------------------
+
+
+@njit(**SETTINGS)
+def product_some(x_NI, W_IO, b_NO, out_NO, first, last, which):
+    height = max(1, TILE // W_IO.shape[1])
+    for n in range(first, last):
+        b_O = b_NO[n if len(b_NO) > 1 else 0]
+        if height >= len(W_IO):
+            product_row(x_NI[n], W_IO, b_O, out_NO[n], which)
+        else:
+            product_row(x_NI[n, :height], W_IO[:height], b_O, out_NO[n], which)
+    for i in range(height, len(W_IO), height):
+        tile_IO = W_IO[i : i + height]
+        for n in range(first, last):
+            x_I = x_NI[n, i : i + height]
+            add_rows(x_I, tile_IO, out_NO[n], which, find(x_I, which))
+
+
+@njit(**SETTINGS)
+def draw_some(a_NH, on_NH, u, first, last, step, key):
+    for n in range(first, last):
+        draw_row(a_NH[n], on_NH[n], u, n, step, key)
 
 
 # --- All rows, or one thread's part of them ---------------------------------------------------
@@ -185,45 +227,161 @@ def dot(x_D, y_D):
 
 @njit(**SETTINGS)
 def product_part(x_NI, W_IO, b_NO, out_NO, part, parts):
-    which = np.empty(len(W_IO) + 1, np.int64)
-    for n in range(part * len(x_NI) // parts, (part + 1) * len(x_NI) // parts):
-        product_row(x_NI[n], W_IO, b_NO[n if len(b_NO) > 1 else 0], out_NO[n], which)
+    first, last = part * len(x_NI) // parts, (part + 1) * len(x_NI) // parts
+    product_some(x_NI, W_IO, b_NO, out_NO, first, last, np.empty(len(W_IO) + 1, np.int64))
 
 
 @njit(**SETTINGS)
 def draw_part(a_NH, on_NH, key, part, parts):
-    u = np.empty(a_NH.shape[1] + 3, np.float32)
-    for n in range(part * len(a_NH) // parts, (part + 1) * len(a_NH) // parts):
-        draw_row(a_NH[n], on_NH[n], u, n, 0, key)
+    first, last = part * len(a_NH) // parts, (part + 1) * len(a_NH) // parts
+    draw_some(a_NH, on_NH, np.empty(a_NH.shape[1] + 3, np.float32), first, last, 0, key)
 
 
 @njit(**SETTINGS)
-def softplus_part(a_NH, weight_N, total_N, p_NH, part, parts):
+def turn_part(W_DH, W_HD, part, parts):
+    for d in range(part * len(W_DH) // parts, (part + 1) * len(W_DH) // parts):
+        for i in range(W_DH.shape[1]):
+            W_HD[i, d] = W_DH[d, i]
+
+
+@njit(**SETTINGS)
+def fall_part(h_BH, W_DH, b_v, logit_BD, part, parts):
+    """logit ← b + h Wᵀ, one part of the visible units, by tiles of Wᵀ, none of which is kept."""
+    visible, hidden = W_DH.shape
+    width, end = max(1, TILE // 2 // hidden), (part + 1) * visible // parts
+    tile_HT = np.empty((hidden, width), np.float32)
+    on_BH, count_B = np.empty((len(h_BH), hidden + 1), np.int64), np.empty(len(h_BH), np.int64)
+    for n in range(len(h_BH)):
+        count_B[n] = find(h_BH[n], on_BH[n])
+    for first in range(part * visible // parts, end, width):
+        last = min(first + width, end)
+        for d in range(first, last):
+            for i in range(hidden):
+                tile_HT[i, d - first] = W_DH[d, i]
+        for n in range(len(h_BH)):
+            b_T, logit_T = b_v[n if len(b_v) > 1 else 0, first:last], logit_BD[n, first:last]
+            for t in range(last - first):
+                logit_T[t] = b_T[t]
+            add_rows(h_BH[n], tile_HT, logit_T, on_BH[n], count_B[n])
+
+
+@njit(**SETTINGS)
+def rise_part(W_DH, b_h, chains, key, part, parts):
+    """v ~ σ(logit), a ← c + v W, h ~ σ(a), one part of the chains."""
+    h_BH, logit_BD, v_BD, a_BH = chains
+    visible, hidden = W_DH.shape
+    which, u = np.empty(visible + 1, np.int64), np.empty(visible + hidden + 3, np.float32)
+    first, last = part * len(h_BH) // parts, (part + 1) * len(h_BH) // parts
+    draw_some(logit_BD, v_BD, u, first, last, 0, key)
+    product_some(v_BD, W_DH, b_h, a_BH, first, last, which)
+    draw_some(a_BH, h_BH, u, first, last, 1, key)
+
+
+@njit(**SETTINGS)
+def softplus_part(a_NH, weight, total_N, p_NH, part, parts):
+    """total ← w Σ softplus(a) and p ← w σ(a), one part of the rows."""
     ratio_H, linear_H = np.empty(a_NH.shape[1], np.float32), np.empty(a_NH.shape[1], np.float32)
     for n in range(part * len(a_NH) // parts, (part + 1) * len(a_NH) // parts):
-        a_H, p_H, weight = a_NH[n], p_NH[n], weight_N[n]
+        a_H, p_H = a_NH[n], p_NH[n]
         for i in range(len(a_H)):
             e = exp(-abs(a_H[i]))
             linear_H[i], ratio_H[i] = max(a_H[i], ZERO), ONE + e
             p_H[i] = weight * (ONE if a_H[i] >= ZERO else e) / (ONE + e)
-        total_N[n] = sum_and_log_product(linear_H, ratio_H)
+        total_N[n] = weight * sum_and_log_product(linear_H, ratio_H)
 
 
 @njit(**SETTINGS)
-def walk_part(k, machines, chains, back, key, part, parts):
+def slope_part(x_BD, v_CD, p_NH, to_W, part, parts):
+    """∂W ← xᵀ p and on with vᵀ p, one part of the visible units."""
+    B, (visible, hidden) = len(x_BD), to_W.shape
+    height = max(1, TILE // hidden)
+    v_T, which = np.empty(height, np.float32), np.empty(height + 1, np.int64)
+    begin, end = part * visible // parts, (part + 1) * visible // parts
+    to_W[begin:end] = ZERO
+    for first in range(0, len(p_NH), height):
+        tile_TH = p_NH[first : first + height]
+        for d in range(begin, end):
+            for t in range(len(tile_TH)):
+                n = first + t
+                v_T[t] = x_BD[n, d] if n < B else v_CD[n - B, d]
+            add_rows(v_T, tile_TH, to_W[d], which, find(v_T[: len(tile_TH)], which))
+
+
+@njit(**SETTINGS)
+def sum_part(x_BD, w, y_CD, w_y, out, part, parts):
+    """out ← w x + w' y, row by row or the sum over rows, one part of the columns."""
+    first, last = part * out.shape[1] // parts, (part + 1) * out.shape[1] // parts
+    if len(out) > 1:
+        for n in range(len(out)):
+            for d in range(first, last):
+                out[n, d] = w * x_BD[n, d] + w_y * y_CD[n, d]
+        return
+    for d in range(first, last):
+        out[0, d] = ZERO
+    for n in range(len(x_BD)):
+        for d in range(first, last):
+            out[0, d] += w * x_BD[n, d]
+    for n in range(len(y_CD)):
+        for d in range(first, last):
+            out[0, d] += w_y * y_CD[n, d]
+
+
+@njit(**SETTINGS)
+def slopes_part(x_BD, v_CD, p_NH, slopes, part, parts):
+    B, (to_W, to_v, to_h) = len(x_BD), slopes
+    slope_part(x_BD, v_CD, p_NH, to_W, part, parts)
+    sum_part(x_BD, np.float32(-1 / B), v_CD, np.float32(1 / len(v_CD)), to_v, part, parts)
+    sum_part(p_NH[:B], ONE, p_NH[B:], ONE, to_h, part, parts)
+
+
+@njit(**SETTINGS)
+def hidden_part(a_BH, end_CH, total_N, p_NH, part, parts):
+    B = len(a_BH)
+    softplus_part(a_BH, np.float32(-1 / B), total_N[:B], p_NH[:B], part, parts)
+    softplus_part(end_CH, np.float32(1 / len(end_CH)), total_N[B:], p_NH[B:], part, parts)
+
+
+@njit(**SETTINGS)
+def contrast_value(total_N, to_v, b_v, value):
+    total = 0.0
+    for n in range(len(total_N)):
+        total += total_N[n]
+    for n in range(len(b_v)):
+        total += dot(to_v[n], b_v[n])
+    value[()] = total
+
+
+@njit(**SETTINGS)
+def contrast_part(data, ends, b_v, total_N, p_NH, slopes, value, part, parts):
+    hidden_part(data[1], ends[1], total_N, p_NH, part, parts)
+    slopes_part(data[0], ends[0], p_NH, slopes, part, parts)
+    contrast_value(total_N, slopes[1], b_v, value)
+
+
+@njit(**SETTINGS)
+def walk_part(k, machines, chains, key, part, parts):
     W_DH, W_HD, b_v, b_h = machines
     h_BH, logit_BD, v_BD, a_BH = chains
     visible, hidden = W_DH.shape
     which, u = np.empty(visible + hidden, np.int64), np.empty(visible + hidden + 3, np.float32)
-    for n in range(part * len(h_BH) // parts, (part + 1) * len(h_BH) // parts):
-        b_D, b_H = b_v[n if len(b_v) > 1 else 0], b_h[n if len(b_h) > 1 else 0]
-        h_H, logit_D, v_D, a_H = h_BH[n], logit_BD[n], v_BD[n], a_BH[n]
-        for step in range(k):
-            product_row(h_H, W_HD, b_D, logit_D, which)
-            draw_row(logit_D, v_D, u, n, 2 * step, key)
-            if back or step + 1 < k:
+    start, end = part * len(h_BH) // parts, (part + 1) * len(h_BH) // parts
+    if W_DH.size <= TILE:
+        for n in range(start, end):
+            b_D, b_H = b_v[n if len(b_v) > 1 else 0], b_h[n if len(b_h) > 1 else 0]
+            h_H, logit_D, v_D, a_H = h_BH[n], logit_BD[n], v_BD[n], a_BH[n]
+            for step in range(k):
+                product_row(h_H, W_HD, b_D, logit_D, which)
+                draw_row(logit_D, v_D, u, n, 2 * step, key)
                 product_row(v_D, W_DH, b_H, a_H, which)
                 draw_row(a_H, h_H, u, n, 2 * step + 1, key)
+        return
+    for first in range(start, end, GROUP):
+        last = min(first + GROUP, end)
+        for step in range(k):
+            product_some(h_BH, W_HD, b_v, logit_BD, first, last, which)
+            draw_some(logit_BD, v_BD, u, first, last, 2 * step, key)
+            product_some(v_BD, W_DH, b_h, a_BH, first, last, which)
+            draw_some(a_BH, h_BH, u, first, last, 2 * step + 1, key)
 
 
 @njit(**SETTINGS)
@@ -266,15 +424,36 @@ def draw_parts(a_NH, on_NH, key, parts):
 
 
 @njit(parallel=True, **SETTINGS)
-def softplus_parts(a_NH, weight_N, total_N, p_NH, parts):
+def turn_parts(W_DH, W_HD, parts):
     for part in prange(parts):
-        softplus_part(a_NH, weight_N, total_N, p_NH, part, parts)
+        turn_part(W_DH, W_HD, part, parts)
 
 
 @njit(parallel=True, **SETTINGS)
-def walk_parts(k, machines, chains, back, key, parts):
+def contrast_parts(data, ends, b_v, total_N, p_NH, slopes, value, parts):
     for part in prange(parts):
-        walk_part(k, machines, chains, back, key, part, parts)
+        hidden_part(data[1], ends[1], total_N, p_NH, part, parts)
+    for part in prange(parts):
+        slopes_part(data[0], ends[0], p_NH, slopes, part, parts)
+    contrast_value(total_N, slopes[1], b_v, value)
+
+
+@njit(parallel=True, **SETTINGS)
+def fall_parts(h_BH, W_DH, b_v, logit_BD, parts):
+    for part in prange(parts):
+        fall_part(h_BH, W_DH, b_v, logit_BD, part, parts)
+
+
+@njit(parallel=True, **SETTINGS)
+def rise_parts(W_DH, b_h, chains, key, parts):
+    for part in prange(parts):
+        rise_part(W_DH, b_h, chains, key, part, parts)
+
+
+@njit(parallel=True, **SETTINGS)
+def walk_parts(k, machines, chains, key, parts):
+    for part in prange(parts):
+        walk_part(k, machines, chains, key, part, parts)
 
 
 @njit(parallel=True, **SETTINGS)
@@ -317,12 +496,28 @@ def draw(a_NH: Tensor, out_NH: Tensor, generator: Generator | None) -> None:
     _call(draw_part, draw_parts, a_NH.numel(), *given)
 
 
-def softplus(a_NH: Tensor, weight_N: Tensor) -> tuple[Tensor, Tensor]:
-    """Σ_h softplus(a), (N,), and its gradient times the weights, w σ(a), (N, H)."""
-    total_N, p_NH = torch.empty_like(weight_N), torch.empty_like(a_NH)
-    given = _array(a_NH), weight_N.numpy(), total_N.numpy(), _array(p_NH)
-    _call(softplus_part, softplus_parts, a_NH.numel(), *given)
-    return total_N, p_NH
+def turned(W_DH: Tensor) -> Tensor:
+    """Wᵀ, laid out anew."""
+    W_HD = W_DH.new_empty(W_DH.shape[1], W_DH.shape[0])
+    _call(turn_part, turn_parts, W_DH.numel(), _array(W_DH), _array(W_HD))
+    return W_HD
+
+
+def contrast(
+    x_BD: Tensor, a_BH: Tensor, v_CD: Tensor, end_CH: Tensor, b_v: Tensor
+) -> tuple[Tensor, ...]:
+    """`musegen.gibbs.Contrast` of data x and chain ends v, and of c + x W and c + v W: its value,
+    ∂W, ∂b and ∂c."""
+    (B, D), C, H = x_BD.shape, len(v_CD), a_BH.shape[1]
+    x, a, v, end = (_array(t.contiguous()) for t in (x_BD, a_BH, v_CD, end_CH))
+    machines = () if b_v.dim() == 1 else (B,)
+    value, to_W = np.empty((), np.float32), np.empty((D, H), np.float32)
+    to_v, to_h = np.empty((*machines, D), np.float32), np.empty((*machines, H), np.float32)
+    slopes = to_W, np.atleast_2d(to_v), np.atleast_2d(to_h)
+    room = np.empty(B + C), np.empty((B + C, H), np.float32)
+    given = (x, a), (v, end), _array(b_v), *room, slopes, value
+    _call(contrast_part, contrast_parts, (B + C) * (D + H), *given)
+    return tuple(torch.from_numpy(result) for result in (value, to_W, to_v, to_h))
 
 
 def walk(
@@ -334,17 +529,20 @@ def walk(
     logit_BD: Tensor,
     v_BD: Tensor,
     a_BH: Tensor,
-    back: bool,
     generator: Generator | None,
 ) -> None:
-    """k steps h → v → h of every row, in place, the last way back only if asked for.
+    """k steps h → v → h of every row, in place.
 
     At the end logit = b + h Wᵀ, of which v was drawn, and a = c + v W, of which h was.
     """
-    machines = tuple(_array(t) for t in (W_DH, W_DH.t().contiguous(), b_v, b_h))
-    chains = tuple(_array(t) for t in (h_BH, logit_BD, v_BD, a_BH))
-    numbers = k * (v_BD.numel() + h_BH.numel())
-    _call(walk_part, walk_parts, numbers, k, machines, chains, back, _key(generator))
+    W, h, logit, v, a = (_array(t) for t in (W_DH, h_BH, logit_BD, v_BD, a_BH))
+    key, numbers = _key(generator), k * (v_BD.numel() + h_BH.numel())
+    if k == 1 and W_DH.numel() > TILE:
+        _call(fall_part, fall_parts, W_DH.numel(), h, W, _array(b_v), logit)
+        _call(rise_part, rise_parts, numbers, W, _array(b_h), (h, logit, v, a), key)
+    else:
+        machines = W, _array(turned(W_DH)), _array(b_v), _array(b_h)
+        _call(walk_part, walk_parts, numbers, k, machines, (h, logit, v, a), key)
 
 
 def anneal(
@@ -365,7 +563,7 @@ def anneal(
     machine, or of N, each with as many chains as the others, one below another.
     """
     biases = base_v, base_h, slope_v, slope_h
-    machines = tuple(_array(t) for t in (W_DH, W_DH.t().contiguous(), *biases))
+    machines = tuple(_array(t) for t in (W_DH, turned(W_DH), *biases))
     each = max(1, len(v_SD) // max(map(len, machines[2:])))
     given = machines, _array(v_SD), log_w_S.numpy(), each, _key(generator)
     for first in range(0, len(betas) - 1, AT_ONCE):
@@ -377,11 +575,12 @@ def anneal(
 
 def _array(x: Tensor) -> np.ndarray:
     """The same memory; a vector of biases as one row."""
-    return x.detach().numpy() if x.dim() > 1 else x.detach().numpy()[None]
+    array = (x.detach() if x.requires_grad else x).numpy()
+    return array if x.dim() > 1 else array[None]
 
 
 def _key(generator: Generator | None) -> int:
-    return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator))
+    return int(NUMBER.random_(-(2**63), None, generator=generator).item())
 
 
 def _call(one: Any, several: Any, numbers: int, *given: Any) -> None:

@@ -15,7 +15,7 @@ from conftest import ROOT
 from exact_rbm import log_weights, states
 
 from musegen import affine, rows
-from musegen.gibbs import GibbsChains
+from musegen.gibbs import Contrast, GibbsChains, free_energy
 
 
 def generator(seed: int = 1) -> torch.Generator:
@@ -125,9 +125,15 @@ def test_neighbours_know_nothing_of_each_other() -> None:
     assert abs(float((rare_ND[:, ::2] * rare_ND[:, 1::2]).mean()) - 1e-4) < 5e-5
 
 
-def walked(k: int, count: int, back: bool = True, own: bool = True) -> tuple[torch.Tensor, ...]:
+SMALL, LARGE = (21, 34), (220, 310)
+"""Of a machine that is one tile, and of one that is several."""
+
+
+def walked(
+    k: int, count: int, own: bool = True, size: tuple[int, int] = SMALL
+) -> tuple[torch.Tensor, ...]:
     torch.set_num_threads(count)
-    n, visible, hidden = 300, 21, 34
+    n, (visible, hidden) = 300, size
     b_v, b_h = (normal(*([n] if own else []), width, seed=5) for width in (visible, hidden))
     h, a, logit, v = (
         binary(n, hidden),
@@ -135,25 +141,37 @@ def walked(k: int, count: int, back: bool = True, own: bool = True) -> tuple[tor
         torch.zeros(n, visible),
         torch.zeros(n, visible),
     )
-    rows.walk(k, normal(visible, hidden), b_v, b_h, h, logit, v, a, back, generator(6))
+    rows.walk(k, normal(visible, hidden), b_v, b_h, h, logit, v, a, generator(6))
     return h, logit, v, a
 
 
+@pytest.mark.parametrize("k", [1, 5])
+@pytest.mark.parametrize("size", [SMALL, LARGE])
 @pytest.mark.parametrize("own", [True, False])
-def test_a_walk_is_the_same_by_any_number_of_threads(threads, own: bool) -> None:
-    one = walked(5, 1, own=own)
-    for other in (walked(5, 2, own=own), walked(5, 3, own=own)):
+def test_a_walk_is_the_same_by_any_number_of_threads(threads, own: bool, size, k: int) -> None:
+    one = walked(k, 1, own, size)
+    for other in (walked(k, 2, own, size), walked(k, 3, own, size)):
         for a, b in zip(one, other, strict=True):
             assert torch.equal(a, b)
 
 
-def test_what_a_walk_leaves_fits_together(threads) -> None:
-    W_DH = normal(21, 34)
-    h, logit, v, a = walked(1, 1, back=False)
-    torch.testing.assert_close(logit, h @ W_DH.t() + normal(300, 21, seed=5))
-    assert torch.equal(h, binary(300, 34))  # the way back was not asked for
-    h, logit, v, a = walked(4, 1)
-    torch.testing.assert_close(a, v @ W_DH + normal(300, 34, seed=5))
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_sizes_are_on_either_side_of_a_tile(size) -> None:
+    assert (size[0] * size[1] > rows.TILE) == (size == LARGE)
+
+
+@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("k", [1, 4])
+@pytest.mark.parametrize("size", [SMALL, LARGE])
+def test_what_a_walk_leaves_fits_together(threads, size, k: int, own: bool) -> None:
+    visible, hidden = size
+    W_DH = normal(visible, hidden)
+    b_v, b_h = (normal(*([300] if own else []), width, seed=5) for width in size)
+    h, logit, v, a = walked(k, 1, own, size)
+    if k == 1:
+        start_BH = binary(300, hidden)
+        torch.testing.assert_close(logit, start_BH @ W_DH.t() + b_v, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(a, v @ W_DH + b_h, rtol=1e-4, atol=1e-4)
     for on, mean in ((v, logit.sigmoid()), (h, a.sigmoid())):
         error = (mean * (1 - mean)).sum().sqrt()
         assert abs(float((on - mean).sum())) < 5 * float(error)
@@ -179,11 +197,57 @@ def test_chains_come_to_the_machines_distribution(dtype: torch.dtype, k: int) ->
 
 @pytest.mark.parametrize("scale", [1, 30, 300])
 def test_softplus_and_its_slope(scale: float) -> None:
-    a_NH, weight_N = normal(60, 1100) * scale, normal(60)
-    total_N, p_NH = rows.softplus(a_NH, weight_N)
-    torch.testing.assert_close(total_N, F.softplus(a_NH.double()).sum(-1).float())
-    torch.testing.assert_close(p_NH, weight_N[:, None] * a_NH.sigmoid())
-    assert bool(rows.softplus(torch.tensor([[0.0, torch.nan]]), weight_N[:1])[0].isnan())
+    a_NH, total_N, p_NH = normal(60, 1100) * scale, np.empty(60), np.empty((60, 1100), np.float32)
+    rows.softplus_part(a_NH.numpy(), np.float32(-0.25), total_N, p_NH, 0, 1)
+    expected_N = -0.25 * F.softplus(a_NH.double()).sum(-1)
+    torch.testing.assert_close(torch.from_numpy(total_N), expected_N, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(torch.from_numpy(p_NH), -0.25 * a_NH.sigmoid())
+    no_number = np.array([[0.0, np.nan]], np.float32)
+    rows.softplus_part(no_number, np.float32(1), total_N, p_NH, 0, 1)
+    assert np.isnan(total_N[0])
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("count", [1, 2])
+@pytest.mark.parametrize(
+    ("own", "size", "data", "ends"),
+    [
+        (True, (9, 5), 7, 7),
+        (False, (9, 5), 1, 1),
+        (False, (9, 5), 7, 4),
+        (True, (40, 150), 600, 600),
+    ],
+)
+def test_contrast_is_the_difference_of_free_energies(
+    threads, own: bool, size, data: int, ends: int, count: int, dtype: torch.dtype
+) -> None:
+    # Compiled and by torch's kernels; intensities between 0 and 1 among the data.
+    threads(count)
+    visible = size[0]
+    W_DH = normal(*size).to(dtype).requires_grad_()
+    b_v, b_h = (
+        normal(*([data] if own else []), width, seed=5).to(dtype).requires_grad_() for width in size
+    )
+    x_BD = (binary(data, visible) * normal(data, visible).sigmoid()).to(dtype)
+    v_CD = binary(ends, visible, seed=7).to(dtype)
+    a_BH, end_CH = ((v @ W_DH + b_h).detach() for v in (x_BD, v_CD))
+    weights = W_DH, b_v, b_h
+    contrast = Contrast.apply(*weights, x_BD, a_BH, v_CD, end_CH)
+    expected = free_energy(x_BD, *weights).mean() - free_energy(v_CD, *weights).mean()
+    torch.testing.assert_close(contrast, expected, rtol=1e-4, atol=1e-4)
+    slopes = torch.autograd.grad(3 * contrast, weights)
+    for slope, by_torch in zip(slopes, torch.autograd.grad(3 * expected, weights), strict=True):
+        torch.testing.assert_close(slope, by_torch, rtol=1e-4, atol=1e-5)
+
+
+def test_the_gradient_is_not_copied_on_its_way() -> None:
+    W_DH, b_v, b_h = (normal(*size).requires_grad_() for size in ((9, 5), (9,), (5,)))
+    v_BD = binary(7, 9)
+    a_BH = (v_BD @ W_DH + b_h).detach()
+    contrast = Contrast.apply(W_DH, b_v, b_h, v_BD, a_BH, v_BD, a_BH)
+    made = contrast.grad_fn.saved_tensors[0].data_ptr()
+    contrast.backward()
+    assert W_DH.grad.data_ptr() == made
 
 
 @pytest.mark.parametrize("scale", [1, 30, 300])

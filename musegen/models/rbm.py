@@ -123,13 +123,13 @@ class RBM(Model):
 
     def losses(self, batch: FrameBatch) -> dict[str, Tensor]:
         x_BD = batch.x_BD
-        v_ND, a_NH = self.run_chains(x_BD)
-        a_BH = a_NH[: len(x_BD)]
+        a_BH, v_CD, end_CH = self.run_chains(x_BD)
         self._watch(x_BD, a_BH)
         if self.centered:
             mean_H = summed(a_BH.sigmoid().mean(0)) / this_rank()[1]
             self.mean_H.lerp_(mean_H, MEAN_RATE)
-        contrast = Contrast.apply(self.W_DH, self.b_v, self.b_h, v_ND, a_NH, len(x_BD))
+        known = x_BD, a_BH, v_CD, end_CH
+        contrast = Contrast.apply(self.W_DH, self.b_v, self.b_h, *known)
         losses = {"contrast": contrast}
         if self.sparsity is not None:
             q_H = self.hidden_means(x_BD).mean(0)
@@ -139,33 +139,29 @@ class RBM(Model):
         return losses
 
     @torch.no_grad()
-    def run_chains(self, x_BD: Tensor) -> tuple[Tensor, Tensor]:
-        """k Gibbs steps from the data, or of the persistent chains from where they stand: the
-        data and below them the chains' ends, v, and c + v W."""
+    def run_chains(self, x_BD: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """k Gibbs steps from the data, or of the persistent chains from where they stand: c + x W
+        of the data, the chains' ends v, and c + v W."""
         W_DH, b_v, b_h = self.W_DH.detach(), self.b_v.detach(), self.b_h.detach()
         gibbs = self._gibbs
         if gibbs is None or (self.chain == "cd" and not gibbs.fits(len(x_BD), x_BD.device)):
             gibbs = self._gibbs = GibbsChains(len(x_BD), W_DH)
             if self._resumed_SH is not None and self._resumed_SH.shape == gibbs.h_BH.shape:
                 gibbs.h_BH.copy_(self._resumed_SH)
-        if self.chain == "cd":
-            a_BH = gibbs.set_visible(x_BD, W_DH, b_h)
-            end_BD = gibbs.run(self.k, W_DH, b_v, b_h)
-            return torch.cat([x_BD, end_BD]), torch.cat([a_BH, gibbs.a_BH])
-        v_ND = torch.cat([x_BD, gibbs.walk(self.k, W_DH, b_v, b_h)])
-        # Twice the rows are not twice the time: at batch 20 W is what has to be read.
-        a_NH = affine(v_ND, W_DH, b_h)
-        gibbs.draw_hidden(a_NH[len(x_BD) :])
-        return v_ND, a_NH
+        start = gibbs.set_visible if self.chain == "cd" else affine
+        a_BH = start(x_BD, W_DH, b_h)
+        return a_BH, gibbs.run(self.k, W_DH, b_v, b_h), gibbs.a_BH
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.centered:
+            self._center_gradient()
 
     @torch.no_grad()
-    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+    def _center_gradient(self) -> None:
         """From the gradient of W, b, c to that of the centred machine, in place:
 
         ∂W' = ∂W − μ ∂cᵀ − ∂b λᵀ     ∂b' = ∂b − ∂W' λ     ∂c' = ∂c − ∂W'ᵀ μ
         """
-        if not self.centered:
-            return
         to_W, to_v, to_h = self.W_DH.grad, self.b_v.grad, self.b_h.grad
         assert to_W is not None
         assert to_v is not None

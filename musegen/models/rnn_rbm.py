@@ -155,7 +155,7 @@ class RNNRBM(Model):
         x_ND, b_v_ND, b_h_NH = self.machines(batch)
         gibbs, a_NH = self.chains(x_ND, b_v_ND, b_h_NH)
         self.note(len(x_ND), monitor=self.reached(gibbs, x_ND, b_v_ND).mean())
-        known = torch.cat([x_ND, gibbs.v_BD]), torch.cat([a_NH, gibbs.a_BH]), len(x_ND)
+        known = x_ND, a_NH, gibbs.v_BD, gibbs.a_BH
         return {"contrast": Contrast.apply(self.W_DH, b_v_ND, b_h_NH, *known)}
 
     @torch.no_grad()
