@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import abstractmethod
 from collections.abc import Sequence
 from functools import reduce
@@ -55,7 +56,7 @@ class Model(pl.LightningModule):
         self._noted: dict[str, tuple[Tensor, int]] = {}
         self._stream = 0
         self._seen: tuple[Tensor, int] | None = None
-        """Whether the last update's loss was finite, and its batch."""
+        """The last update's loss, and its batch."""
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
 
@@ -168,14 +169,17 @@ class Model(pl.LightningModule):
         share = self._share(steps)
         return loss if share == 1 else loss * share
 
+    # Lightning reads the signature in every update; made once, it is found at once.
+    training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
+
     def _check(self, loss: Tensor, batch_idx: int) -> None:
         """Stop before a loss that is no number moves the weights; on a GPU one update later.
 
         To look at it there at once would let the GPU wait for the CPU in every update.
         """
-        seen, self._seen = self._seen, (loss.detach().isfinite(), batch_idx)
-        finite, index = self._seen if loss.device.type == "cpu" else seen or self._seen
-        if not finite:
+        seen, self._seen = self._seen, (loss.detach(), batch_idx)
+        last, index = self._seen if loss.device.type == "cpu" else seen or self._seen
+        if not math.isfinite(last.item()):
             step = self.trainer.global_step - (index != batch_idx)
             data: Any = getattr(self.trainer, "datamodule", None)
             pieces = "of unknown pieces" if data is None else data.pieces_of(index)
