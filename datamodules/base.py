@@ -152,7 +152,8 @@ class BatchLoader(DataLoader):
 
     `state_dict` and `load_state_dict` are what Lightning asks of a loader that can be resumed in
     the middle of an epoch. What is left of the epoch is then what would have come: a plan is a
-    function of (seed, epoch, rank).
+    function of (seed, epoch, rank). Batches come whole from `dataset.__getitems__`; nothing
+    collates or pins them.
     """
 
     batch_sampler: EpochBatches

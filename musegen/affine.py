@@ -23,7 +23,7 @@ def compiled(*tensors: Tensor) -> bool:
 
 
 def near(W_DH: Tensor) -> bool:
-    """Whether whole chains are faster in `musegen.rows`: where W stays in a core's cache. Of a
+    """Whether chains of several steps are faster in `musegen.rows`: where W stays near. Of a
     larger one a dense product reads every part once for all rows."""
     return compiled(W_DH) and W_DH.numel() <= NEAR
 

@@ -59,7 +59,8 @@ class Contrast(torch.autograd.Function):
         v_CD: Tensor,
         end_CH: Tensor,
     ) -> Tensor:
-        value, *slopes = _contrast(x_BD, a_BH, v_CD, end_CH, b_v)
+        with torch.autocast(W_DH.device.type, enabled=False):
+            value, *slopes = _contrast(x_BD, a_BH, v_CD, end_CH, b_v)
         ctx.save_for_backward(*slopes)
         return value
 
@@ -77,31 +78,32 @@ def _contrast(
     x_BD: Tensor, a_BH: Tensor, v_CD: Tensor, end_CH: Tensor, b_v: Tensor
 ) -> tuple[Tensor, ...]:
     """The value, ∂W, ∂b and ∂c."""
-    if compiled(x_BD):
+    if compiled(x_BD, a_BH, v_CD, end_CH, b_v):
         from musegen import rows
 
         return rows.contrast(x_BD, a_BH, v_CD, end_CH, b_v)
-    B, v_ND, a_NH = len(x_BD), torch.cat([x_BD, v_CD]), torch.cat([a_BH, end_CH])
+    B, C, v_ND = max(1, len(x_BD)), max(1, len(v_CD)), torch.cat([x_BD, v_CD])
+    a_NH = torch.cat([a_BH, end_CH]).to(v_ND.dtype)  # what autocast made in fewer bits
     # −w, which every term begins with.
     sign_N = v_ND.new_full((len(v_ND),), -1 / B)
-    sign_N[B:] = 1 / len(v_CD)
+    sign_N[B:] = 1 / C
     p_NH = a_NH.sigmoid() * sign_N[:, None]
     if b_v.dim() > 1:
         to_v, to_h = (v_CD - x_BD) / B, p_NH[:B] + p_NH[B:]
     else:
         to_v, to_h = sign_N @ v_ND, p_NH.sum(0)
     value = (to_v * b_v).sum() + sign_N @ F.softplus(a_NH).sum(-1)
-    return value, v_ND.t() @ p_NH, to_v, to_h
+    return value, affine(v_ND.t(), p_NH), to_v, to_h
 
 
 class GibbsChains:
     """Block Gibbs steps h → v → h of B chains, in buffers that are made once.
 
-    On a CPU, in float32, each chain takes all its steps in one compiled loop, which multiplies
-    nothing by units that are off (`musegen.rows`). On CUDA the steps are far shorter than their
-    launches: all k are captured as one graph at the first call, and replayed for as long as the
-    weights stay where they are in memory. A generator of one's own goes without the graph, and so
-    do biases of each row's own, which lie elsewhere at every call.
+    On a CPU, in float32, each chain takes all of several steps in one compiled loop, which
+    multiplies nothing by units that are off (`musegen.rows`). On CUDA the steps are far shorter
+    than their launches: all k are captured as one graph at the first call, and replayed for as long
+    as the weights stay where they are in memory. A generator of one's own goes without the graph,
+    and so do biases of each row's own, which lie elsewhere at every call.
     """
 
     def __init__(self, chains: int, W_DH: Tensor) -> None:
@@ -154,7 +156,7 @@ class GibbsChains:
         `a_BH` is then c + v W, and `h_BH` a sample given the new `v_BD`. The next call overwrites
         what is returned.
         """
-        if self._near:
+        if self._near and k > 1:  # for one step the copy of Wᵀ is not worth it
             from musegen import rows
 
             # What `set_visible` returned as a is its caller's.

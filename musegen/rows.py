@@ -25,13 +25,16 @@ import torch
 from numba import config, get_num_threads, njit, prange, set_num_threads
 from torch import Generator, Tensor
 
+from musegen.affine import SPARSE, affine
+
 # Torch's threads wait for work in a loop, for milliseconds, and would keep the threads of another
 # kind of pool from their cores; OpenMP's wait beside them.
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
 GRAIN = 32_768
 """With fewer numbers than that to go through, a second thread is no help."""
 TILE = 2**16
-"""Numbers of W, 256 KiB, that one row after another is multiplied by, while they are near."""
+"""Numbers of W, or of what else is added up by rows, that stay near while one row of x after
+another asks for them: 256 KiB."""
 GROUP = 16
 """Chains that go side by side, so that a tile serves them all."""
 AT_ONCE = 50
@@ -58,8 +61,6 @@ SHIFT = np.uint64(32)
 MULTIPLIERS = np.uint64(0xD2511F53), np.uint64(0xCD9E8D57)
 WEYL = np.uint32(0x9E3779B9), np.uint32(0xBB67AE85)
 ROUNDS = 10
-NUMBER = torch.empty((), dtype=torch.int64)
-"""Room for a key, always the same: making a tensor takes as long as drawing one."""
 EIGHT, STEP = np.uint32(8), np.float32(2.0**-24)
 
 
@@ -245,41 +246,8 @@ def turn_part(W_DH, W_HD, part, parts):
 
 
 @njit(**SETTINGS)
-def fall_part(h_BH, W_DH, b_v, logit_BD, part, parts):
-    """logit ← b + h Wᵀ, one part of the visible units, by tiles of Wᵀ, none of which is kept."""
-    visible, hidden = W_DH.shape
-    width, end = max(1, TILE // 2 // hidden), (part + 1) * visible // parts
-    tile_HT = np.empty((hidden, width), np.float32)
-    on_BH, count_B = np.empty((len(h_BH), hidden + 1), np.int64), np.empty(len(h_BH), np.int64)
-    for n in range(len(h_BH)):
-        count_B[n] = find(h_BH[n], on_BH[n])
-    for first in range(part * visible // parts, end, width):
-        last = min(first + width, end)
-        for d in range(first, last):
-            for i in range(hidden):
-                tile_HT[i, d - first] = W_DH[d, i]
-        for n in range(len(h_BH)):
-            b_T, logit_T = b_v[n if len(b_v) > 1 else 0, first:last], logit_BD[n, first:last]
-            for t in range(last - first):
-                logit_T[t] = b_T[t]
-            add_rows(h_BH[n], tile_HT, logit_T, on_BH[n], count_B[n])
-
-
-@njit(**SETTINGS)
-def rise_part(W_DH, b_h, chains, key, part, parts):
-    """v ~ σ(logit), a ← c + v W, h ~ σ(a), one part of the chains."""
-    h_BH, logit_BD, v_BD, a_BH = chains
-    visible, hidden = W_DH.shape
-    which, u = np.empty(visible + 1, np.int64), np.empty(visible + hidden + 3, np.float32)
-    first, last = part * len(h_BH) // parts, (part + 1) * len(h_BH) // parts
-    draw_some(logit_BD, v_BD, u, first, last, 0, key)
-    product_some(v_BD, W_DH, b_h, a_BH, first, last, which)
-    draw_some(a_BH, h_BH, u, first, last, 1, key)
-
-
-@njit(**SETTINGS)
 def softplus_part(a_NH, weight, total_N, p_NH, part, parts):
-    """total ← w Σ softplus(a) and p ← w σ(a), one part of the rows."""
+    """total_N ← w Σ_h softplus(a) and p_NH ← w σ(a), one part of the rows."""
     ratio_H, linear_H = np.empty(a_NH.shape[1], np.float32), np.empty(a_NH.shape[1], np.float32)
     for n in range(part * len(a_NH) // parts, (part + 1) * len(a_NH) // parts):
         a_H, p_H = a_NH[n], p_NH[n]
@@ -311,19 +279,18 @@ def slope_part(x_BD, v_CD, p_NH, to_W, part, parts):
 def sum_part(x_BD, w, y_CD, w_y, out, part, parts):
     """out ← w x + w' y, row by row or the sum over rows, one part of the columns."""
     first, last = part * out.shape[1] // parts, (part + 1) * out.shape[1] // parts
-    if len(out) > 1:
+    if len(out) != 1:
         for n in range(len(out)):
             for d in range(first, last):
                 out[n, d] = w * x_BD[n, d] + w_y * y_CD[n, d]
         return
+    total_D = np.zeros(last - first)  # float64: what is left of terms that cancel is small
+    for rows, weight in ((x_BD, w), (y_CD, w_y)):
+        for n in range(len(rows)):
+            for d in range(first, last):
+                total_D[d - first] += weight * rows[n, d]
     for d in range(first, last):
-        out[0, d] = ZERO
-    for n in range(len(x_BD)):
-        for d in range(first, last):
-            out[0, d] += w * x_BD[n, d]
-    for n in range(len(y_CD)):
-        for d in range(first, last):
-            out[0, d] += w_y * y_CD[n, d]
+        out[0, d] = total_D[d - first]
 
 
 @njit(**SETTINGS)
@@ -353,6 +320,7 @@ def contrast_value(total_N, to_v, b_v, value):
 
 @njit(**SETTINGS)
 def contrast_part(data, ends, b_v, total_N, p_NH, slopes, value, part, parts):
+    """The whole, by one thread: the slopes want every row of p."""
     hidden_part(data[1], ends[1], total_N, p_NH, part, parts)
     slopes_part(data[0], ends[0], p_NH, slopes, part, parts)
     contrast_value(total_N, slopes[1], b_v, value)
@@ -433,21 +401,10 @@ def turn_parts(W_DH, W_HD, parts):
 def contrast_parts(data, ends, b_v, total_N, p_NH, slopes, value, parts):
     for part in prange(parts):
         hidden_part(data[1], ends[1], total_N, p_NH, part, parts)
+    # Not one loop: the slopes want every row of p.
     for part in prange(parts):
         slopes_part(data[0], ends[0], p_NH, slopes, part, parts)
     contrast_value(total_N, slopes[1], b_v, value)
-
-
-@njit(parallel=True, **SETTINGS)
-def fall_parts(h_BH, W_DH, b_v, logit_BD, parts):
-    for part in prange(parts):
-        fall_part(h_BH, W_DH, b_v, logit_BD, part, parts)
-
-
-@njit(parallel=True, **SETTINGS)
-def rise_parts(W_DH, b_h, chains, key, parts):
-    for part in prange(parts):
-        rise_part(W_DH, b_h, chains, key, part, parts)
 
 
 @njit(parallel=True, **SETTINGS)
@@ -508,16 +465,18 @@ def contrast(
 ) -> tuple[Tensor, ...]:
     """`musegen.gibbs.Contrast` of data x and chain ends v, and of c + x W and c + v W: its value,
     ∂W, ∂b and ∂c."""
-    (B, D), C, H = x_BD.shape, len(v_CD), a_BH.shape[1]
+    N, D, H = len(x_BD) + len(v_CD), x_BD.shape[1], a_BH.shape[1]
+    often, new = share(x_BD) >= SPARSE, x_BD.new_empty
+    value, to_W, p_NH = new(()), new(0 if often else D, H), new(N, H)
+    to_v, to_h = (new(*b_v.shape[:-1], width) for width in (D, H))
     x, a, v, end = (_array(t.contiguous()) for t in (x_BD, a_BH, v_CD, end_CH))
-    machines = () if b_v.dim() == 1 else (B,)
-    value, to_W = np.empty((), np.float32), np.empty((D, H), np.float32)
-    to_v, to_h = np.empty((*machines, D), np.float32), np.empty((*machines, H), np.float32)
-    slopes = to_W, np.atleast_2d(to_v), np.atleast_2d(to_h)
-    room = np.empty(B + C), np.empty((B + C, H), np.float32)
-    given = (x, a), (v, end), _array(b_v), *room, slopes, value
-    _call(contrast_part, contrast_parts, (B + C) * (D + H), *given)
-    return tuple(torch.from_numpy(result) for result in (value, to_W, to_v, to_h))
+    slopes = tuple(_array(t) for t in (to_W, to_v, to_h))
+    room = np.empty(N), p_NH.numpy()
+    given = (x, a), (v, end), _array(b_v), *room, slopes, value.numpy()
+    _call(contrast_part, contrast_parts, N * (D + H), *given)
+    if often:
+        to_W = affine(torch.cat([x_BD, v_CD]).t(), p_NH)
+    return value, to_W, to_v, to_h
 
 
 def walk(
@@ -537,12 +496,8 @@ def walk(
     """
     W, h, logit, v, a = (_array(t) for t in (W_DH, h_BH, logit_BD, v_BD, a_BH))
     key, numbers = _key(generator), k * (v_BD.numel() + h_BH.numel())
-    if k == 1 and W_DH.numel() > TILE:
-        _call(fall_part, fall_parts, W_DH.numel(), h, W, _array(b_v), logit)
-        _call(rise_part, rise_parts, numbers, W, _array(b_h), (h, logit, v, a), key)
-    else:
-        machines = W, _array(turned(W_DH)), _array(b_v), _array(b_h)
-        _call(walk_part, walk_parts, numbers, k, machines, (h, logit, v, a), key)
+    machines = W, _array(turned(W_DH)), _array(b_v), _array(b_h)
+    _call(walk_part, walk_parts, numbers, k, machines, (h, logit, v, a), key)
 
 
 def anneal(
@@ -580,7 +535,7 @@ def _array(x: Tensor) -> np.ndarray:
 
 
 def _key(generator: Generator | None) -> int:
-    return int(NUMBER.random_(-(2**63), None, generator=generator).item())
+    return int(torch.empty((), dtype=torch.int64).random_(-(2**63), None, generator=generator))
 
 
 def _call(one: Any, several: Any, numbers: int, *given: Any) -> None:

@@ -210,16 +210,19 @@ def test_softplus_and_its_slope(scale: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("count", [1, 2])
 @pytest.mark.parametrize(
-    ("own", "size", "data", "ends"),
+    ("own", "size", "data", "ends", "share"),
     [
-        (True, (9, 5), 7, 7),
-        (False, (9, 5), 1, 1),
-        (False, (9, 5), 7, 4),
-        (True, (40, 150), 600, 600),
+        (True, (9, 5), 7, 7, 0.2),
+        (True, (9, 5), 1, 1, 0.2),
+        (False, (9, 5), 1, 1, 0.2),
+        (False, (9, 5), 7, 4, 0.2),
+        (False, (9, 5), 7, 4, 0.9),
+        (True, (40, 150), 600, 600, 0.2),
+        (False, (2, rows.TILE + 1), 3, 2, 0.2),
     ],
 )
 def test_contrast_is_the_difference_of_free_energies(
-    threads, own: bool, size, data: int, ends: int, count: int, dtype: torch.dtype
+    threads, own: bool, size, data: int, ends: int, share: float, count: int, dtype: torch.dtype
 ) -> None:
     # Compiled and by torch's kernels; intensities between 0 and 1 among the data.
     threads(count)
@@ -228,7 +231,7 @@ def test_contrast_is_the_difference_of_free_energies(
     b_v, b_h = (
         normal(*([data] if own else []), width, seed=5).to(dtype).requires_grad_() for width in size
     )
-    x_BD = (binary(data, visible) * normal(data, visible).sigmoid()).to(dtype)
+    x_BD = (binary(data, visible, share=share) * normal(data, visible).sigmoid()).to(dtype)
     v_CD = binary(ends, visible, seed=7).to(dtype)
     a_BH, end_CH = ((v @ W_DH + b_h).detach() for v in (x_BD, v_CD))
     weights = W_DH, b_v, b_h
@@ -238,6 +241,32 @@ def test_contrast_is_the_difference_of_free_energies(
     slopes = torch.autograd.grad(3 * contrast, weights)
     for slope, by_torch in zip(slopes, torch.autograd.grad(3 * expected, weights), strict=True):
         torch.testing.assert_close(slope, by_torch, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_contrast_of_nothing_is_nothing(dtype: torch.dtype) -> None:
+    # As of a batch that holds padding alone.
+    W_DH, b_v, b_h = (torch.ones(*size, dtype=dtype) for size in ((9, 5), (0, 9), (0, 5)))
+    weights = [w.requires_grad_() for w in (W_DH, b_v, b_h)]
+    contrast = Contrast.apply(*weights, b_v.detach(), b_h.detach(), b_v.detach(), b_h.detach())
+    contrast.backward()
+    assert contrast.item() == 0
+    assert float(W_DH.grad.abs().max()) == 0
+
+
+def test_contrast_keeps_its_digits_under_autocast() -> None:
+    W_DH, b_v, b_h = (normal(*size).requires_grad_() for size in ((9, 5), (9,), (5,)))
+    x_BD, v_CD = binary(7, 9), binary(7, 9, seed=7)
+
+    def slope() -> torch.Tensor:
+        a_BH, end_CH = (F.linear(v, W_DH.t(), b_h).detach() for v in (x_BD, v_CD))
+        contrast = Contrast.apply(W_DH, b_v, b_h, x_BD, a_BH.bfloat16(), v_CD, end_CH.bfloat16())
+        return torch.autograd.grad(contrast, W_DH)[0]
+
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = slope()
+    torch.testing.assert_close(rough, slope(), rtol=0, atol=0.02)
+    assert not torch.equal(rough, rough.bfloat16().float())
 
 
 def test_the_gradient_is_not_copied_on_its_way() -> None:

@@ -143,13 +143,14 @@ class RNNRBM(Model):
         return real(x_BTD), *self.biases(real(u_BTR), r_NZ)
 
     def biases(self, u_NR: Tensor, r_NZ: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """b_v(t) and b_h(t) from u(t−1) and r(t), one machine a row."""
+        """b_v(t) and b_h(t) from u(t−1) and r(t), one machine a row; not in fewer bits, as autocast
+        would have them: chains and energies keep to the weights' type."""
         u_NR = self.dropout(u_NR)
         b_v_ND = torch.addmm(self.b_v, u_NR, self.W_uv)
         b_h_NH = torch.addmm(self.b_h, u_NR, self.W_uh)
-        if r_NZ is None:
-            return b_v_ND, b_h_NH
-        return b_v_ND.addmm(r_NZ, self.W_rv), b_h_NH.addmm(r_NZ, self.W_rh)
+        if r_NZ is not None:
+            b_v_ND, b_h_NH = b_v_ND.addmm(r_NZ, self.W_rv), b_h_NH.addmm(r_NZ, self.W_rh)
+        return b_v_ND.type_as(self.b_v), b_h_NH.type_as(self.b_h)
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
         x_ND, b_v_ND, b_h_NH = self.machines(batch)

@@ -156,6 +156,15 @@ def test_teaching_goes_on_after_a_validation_batch_of_as_many_frames() -> None:
     assert model.W_DH.grad.isfinite().all()
 
 
+def test_machines_keep_their_digits_under_autocast() -> None:
+    model, batch = tiny(heads=2), a_batch()
+    model.note = lambda *_, **__: None
+    with torch.autocast("cpu", torch.bfloat16):
+        assert {b.dtype for b in model.machines(batch)} == {torch.float32}
+        model.losses(batch)["contrast"].backward()
+    assert bool(model.W_uv.grad.isfinite().all())
+
+
 def test_dropout_is_for_training_only() -> None:
     model = tiny(dropout=0.5)
     batch = repeated(a_batch(), 50)
