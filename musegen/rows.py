@@ -9,10 +9,10 @@ Random numbers are those of Philox4×32-10 (Salmon et al., "Parallel random numb
 1, 2, 3", SC 2011): a function of a key and of a counter, here (block of units, row, step). What is
 drawn thus depends neither on how many threads there are nor on which of them runs a row.
 
-Everything is float32 on a CPU, and contiguous but for x of `product`. Biases are (D,), one machine
-for all rows, or (N, D): each row's own. Functions are compiled at their first use, which takes
-seconds, and kept in Numba's cache on disk. That cache looks at the file of a function only, not at
-those of others that it calls: so all of them stand in this one.
+Everything is float32 on a CPU, long sums apart, and contiguous but for x of `product`. Biases are
+(D,), one machine for all rows, or (N, D): each row's own. Functions are compiled at their first
+use, which takes seconds, and kept in Numba's cache on disk. That cache looks at the file of a
+function only, not at those of others that it calls: so all of them stand in this one.
 """
 
 from __future__ import annotations
