@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor
 from torch.autograd.function import once_differentiable
 
-from musegen.affine import affine, compiled, near
+from musegen.affine import SPARSE, affine, compiled, near
 
 
 def free_energy(v_BD: Tensor, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
@@ -81,7 +81,11 @@ def _contrast(
     if compiled(x_BD, a_BH, v_CD, end_CH, b_v):
         from musegen import rows
 
-        return rows.contrast(x_BD, a_BH, v_CD, end_CH, b_v)
+        few = rows.share(x_BD) < SPARSE
+        value, to_W, to_v, to_h, p_NH = rows.contrast(x_BD, a_BH, v_CD, end_CH, b_v, few)
+        if not few:
+            to_W = affine(torch.cat([x_BD, v_CD]).t(), p_NH)
+        return value, to_W, to_v, to_h
     B, C, v_ND = max(1, len(x_BD)), max(1, len(v_CD)), torch.cat([x_BD, v_CD])
     a_NH = torch.cat([a_BH, end_CH]).to(v_ND.dtype)  # what autocast made in fewer bits
     # −w, which every term begins with.

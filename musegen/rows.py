@@ -25,8 +25,6 @@ import torch
 from numba import config, get_num_threads, njit, prange, set_num_threads
 from torch import Generator, Tensor
 
-from musegen.affine import SPARSE, affine
-
 # Torch's threads wait for work in a loop, for milliseconds, and would keep the threads of another
 # kind of pool from their cores; OpenMP's wait beside them.
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
@@ -461,22 +459,20 @@ def turned(W_DH: Tensor) -> Tensor:
 
 
 def contrast(
-    x_BD: Tensor, a_BH: Tensor, v_CD: Tensor, end_CH: Tensor, b_v: Tensor
+    x_BD: Tensor, a_BH: Tensor, v_CD: Tensor, end_CH: Tensor, b_v: Tensor, with_W: bool
 ) -> tuple[Tensor, ...]:
     """`musegen.gibbs.Contrast` of data x and chain ends v, and of c + x W and c + v W: its value,
-    ∂W, ∂b and ∂c."""
+    ∂W if asked for, ∂b and ∂c; and p, of which ∂W is [x; v]ᵀ p."""
     N, D, H = len(x_BD) + len(v_CD), x_BD.shape[1], a_BH.shape[1]
-    often, new = share(x_BD) >= SPARSE, x_BD.new_empty
-    value, to_W, p_NH = new(()), new(0 if often else D, H), new(N, H)
+    new = x_BD.new_empty
+    value, to_W, p_NH = new(()), new(D if with_W else 0, H), new(N, H)
     to_v, to_h = (new(*b_v.shape[:-1], width) for width in (D, H))
     x, a, v, end = (_array(t.contiguous()) for t in (x_BD, a_BH, v_CD, end_CH))
     slopes = tuple(_array(t) for t in (to_W, to_v, to_h))
     room = np.empty(N), p_NH.numpy()
     given = (x, a), (v, end), _array(b_v), *room, slopes, value.numpy()
     _call(contrast_part, contrast_parts, N * (D + H), *given)
-    if often:
-        to_W = affine(torch.cat([x_BD, v_CD]).t(), p_NH)
-    return value, to_W, to_v, to_h
+    return value, to_W, to_v, to_h, p_NH
 
 
 def walk(
