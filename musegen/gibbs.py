@@ -86,14 +86,14 @@ def _contrast(
         if not few:
             to_W = affine(torch.cat([x_BD, v_CD]).t(), p_NH)
         return value, to_W, to_v, to_h
-    B, C, v_ND = max(1, len(x_BD)), max(1, len(v_CD)), torch.cat([x_BD, v_CD])
+    B, v_ND = len(x_BD), torch.cat([x_BD, v_CD])
     a_NH = torch.cat([a_BH, end_CH]).to(v_ND.dtype)  # what autocast made in fewer bits
-    # −w, which every term begins with.
-    sign_N = v_ND.new_full((len(v_ND),), -1 / B)
-    sign_N[B:] = 1 / C
+    # −w, which every term begins with; of no rows at all nothing is left.
+    sign_N = v_ND.new_full((len(v_ND),), -1 / max(1, B))
+    sign_N[B:] = 1 / max(1, len(v_CD))
     p_NH = a_NH.sigmoid() * sign_N[:, None]
     if b_v.dim() > 1:
-        to_v, to_h = (v_CD - x_BD) / B, p_NH[:B] + p_NH[B:]
+        to_v, to_h = (v_CD - x_BD) * sign_N[B:, None], p_NH[:B] + p_NH[B:]
     else:
         to_v, to_h = sign_N @ v_ND, p_NH.sum(0)
     value = (to_v * b_v).sum() + sign_N @ F.softplus(a_NH).sum(-1)

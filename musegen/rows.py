@@ -1,4 +1,4 @@
-"""Gibbs chains and annealing on a CPU, where what is off costs nothing. Compiled by Numba.
+"""Chains, contrasts and annealing on a CPU, where what is off costs nothing. Compiled by Numba.
 
 A frame of music has one note in twenty on, a digit one pixel in seven. Its product with W is the
 sum of the rows of W whose units are on, a fraction of what a dense product multiplies; and a chain
