@@ -120,6 +120,7 @@ class GibbsChains:
         self.device, self._near = W_DH.device, near(W_DH)
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured: tuple[int, ...] = ()
+        self._ends_BD = self.logit_BD  # where the graph leaves its logits
 
     @property
     def p_BD(self) -> Tensor:
@@ -189,14 +190,17 @@ class GibbsChains:
         # A graph reads the addresses it was captured with; optimisers update weights in place.
         wanted = (k, W_DH.data_ptr(), b_v.data_ptr(), b_h.data_ptr())
         if self._graph is None or self._captured != wanted:
-            start_BH = self.h_BH.clone()
+            start_BH, current = self.h_BH.clone(), torch.cuda.current_stream(self.device)
             stream = torch.cuda.Stream(self.device)
-            stream.wait_stream(torch.cuda.current_stream(self.device))
+            stream.wait_stream(current)
             with torch.cuda.stream(stream):  # libraries want a run before they are captured
-                self._steps(1, W_DH, b_v, b_h, None)
-            torch.cuda.current_stream(self.device).wait_stream(stream)
+                self._steps(min(k, 2), W_DH, b_v, b_h, None)
+            current.wait_stream(stream)
             self._graph, self._captured = torch.cuda.CUDAGraph(), wanted
-            with torch.cuda.graph(self._graph):
+            # Threads of a loader or of NCCL may call CUDA meanwhile.
+            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
                 self._steps(k, W_DH, b_v, b_h, None)
+            self._ends_BD = self.logit_BD
             self.h_BH.copy_(start_BH)
         self._graph.replay()
+        self.logit_BD = self._ends_BD

@@ -25,6 +25,26 @@ SEED_STRIDE = 0x9E3779B1
 """2³² over the golden ratio, odd: seeds of neighbouring updates lie far apart."""
 
 
+class Seen:
+    """An update's loss, on its way to the CPU."""
+
+    def __init__(self, loss: Tensor, batch_idx: int) -> None:
+        self.batch_idx = batch_idx
+        self._loss = loss.detach()
+        self._arrived: torch.cuda.Event | None = None
+        if loss.is_cuda:
+            # `item` would wait for all that the GPU has been given by then.
+            self._loss = self._loss.to("cpu", non_blocking=True)
+            self._arrived = torch.cuda.Event()
+            self._arrived.record()
+
+    def value(self) -> float:
+        """Waits for this update's forward pass, and for no other."""
+        if self._arrived is not None:
+            self._arrived.synchronize()
+        return self._loss.item()
+
+
 class Model(pl.LightningModule):
     """A generative model: `losses` teaches it, `score` measures it, `generate` lets it speak.
 
@@ -55,8 +75,8 @@ class Model(pl.LightningModule):
         self.optimizer = Optimizer()
         self._noted: dict[str, tuple[Tensor, int]] = {}
         self._stream = 0
-        self._seen: tuple[Tensor, int] | None = None
-        """The last update's loss, and its batch."""
+        self._seen: Seen | None = None
+        """The last update's loss."""
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
 
@@ -177,9 +197,11 @@ class Model(pl.LightningModule):
 
         To look at it there at once would let the GPU wait for the CPU in every update.
         """
-        seen, self._seen = self._seen, (loss.detach(), batch_idx)
-        last, index = self._seen if loss.device.type == "cpu" else seen or self._seen
-        if not math.isfinite(last.item()):
+        last, self._seen = self._seen, Seen(loss, batch_idx)
+        if last is None or not loss.is_cuda:
+            last = self._seen
+        index = last.batch_idx
+        if not math.isfinite(last.value()):
             step = self.trainer.global_step - (index != batch_idx)
             data: Any = getattr(self.trainer, "datamodule", None)
             pieces = "of unknown pieces" if data is None else data.pieces_of(index)

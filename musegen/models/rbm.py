@@ -195,7 +195,8 @@ class RBM(Model):
         c + x W, where that is known.
         """
         rounded_BD = x_BD.round()
-        if a_BH is None or not torch.equal(rounded_BD, x_BD):
+        # To ask a GPU whether they are equal is to wait for all it has been given to do.
+        if a_BH is None or x_BD.is_cuda or not torch.equal(rounded_BD, x_BD):
             a_BH = affine(rounded_BD, self.W_DH, self.b_h)
         at_x_B = F.softplus(a_BH).sum(-1)
         return self.spec.dim * self._log_conditional(rounded_BD, a_BH, at_x_B, bit)
