@@ -22,9 +22,10 @@ def test_figures(model: Model, data: Any, settings: dict[str, Any]) -> dict[str,
 
 
 def test_pass(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
-    """Those that a pass over its batches gives."""
+    """Those that a pass over its batches gives; the model is left on the device of the pass."""
     trainer = build.build_trainer(settings, bare=True, callbacks=[TrainingProgress()])
     trainer.test(model, datamodule=data, verbose=False)
+    model.to(trainer.strategy.root_device)  # which Lightning has taken it off
     return {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items()}
 
 

@@ -104,7 +104,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | N
         logger.save()
     print(test_table(figures))
     write_json(run_dir / "test.json", figures)
-    sample(settings, model, trainer)
+    sample(settings, model.cpu(), trainer)  # where a seed gives the same samples everywhere
     return _score(trainer), conclude(settings, model, data, trainer, began)
 
 

@@ -1,20 +1,26 @@
-"""What is done on a GPU alone. Chains are captured as a graph there; where there is no GPU, a tape
-of torch's kernels on the CPU stands in for it, and the rest is skipped."""
+"""On a GPU, real where torch sees one: chains as a graph, whole trainings, and nothing that waits.
+
+Elsewhere a pretended one computes on the CPU; whether real kernels can be captured, and what they
+draw, it cannot tell.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+import json
+from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import pytorch_lightning as pl
 import torch
 from exact_rbm import log_weights
+from pretended_gpu import CUDA, pretended_gpu, waits
+from test_resume import FAMILIES, settings
 from torch import Tensor
-from torch.utils._python_dispatch import TorchDispatchMode
 
 from datamodules.mnist import MNIST
 from musegen import train as train_module
@@ -25,99 +31,51 @@ B, D, H = 6, 5, 4
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
 
 
-class Tape(TorchDispatchMode):
-    """A graph of kernels: each reads and writes the memory that it was captured with."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.kernels: list[tuple[Any, tuple, dict, Any]] = []
-
-    def __torch_dispatch__(self, func: Any, _: Any, args: tuple = (), kwargs: Any = None) -> Any:
-        out = func(*args, **(kwargs or {}))
-        self.kernels.append((func, args, kwargs or {}, out))
-        return out
-
-    def replay(self) -> None:
-        for func, args, kwargs, out in self.kernels:
-            again = func(*args, **kwargs)
-            if isinstance(out, Tensor) and again.data_ptr() != out.data_ptr():
-                out.copy_(again)
+@pytest.fixture(params=["pretended", pytest.param("real", marks=needs_gpu)])
+def gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
+    with pretended_gpu() if request.param == "pretended" else nullcontext(CUDA) as device:
+        yield device
 
 
-class Stream:
-    def __init__(self, device: torch.device) -> None: ...
-
-    def wait_stream(self, other: Stream) -> None: ...
-
-
-@contextmanager
-def taping(tape: Tape, stream: Stream, capture_error_mode: str) -> Iterator[None]:
-    # What is captured does not run: neither the chains nor the random numbers move on.
-    with torch.random.fork_rng(devices=[]), tape:
-        yield
-
-
-@pytest.fixture(params=["tape", pytest.param("cuda", marks=needs_gpu)])
-def device(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> torch.device:
-    """Where the tensors lie."""
-    if request.param == "cuda":
-        return torch.device("cuda")
-    monkeypatch.setattr(torch.cuda, "CUDAGraph", Tape)
-    monkeypatch.setattr(torch.cuda, "graph", taping)
-    monkeypatch.setattr(torch.cuda, "Stream", Stream)
-    monkeypatch.setattr(torch.cuda, "current_stream", Stream)
-    monkeypatch.setattr(torch.cuda, "stream", lambda stream: nullcontext())
-    return torch.device("cpu")
-
-
-def machine(device: torch.device, seed: int = 0) -> tuple[Tensor, Tensor, Tensor]:
-    """Weights in float64, which no compiled loop takes."""
+def machine(device: torch.device, seed: int = 0) -> list[Tensor]:
     random = torch.Generator().manual_seed(seed)
-    shapes = (D, H), (D,), (H,)
-    W_DH, b_v, b_h = (torch.randn(s, generator=random, dtype=torch.float64) for s in shapes)
-    return W_DH.to(device), b_v.to(device), b_h.to(device)
+    return [torch.randn(s, generator=random).to(device) for s in ((D, H), (D,), (H,))]
 
 
-def chains(weights: Sequence[Tensor], rows: int = B, graph: bool = True) -> GibbsChains:
-    """Chains that think themselves on a GPU, or off it."""
-    gibbs = GibbsChains(rows, weights[0])
-    gibbs.device = torch.device("cuda" if graph else "cpu")
-    return gibbs
-
-
-def ends(gibbs: GibbsChains, k: int, weights: Sequence[Tensor], seed: int) -> list[Tensor]:
+def left(gibbs: GibbsChains) -> list[Tensor]:
     """All that a run leaves: v, its logits, c + v W and h."""
-    torch.manual_seed(seed)
-    gibbs.run(k, *weights)
     return [t.clone() for t in (gibbs.v_BD, gibbs.logit_BD, gibbs.a_BH, gibbs.h_BH)]
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_a_graph_does_the_same_steps(device: torch.device, k: int) -> None:
-    weights = machine(device)
-    captured, eager = chains(weights), chains(weights, graph=False)
-    captured.run(k, *weights)
+def test_a_graph_does_the_same_steps(gpu: torch.device, k: int) -> None:
+    W_DH, b_v, b_h = machine(gpu)
+    captured, eager = (GibbsChains(B, W_DH) for _ in range(2))
+    captured.run(k, W_DH, b_v, b_h)
     graph = captured._graph
     for update in range(4):
         eager.h_BH.copy_(captured.h_BH)
-        for ours, expected in zip(
-            ends(captured, k, weights, update), ends(eager, k, weights, update), strict=True
-        ):
-            torch.testing.assert_close(ours, expected)
-        weights[0].mul_(0.9)  # as an optimiser would, in place
-        weights[1].add_(0.1)
+        torch.manual_seed(update)
+        captured.run(k, W_DH, b_v, b_h)
+        torch.manual_seed(update)
+        eager._steps(k, W_DH, b_v, b_h, None)
+        eager.set_visible(eager.v_BD, W_DH, b_h)
+        for ours, expected in zip(left(captured), left(eager), strict=True):
+            assert torch.equal(ours, expected)
+        W_DH.mul_(0.9)  # as an optimiser would, in place
+        b_v.add_(0.1)
         if update == 1:  # what runs without the graph takes nothing from it
-            captured.run(k, *weights, torch.Generator(device).manual_seed(0))
-    assert captured._graph is graph
+            captured.run(k, W_DH, b_v, b_h, torch.Generator(gpu).manual_seed(0))
+    assert captured._graph is graph is not None
 
 
-def test_the_first_run_starts_where_the_chains_stand(device: torch.device) -> None:
+def test_the_first_run_starts_where_the_chains_stand(gpu: torch.device) -> None:
     # A row of dominoes, h v h v …: each that is on turns its neighbours on, and m of h turn on
     # m + k − 1 of v and m + k of h in k steps.
     n = 16
-    W_DH = 200 * (torch.eye(n) + torch.eye(n).roll(1, 1).triu()).to(device, torch.float64)
-    b = torch.full((n,), -100.0, dtype=torch.float64, device=device)
-    gibbs = chains((W_DH, b, b))
+    W_DH = 200 * (torch.eye(n) + torch.eye(n).roll(1, 1).triu()).to(gpu)
+    b = torch.full((n,), -100.0).to(gpu)
+    gibbs = GibbsChains(B, W_DH)
     gibbs.h_BH[:, 0] = 1
     on = 1
     # The first to be captured, of other steps, and of weights and biases that lie elsewhere.
@@ -132,9 +90,9 @@ def test_the_first_run_starts_where_the_chains_stand(device: torch.device) -> No
         on += k
 
 
-def test_replays_come_to_the_machines_distribution(device: torch.device) -> None:
-    weights, n = machine(device, seed=8), 20_000
-    gibbs = chains(weights, n)
+def test_replays_come_to_the_machines_distribution(gpu: torch.device) -> None:
+    weights, n = machine(gpu, seed=8), 20_000
+    gibbs = GibbsChains(n, weights[0])
     torch.manual_seed(0)
     for _ in range(6):
         v_BD = gibbs.run(2, *weights).cpu()
@@ -144,7 +102,49 @@ def test_replays_come_to_the_machines_distribution(device: torch.device) -> None
     assert bool(((counts / n - expected).abs() < 5 * error).all())
 
 
-# --- Trainings, on a GPU alone ----------------------------------------------------------------
+# --- Whole trainings --------------------------------------------------------------------------
+
+
+class Watch(pl.Callback):
+    """What makes the CPU wait within an update; and what the model on the GPU makes at the end."""
+
+    def __init__(self, spoken: dict[str, Any]) -> None:
+        self.spoken = spoken
+        self.waits: list[str] = []
+
+    def on_train_batch_start(self, *_: Any) -> None:
+        waits.clear()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self.waits += waits
+
+    def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
+        self.made = model.generate(**self.spoken)
+
+
+SPOKEN: dict[str, dict[str, Any]] = {
+    "rbm": {"n": 2, "rows": 2, "steps": 3},
+    "rnn_rbm": {"n": 2, "length": 5, "steps": 3},
+    "char_rnn": {"n": 2, "length": 5},
+    "lstm_midi": {"n": 2, "length": 5},
+}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_model_trains_is_assessed_and_speaks(
+    gpu: torch.device, family: str, midi_folder: Path, tmp_path: Path
+) -> None:
+    typed = ["trainer.max_epochs=1", "callbacks.resume=null"]
+    if family == "rbm":
+        typed += ["assess.chains=4", "assess.reverse_rows=4", "assess.schedule=[[9,1.0]]"]
+    plain = settings(family, tmp_path, midi_folder, *typed)
+    watch = Watch(SPOKEN[family])
+    assert np.isfinite(train_module.run(plain | {"sample": SPOKEN[family]}, callbacks=[watch]))
+    assert all(np.isfinite(v) for v in json.loads((tmp_path / "test.json").read_text()).values())
+    assert list((tmp_path / "samples").iterdir())
+    assert len(watch.made)
+    if family == "rbm":
+        assert not watch.waits
 
 
 def digits(self: MNIST) -> dict[str, np.ndarray]:

@@ -232,7 +232,8 @@ class Model(pl.LightningModule):
 
     def _log_noted(self) -> None:
         for name, (total, count) in self._noted.items():
-            both = summed(torch.stack([total.double(), torch.tensor(count).to(total.double())]))
+            steps = torch.full_like(total, count, dtype=torch.float64)
+            both = summed(torch.stack([total.double(), steps]))
             mean = both[0] / both[1].clamp_min(1)
             self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=1)
         self._noted = {}
