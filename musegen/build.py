@@ -169,6 +169,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
     for group in ("model", "data", "optimizer", "trainer"):
         plain[group] = with_defaults(plain[group], group)
     check_view(model, data, plain["data"])
+    check_precision(model, plain["trainer"])
     for group in ("logger", "callbacks"):
         plain[group] = plain.get(group) or {}  # logger=[] leaves no trace of the group
         for name, node in plain[group].items():
@@ -316,6 +317,16 @@ def _converted(value: Any, hint: Any, where: str) -> Any:
     except ValidationError as e:
         wanted = dict.fromkeys(p["msg"].removeprefix("Input should be ") for p in e.errors())
         raise UserError(f"{where}={value}: should be {' or '.join(wanted)}") from e
+
+
+def check_precision(model: type[Model], settings: dict[str, Any]) -> None:
+    """End with the precisions in which the model's figures would mean something."""
+    precision = settings.get("precision")
+    if not model.fits_16_bits and precision in ("16-true", "bf16-true"):
+        raise UserError(
+            f"trainer.precision={precision}: 16 bits do not hold the free energies of "
+            f"model={model.name}; use bf16-mixed, 32-true or 64-true"
+        )
 
 
 def _signature(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:

@@ -68,12 +68,17 @@ class Optimizer:
             for (rate, matrices), group in sorted(grouped.items(), key=lambda g: g[0], reverse=True)
         ]
         # One fused kernel over all parameters: the loop over tensors costs more than the maths.
+        optimizer: torch.optim.Optimizer
         if self.name == "sgd":
-            return torch.optim.SGD(
+            optimizer = torch.optim.SGD(
                 groups, lr=self.lr, momentum=self.momentum, nesterov=self.nesterov, fused=True
             )
-        kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
-        return kind(groups, lr=self.lr, betas=self.betas, fused=True)
+        else:
+            kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
+            optimizer = kind(groups, lr=self.lr, betas=self.betas, fused=True)
+        # It could undo a loss scaler's work in its step, but gradients are clipped before.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        return optimizer
 
     def configure(
         self,

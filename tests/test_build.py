@@ -61,6 +61,13 @@ def test_a_view_that_the_model_does_not_read_is_named() -> None:
         completed("model=rbm", "data=jsb")
 
 
+def test_a_precision_that_holds_no_energies_is_refused() -> None:
+    said = "16 bits do not hold the free energies of model=rnn_rbm; use bf16-mixed, 32-true or 64"
+    with pytest.raises(UserError, match=said):
+        completed("model=rnn_rbm", "data=jsb", "trainer.precision=bf16-true")
+    completed("model=char_rnn", "data=names", "trainer.precision=bf16-true")
+
+
 @pytest.mark.parametrize(
     ("group", "name"),
     [(g, n) for g in build.GROUPS if g not in ("model", "data") for n in build.choices(g)],

@@ -56,7 +56,7 @@ class Pretraining(pl.Callback):
         if trainer.ckpt_path is not None:
             return
         batches = [
-            RollBatch(*(x.to(pl_module.device) for x in batch))
+            pl_module.placed(batch)
             for batch in trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
         ]
 
@@ -77,7 +77,7 @@ class Pretraining(pl.Callback):
             return
         x_ND = torch.cat([b.x_BTD[b.mask_BT] for b in batches])
         rbm = RBM(Frames(model.spec.pitches), hidden=len(model.b_h), chain="pcd", k=self.rbm_k)
-        rbm.to(x_ND.device)
+        rbm.to(x_ND)
         shared = {"W_DH": model.W_DH, "b_v": model.b_v, "b_h": model.b_h}
         rbm.load_state_dict(shared | {"b_v": log_odds(x_ND)}, strict=False)
         width = min(self.rbm_batch_size, len(x_ND))

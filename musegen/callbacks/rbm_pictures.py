@@ -44,7 +44,7 @@ class RBMPictures(Samples):
             batches = iter(trainer.datamodule.test_dataloader())  # type: ignore[attr-defined]
             while len(x_ND) < self.chains and (batch := next(batches, None)) is not None:
                 x_ND = torch.cat([x_ND, batch.x_BD])[: self.chains]
-        x_ND = x_ND.to(pl_module.device)
+        x_ND = x_ND.to(pl_module.W_DH)
         looks = pl_module.generate(rows=self.rows, steps=self.steps, start_ND=x_ND)
         pair = [x_ND.cpu().numpy(), pl_module.reconstruct(x_ND).cpu().numpy()]
         files = [

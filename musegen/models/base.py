@@ -58,6 +58,8 @@ class Model(pl.LightningModule):
     reads: ClassVar[tuple[type[Spec], ...]]
     """The kinds of data it can be paired with."""
     codec_type: ClassVar[type | None] = None
+    fits_16_bits: ClassVar[bool] = True
+    """Whether its weights may be kept in 16 bits, as by `trainer.precision=bf16-true`."""
     monitor: ClassVar[tuple[str, str]] = ("val/nats", "min")
     """The score that decides which checkpoint is best, and whether it is a "min" or a "max"."""
 

@@ -63,6 +63,7 @@ class RBM(Model):
 
     name: ClassVar[str] = "rbm"
     reads = (Frames,)
+    fits_16_bits = False
     monitor = ("val/pseudo_likelihood", "max")
     spec: Frames
 
@@ -314,7 +315,7 @@ class RBM(Model):
                 "one alone has no standard error"
             )
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
-        x_ND = torch.cat([batch.x_BD for batch in loader]).to(self.device)
+        x_ND = torch.cat([batch.x_BD for batch in loader]).to(self.W_DH)
         machine = self.machine()
         log_f = machine.log_f(x_ND).mean()
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -364,7 +365,7 @@ class RBM(Model):
             base_ND = self.mean_D.expand(n, -1)
             start_ND = torch.empty_like(base_ND).uniform_(generator=generator).lt_(base_ND)
         gibbs = GibbsChains(len(start_ND), self.W_DH)
-        gibbs.set_visible(start_ND.to(self.device), self.W_DH, self.b_h, generator)
+        gibbs.set_visible(start_ND.to(self.W_DH), self.W_DH, self.b_h, generator)
         looks = []
         for _ in range(rows):
             gibbs.run(steps, self.W_DH, self.b_v, self.b_h, generator)

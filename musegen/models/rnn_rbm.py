@@ -80,6 +80,7 @@ class RNNRBM(Model):
     name: ClassVar[str] = "rnn_rbm"
     reads = (Rolls,)
     codec_type = RollCodec
+    fits_16_bits = False
     monitor = ("val/log_likelihood", "max")
     spec: Rolls
 
@@ -129,6 +130,10 @@ class RNNRBM(Model):
             self.W_rh = nn.Parameter(torch.randn(read, hidden) * OTHER_STD)
 
     # --- Teaching ---------------------------------------------------------------------------
+
+    def placed(self, batch: RollBatch) -> RollBatch:
+        """The batch where the weights are, and of their type."""
+        return RollBatch(batch.x_BTD.to(self.W_DH), batch.mask_BT.to(self.W_DH.device))
 
     def machines(self, batch: RollBatch) -> tuple[Tensor, Tensor, Tensor]:
         """The N real frames of a batch and the biases of their machines: x_ND, b_v_ND, b_h_NH."""
@@ -269,7 +274,7 @@ class RNNRBM(Model):
 
     def conditionals(self, batches: Iterable[RollBatch]) -> Conditionals:
         """Every real frame of some batches, and its machine."""
-        parts = [self.machines(RollBatch(*(x.to(self.device) for x in batch))) for batch in batches]
+        parts = [self.machines(self.placed(batch)) for batch in batches]
         return Conditionals(self.W_DH, *(torch.cat(p) for p in zip(*parts, strict=True)))
 
     def filters(self) -> np.ndarray:
@@ -319,8 +324,8 @@ class RNNRBM(Model):
         heard, training = len(primed_TD), self.training
         self.eval()
         try:
-            x_NTD = torch.zeros(n, heard + length, self.spec.pitches, device=self.device)
-            x_NTD[:, :heard] = torch.from_numpy(primed_TD).to(self.device)
+            x_NTD = self.W_DH.new_zeros(n, heard + length, self.spec.pitches)
+            x_NTD[:, :heard] = torch.from_numpy(primed_TD)
             state = self.recurrence.start(n)
             u_NTR = state[0].new_zeros(*x_NTD.shape[:2], state[0].shape[1])
             if heard:

@@ -1,7 +1,7 @@
-"""On a GPU, real where torch sees one: chains as a graph, whole trainings, and nothing that waits.
+"""Other devices and precisions than the CPU's float32.
 
-Elsewhere a pretended one computes on the CPU; whether real kernels can be captured, and what they
-draw, it cannot tell.
+The GPU is a real one where torch sees one. Elsewhere a pretended one computes on the CPU; whether
+real kernels can be captured, and what they draw, it cannot tell.
 """
 
 from __future__ import annotations
@@ -130,21 +130,38 @@ SPOKEN: dict[str, dict[str, Any]] = {
 }
 
 
-@pytest.mark.parametrize("family", FAMILIES)
-def test_every_model_trains_is_assessed_and_speaks(
-    gpu: torch.device, family: str, midi_folder: Path, tmp_path: Path
-) -> None:
-    typed = ["trainer.max_epochs=1", "callbacks.resume=null"]
+def story(family: str, run_dir: Path, music: Path, *typed: str) -> Watch:
+    """From the first batch to the samples, in short."""
+    more = ["trainer.max_epochs=1", "callbacks.resume=null", *typed]
     if family == "rbm":
-        typed += ["assess.chains=4", "assess.reverse_rows=4", "assess.schedule=[[9,1.0]]"]
-    plain = settings(family, tmp_path, midi_folder, *typed)
+        more += ["assess.chains=4", "assess.reverse_rows=4", "assess.schedule=[[9,1.0]]"]
+    plain = settings(family, run_dir, music, *more)
     watch = Watch(SPOKEN[family])
     assert np.isfinite(train_module.run(plain | {"sample": SPOKEN[family]}, callbacks=[watch]))
-    assert all(np.isfinite(v) for v in json.loads((tmp_path / "test.json").read_text()).values())
-    assert list((tmp_path / "samples").iterdir())
+    assert all(np.isfinite(v) for v in json.loads((run_dir / "test.json").read_text()).values())
+    assert list((run_dir / "samples").iterdir())
     assert len(watch.made)
+    return watch
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_model_on_a_gpu(
+    gpu: torch.device, family: str, midi_folder: Path, tmp_path: Path
+) -> None:
+    watch = story(family, tmp_path, midi_folder)
     if family == "rbm":
         assert not watch.waits
+
+
+@pytest.mark.parametrize(
+    ("family", "precision"),
+    [*[(f, "bf16-mixed") for f in FAMILIES], ("rbm", "64-true"), ("rnn_rbm", "64-true")],
+)
+def test_every_model_in_other_precisions(
+    family: str, precision: str, midi_folder: Path, tmp_path: Path
+) -> None:
+    typed = f"trainer.precision={precision}", "trainer.gradient_clip_val=1", "trainer.gpus=0"
+    story(family, tmp_path, midi_folder, *typed)
 
 
 def digits(self: MNIST) -> dict[str, np.ndarray]:
