@@ -6,6 +6,7 @@ parameters, checked by name and type against its signature. Hydra composes, this
 
 from __future__ import annotations
 
+import functools
 import inspect
 import re
 import typing
@@ -219,6 +220,7 @@ def _names(specs: tuple[type, ...]) -> str:
     return " or ".join(s.__name__ for s in specs)
 
 
+@functools.cache
 def _class(group: str, name: str) -> Any:
     return _target(composed([f"{group}={name}"])[group], group)
 
