@@ -25,6 +25,7 @@ from hydra.utils import get_object
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from pydantic import ConfigDict, PydanticSchemaGenerationError, TypeAdapter, ValidationError
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from musegen.contracts import PairingError, UserError, unknown_name
 from musegen.models import Model
@@ -127,7 +128,8 @@ def choices(group: str) -> list[str]:
 
 
 def readable(error: Exception) -> UserError | None:
-    """Hydra's and OmegaConf's complaints about what was typed, as one line; None for others."""
+    """Hydra's, OmegaConf's and Lightning's complaints about what was typed, as one line; None for
+    others."""
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         group, _, name = str(error.missing_cfg_file).rpartition("/")
@@ -141,6 +143,8 @@ def readable(error: Exception) -> UserError | None:
             key = found[1].split("@")[0]
             return unknown_name(key, key, [*GROUPS, *_top_level()], "key or group")
         return UserError(re.sub(r" full_key:.*", "", text))
+    if isinstance(error, MisconfigurationException):
+        return UserError(f"trainer: {text}")
     return None
 
 

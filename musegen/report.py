@@ -203,7 +203,7 @@ def _history(path: Path) -> dict[str, list[tuple[float, float]]]:
     columns: dict[str, dict[float, float]] = {}
     with open(path, newline="") as table:
         for row in csv.DictReader(table):
-            if not row["epoch"]:
+            if not row.get("epoch"):
                 continue  # the test figures, which belong to none
             for name, value in row.items():
                 if value and name not in ("epoch", "step"):

@@ -263,3 +263,27 @@ def test_a_counter_from_training_to_its_table(cli, tmp_path: Path, experiment: s
     lines = out.splitlines()
     assert [line.split("  ")[1] for line in lines[1:4]] == ["012", "00112", "0001112"]
     assert lines[4].startswith(f"capacity {found:.0f}")
+
+
+@pytest.mark.parametrize("typed", ["trainer.max_epochs=0", "trainer.limit_train_batches=0"])
+def test_an_untaught_model_is_tested_and_speaks(
+    cli, midi_folder: Path, tmp_path: Path, typed: str
+) -> None:
+    folder = tmp_path / "run"
+    code, out, err = cli(
+        train_module.main, "data=midi_folder", f"data.root={midi_folder}", *TINY, typed,
+        f"hydra.run.dir={folder}",
+    )  # fmt: skip
+    assert code == 0, err
+    assert float(figures(out)["nats"]) > 0
+    assert (folder / "report.html").exists()
+
+
+def test_what_lightning_finds_out_late_is_one_line(cli, midi_folder: Path) -> None:
+    code, _, err = cli(
+        train_module.main, "data=midi_folder", f"data.root={midi_folder}", *TINY,
+        "trainer.limit_val_batches=0.1",
+    )  # fmt: skip
+    assert code == 1
+    assert err.startswith("musegen: trainer: You requested to check 0.1 of the `val_dataloader`")
+    assert err.count("\n") == 1
