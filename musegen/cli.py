@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
+import select
+import signal
 import sys
 import warnings
 from collections.abc import Iterator
@@ -24,7 +26,10 @@ def one_line_errors() -> Iterator[None]:
     """
     try:
         yield
+        sys.stdout.flush()
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+            raise SystemExit(128 + signal.SIGPIPE) from None
         problem = error if isinstance(error, UserError) else readable(error)
         if problem is None and isinstance(error, OSError) and error.filename:
             problem = UserError(f"{error.filename}: {error.strerror}")
@@ -35,6 +40,17 @@ def one_line_errors() -> Iterator[None]:
     except KeyboardInterrupt:
         print("musegen: interrupted", file=sys.stderr)
         sys.exit(130)
+
+
+def _reader_is_gone() -> bool:
+    """Whether what is printed goes nowhere any more, as after `| head`."""
+    poll = select.poll()
+    poll.register(sys.stdout, 0)
+    if not poll.poll(0):
+        return False
+    # Python flushes once more at its end, and would complain.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
 def key_values(arguments: list[str]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from musegen.callbacks.progress import TrainingProgress
 from musegen.contracts import PairingError, UserError
 from musegen.metrics.baselines import baselines, in_order
 from musegen.models import Model, load_model
+from musegen.trainer import one_device
 
 
 def test_figures(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
@@ -86,6 +87,7 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
         cfg = OmegaConf.create(saved)
         cfg.merge_with_dotlist(overrides)
         settings = build.completed(cfg)
+    settings["trainer"] = one_device(settings["trainer"])  # a run of many nodes, on a laptop
     settings["data"].pop("codec", None)
     takes_codec = build.accepts(settings["data"], "codec") and model.codec is not None
     data = build.build_data(settings, **({"codec": model.codec} if takes_codec else {}))

@@ -58,6 +58,19 @@ def _listed(given: Any) -> list[Any]:
     return [] if given is None else given if isinstance(given, list) else [given]
 
 
+def one_device(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same trainer's settings for the first of its devices, in this process alone."""
+    alone = {k: v for k, v in settings.items() if k not in ("strategy", "num_nodes")}
+    gpus, count = alone.get("gpus"), alone.get("devices")
+    if isinstance(gpus, int) and gpus:
+        alone["gpus"] = 1
+    elif isinstance(gpus, list):
+        alone["gpus"] = gpus[:1]
+    if count is not None:
+        alone["devices"] = count[:1] if isinstance(count, list) else 1
+    return alone
+
+
 def devices(gpus: int | list[int] | None) -> dict[str, Any]:
     """Trainer arguments that `gpus` stands for."""
     seen = torch.cuda.device_count() if torch.cuda.is_available() else 0

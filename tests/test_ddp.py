@@ -16,7 +16,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 
-from musegen import ranks
+from musegen import evaluate, ranks
 from musegen.contracts import UserError
 from musegen.launch import agreed_folder
 from tests.conftest import ROOT
@@ -53,7 +53,9 @@ def descendants(pid: int) -> list[int]:
     return found
 
 
-def test_two_half_batches_teach_what_the_whole_one_does(midi_folder: Path, tmp_path: Path) -> None:
+def test_two_half_batches_teach_what_the_whole_one_does(
+    cli, midi_folder: Path, tmp_path: Path
+) -> None:
     """Gradients are equal where nothing is drawn by lot, and all figures."""
     same = ["data=midi_folder", f"data.root={midi_folder}", "model.hidden=8", "model.head_width=8",
             "model.held=4", "model.dropout=0", "data.window=16", "data.transpose=0",
@@ -70,6 +72,11 @@ def test_two_half_batches_teach_what_the_whole_one_does(midi_folder: Path, tmp_p
     assert figures[0] == pytest.approx(figures[1], abs=1e-6)
     rows = [len((run / "metrics.csv").read_text().splitlines()) for run in (one, two)]
     assert rows[0] == rows[1]
+
+    code, out, err = cli(evaluate.main, f"run={two}")  # by one process
+    assert code == 0, err
+    assert out.count("written to ") == 1
+    assert json.loads((two / "test.json").read_text()) == pytest.approx(figures[1], abs=1e-6)
 
 
 def test_chains_of_two_processes_are_not_alike(midi_folder: Path, tmp_path: Path) -> None:

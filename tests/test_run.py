@@ -6,12 +6,17 @@ import csv
 import html
 import itertools
 import json
+import os
 import re
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import mido
 import pytest
 import torch
+from conftest import ROOT
 from omegaconf import OmegaConf
 
 from musegen import counting, dissect, evaluate, generate, report
@@ -97,6 +102,18 @@ def test_evaluation_agrees_to_the_last_digit(run: Path, cli) -> None:
         assert code == 0, err
         assert figures(out) == trained
     assert (run / "test.json").read_text() == before
+
+
+@pytest.mark.parametrize("unbuffered", ["", "1"])
+def test_a_reader_that_goes_away_is_no_error(run: Path, unbuffered: str) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "musegen.evaluate", f"run={run}"], cwd=ROOT,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
+    )  # fmt: skip
+    process.stdout.close()
+    assert process.communicate(timeout=100)[1] == ""
+    assert process.returncode == 128 + signal.SIGPIPE
 
 
 def test_evaluation_on_other_data_takes_the_checkpoints_codec(run: Path, cli, midi_folder) -> None:

@@ -7,7 +7,7 @@ import torch
 from pytorch_lightning.profilers import SimpleProfiler
 
 from musegen.contracts import UserError
-from musegen.trainer import devices, make_trainer
+from musegen.trainer import devices, make_trainer, one_device
 
 
 @pytest.fixture
@@ -60,6 +60,23 @@ def test_more_than_there_are(sees, seen: int, gpus, said: str) -> None:
     sees(seen)
     with pytest.raises(UserError, match=said):
         devices(gpus)
+
+
+@pytest.mark.parametrize(
+    ("settings", "alone"),
+    [
+        ({"gpus": None, "max_epochs": 3}, {"gpus": None, "max_epochs": 3}),
+        ({"gpus": 0}, {"gpus": 0}),
+        ({"gpus": 4, "num_nodes": 2, "strategy": "ddp"}, {"gpus": 1}),
+        ({"gpus": -1}, {"gpus": 1}),
+        ({"gpus": [2, 3]}, {"gpus": [2]}),
+        ({"accelerator": "cpu", "devices": 2, "strategy": "ddp"},
+         {"accelerator": "cpu", "devices": 1}),
+        ({"accelerator": "gpu", "devices": [1, 3]}, {"accelerator": "gpu", "devices": [1]}),
+    ],
+)  # fmt: skip
+def test_one_device_of_many(settings: dict, alone: dict) -> None:
+    assert one_device(settings) == alone
 
 
 def test_lightning_arguments_pass_through() -> None:
