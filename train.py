@@ -1,6 +1,11 @@
 """`python train.py model=lstm_midi data=mozart`: the story is in musegen/train.py."""
 
-from musegen.train import main
+import sys
+
+try:
+    from musegen.train import main
+except KeyboardInterrupt:
+    sys.exit(130)
 
 if __name__ == "__main__":
     main()

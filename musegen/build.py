@@ -19,6 +19,7 @@ import pytorch_lightning as pl
 from hydra import compose, initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.errors import HydraException, MissingConfigException, OverrideParseException
 from hydra.types import RunMode
 from hydra.utils import get_object
@@ -34,6 +35,13 @@ _HERE = Path(__file__).resolve().parent
 CONF = next(c for c in (_HERE / "conf", _HERE.parent / "conf") if c.is_dir())
 """The config folder: beside this file when installed, beside the package in a clone."""
 
+OTHERS = {
+    "logger": "logger=NAME",
+    "callbacks": "callbacks=NAME and callbacks.NAME.…",
+    "default_root_dir": "hydra.run.dir=DIR",
+}
+"""Arguments of Lightning's Trainer that come from elsewhere."""
+
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 
 
@@ -48,8 +56,25 @@ def free_overrides(arguments: list[str]) -> list[str]:
     """
     return [
         f"++{a}" if re.match(r"[A-Za-z_]\w*\.[\w.@-]+=", a) and not a.startswith("hydra.") else a
-        for a in arguments
+        for a in map(quoted, arguments)
     ]
+
+
+def quoted(argument: str) -> str:
+    """The argument, its value in quotes where Hydra's grammar could not read it bare: a folder
+    with an accent or a parenthesis in its name."""
+    key, equals, value = argument.partition("=")
+    if not (equals and value) or value[0] in "'\"[{" or "," in value:
+        return argument
+    parser = OverridesParser.create()
+    inner = value.replace("'", "\\'")
+    for one in (argument, f"{key}='{inner}'"):
+        try:
+            parser.parse_override(one)
+        except HydraException:
+            continue
+        return one
+    return argument
 
 
 def composed(overrides: list[str]) -> DictConfig:
@@ -119,6 +144,8 @@ def run_config(path: Path) -> dict[str, Any]:
         assert isinstance(plain, dict)
     except Exception as e:
         raise UserError(f"{path}: cannot read the run's config ({type(e).__name__})") from e
+    if not plain:
+        raise UserError(f"{path}: holds no config of a run")
     return {str(k): v for k, v in plain.items()}
 
 
@@ -137,12 +164,15 @@ def readable(error: Exception) -> UserError | None:
             return unknown_name(f"{group}={name}", name, choices(group), f"{group} config")
         return UserError(text)
     if isinstance(error, OverrideParseException):
-        return UserError(f"cannot read {error.override!r}: write key=value or group=name")
+        said = str(error.override).removeprefix("++")
+        return UserError(f"cannot read {said!r}: write key=value or group=name")
     if isinstance(error, (HydraException, OmegaConfBaseException)):
         if found := re.search(r"Could not (?:override|delete|append|add) '([^']+)'", text):
             key = found[1].split("@")[0]
             return unknown_name(key, key, [*GROUPS, *_top_level()], "key or group")
         return UserError(re.sub(r" full_key:.*", "", text))
+    if isinstance(error, ValueError) and text.startswith("Config group override must be a string"):
+        return UserError("a group cannot be null: write group=NAME, or leave it out")
     if isinstance(error, MisconfigurationException):
         return UserError(f"trainer: {text}")
     return None
@@ -170,9 +200,11 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
             cfg[key] = value
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
-    plain["seed"] = _converted(plain["seed"], int, "seed")
+    plain["seed"] = _seed(plain["seed"], "seed")
     for group in ("model", "data", "optimizer", "trainer"):
         plain[group] = with_defaults(plain[group], group)
+    for key in OTHERS.keys() & plain["trainer"].keys():
+        raise UserError(f"trainer.{key}: not set here; use {OTHERS[key]}")
     check_view(model, data, plain["data"])
     check_precision(model, plain["trainer"])
     for group in ("logger", "callbacks"):
@@ -180,7 +212,7 @@ def completed(cfg: DictConfig) -> dict[str, Any]:
         for name, node in plain[group].items():
             if node is None:
                 continue
-            if "_target_" not in node:
+            if not _is_node(node):
                 others = [n for n in plain[group] if n != name]
                 raise unknown_name(f"{group}.{name}", name, others, f"entry of {group}")
             plain[group][name] = with_defaults(node, f"{group}.{name}", fill=False)
@@ -295,7 +327,9 @@ def checked(
         nested: Any = next((h for h in (hint, *typing.get_args(hint)) if is_dataclass(h)), None)
         if nested is not None and isinstance(value, dict):
             value = nested(**checked(nested, value, place))  # settings of a part, e.g. a codec
-        result[key] = _converted(value, hint, place)
+        if value == "" and Path in (hint, *typing.get_args(hint)):
+            raise UserError(f"{place}=: empty; write {place}=PATH")
+        result[key] = _seed(value, place) if key == "seed" else _converted(value, hint, place)
     missing = [
         name
         for name, p in parameters.items()
@@ -307,6 +341,13 @@ def checked(
     if missing:
         raise UserError(f"{where}: missing {', '.join(missing)}; write {where}.{missing[0]}=…")
     return result
+
+
+def _seed(value: Any, where: str) -> int:
+    seed = _converted(value, int, where)
+    if not 0 <= seed < 2**32:
+        raise UserError(f"{where}={seed}: must be a whole number from 0 to {2**32 - 1}")
+    return seed
 
 
 def _converted(value: Any, hint: Any, where: str) -> Any:

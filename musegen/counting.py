@@ -20,6 +20,8 @@ from musegen.models.char_rnn import CharRNN
 
 def table(run: Path, show: int = 20, up_to: int = 1000) -> int:
     """Print the table of n = 1 … `show`, and the capacity up to `up_to`, which is returned."""
+    if min(show, up_to) < 1:
+        raise UserError(f"show={show} and up_to={up_to} must be at least 1")
     model = load_model(find_checkpoint(run))
     if not isinstance(model, CharRNN) or model.codec.end_class is None:
         raise UserError(f"run={run}: not a char_rnn that was taught a grammar")

@@ -82,6 +82,11 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     else:
         # An evaluation needs neither loggers nor callbacks, and those of an older version may
         # have been renamed.
+        for override in overrides:
+            if override.partition(".")[0].partition("=")[0] not in ("data", "assess", "trainer"):
+                raise UserError(
+                    f"{override}: a run keeps it; data.*, assess.*, trainer.* can be set"
+                )
         saved = run_settings(checkpoint) | {"logger": {}, "callbacks": {}}
         saved.pop("typed", None)
         cfg = OmegaConf.create(saved)

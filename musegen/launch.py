@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
 import sysconfig
@@ -54,6 +55,8 @@ def launch(
         1, 1, processes, run_id=uuid.uuid4().hex, rdzv_backend="c10d",
         rdzv_endpoint="localhost:0", max_restarts=0, monitor_interval=WATCH, start_method="spawn",
     )  # fmt: skip
+    # Of a process that has said why it ended, the agent would show a traceback of its own.
+    logging.getLogger("torch.distributed.elastic.multiprocessing").setLevel(logging.CRITICAL)
     try:
         return float(elastic_launch(config, work)(run, settings)[0])
     except SignalException as e:

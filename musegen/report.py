@@ -74,13 +74,19 @@ def _facts(
         "best": None if score is None else float(score),
         "began": time.strftime("%Y-%m-%d %H:%M", time.localtime(began)),
         "seconds": time.time() - began,
-        "command": shlex.join(["python", "train.py", *settings["typed"]]),
+        "command": command(*settings["typed"]),
         "commit": _commit(),
         "versions": {
             "python": platform.python_version(),
             **{name: version(name) for name in ("torch", "pytorch-lightning")},
         },
     }
+
+
+def command(*arguments: str) -> str:
+    """How this program is begun with other arguments, as a shell reads it."""
+    installed = Path(sys.argv[0]).name == "musegen-train"
+    return shlex.join([*(["musegen-train"] if installed else ["python", "train.py"]), *arguments])
 
 
 def threads() -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import os
-import shlex
 import sys
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -28,17 +28,22 @@ from musegen.memory import keep_freed_memory
 from musegen.models import Model, load_model
 from musegen.ranks import keep_to_own_cores, leave_the_others, one_at_a_time
 from musegen.render.files import as_rows, one_each, write_samples
-from musegen.report import conclude, threads
+from musegen.report import command, conclude, threads
 
 
 @hydra.main(version_base="1.3", config_path=str(build.CONF), config_name="train")
 def train(cfg: DictConfig) -> float:
     """Train, test and sample; returns the best monitored score, for sweeps."""
     job = build.job_of_sweep()
-    with failing_alone(*job) if job else one_line_errors():
-        if cfg.resume == "auto":  # of a sweep; for a single run `main` has looked
-            cfg.resume = cfg.run_dir
-        return run(build.completed(cfg))
+    try:
+        with failing_alone(*job) if job else one_line_errors():
+            if cfg.resume == "auto":  # of a sweep; for a single run `main` has looked
+                cfg.resume = cfg.run_dir
+            return run(build.completed(cfg))
+    finally:
+        if job is None:  # a sweep looks for the folders of all its jobs
+            with suppress(OSError):  # what was refused at once leaves none
+                Path(cfg.run_dir).rmdir()
 
 
 def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> float:
@@ -76,8 +81,11 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | N
     with one_at_a_time():
         data.prepare_data()
     data.setup()
+    before = ""
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
+        if checkpoint is not None:
+            before = (run_dir / "config.yaml").read_text()
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(settings))
         print(banner(trainer, model, data, run_dir), flush=True)
     for logger in trainer.loggers:
@@ -91,6 +99,15 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | N
             if settings["sample_when_stopped"]:
                 sample(settings, model, trainer)
         sys.exit(stopped.code)
+    except SystemExit as end:
+        # Lightning makes one of Ctrl-C where no update is under way, and says nothing.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    except Exception:
+        if before:  # a change that ends so would end the next resumption, too
+            write_text(run_dir / "config.yaml", before)
+        raise
 
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:
@@ -125,6 +142,18 @@ def rejoin(path: Path, model: Model, trainer: pl.Trainer) -> float:
     if different := [k for k in ours if theirs.get(k) != ours[k]]:
         changes = ", ".join(f"{k}={ours[k]} (was {theirs.get(k)})" for k in different)
         raise UserError(f"{path}: a begun run keeps its model; {changes}")
+    loops = checkpoint["loops"]["fit_loop"]
+    for name, done, most in (
+        ("max_epochs", loops["epoch_progress"]["current"]["completed"], trainer.max_epochs),
+        ("max_steps", checkpoint["global_step"], trainer.max_steps),
+    ):
+        if most is not None and -1 < most < done:
+            raise UserError(f"{path}: {done} are done, more than trainer.{name}={most}")
+    (kept,) = checkpoint["optimizer_states"]
+    fresh = model.optimizer.build(model.parameters(), model.rates())
+    if kept["param_groups"][0].keys() - {"initial_lr"} != fresh.param_groups[0].keys():
+        name = model.optimizer.name
+        raise UserError(f"{path}: a begun run keeps its optimiser, which was not {name}")
     for logger in trainer.loggers:
         if isinstance(logger, Rewinds):
             logger.rewind(checkpoint["global_step"], checkpoint["logged"])
@@ -164,7 +193,7 @@ def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
 
 def going_on(run_dir: Path) -> str:
     """How a run that was stopped goes on."""
-    return shlex.join(["python", "train.py", f"resume={run_dir}"])
+    return command(f"resume={run_dir}")
 
 
 def main() -> None:

@@ -90,6 +90,13 @@ def test_defaults_are_written_out_and_nothing_is_left_to_resolve() -> None:
     assert "${" not in str(settings)
 
 
+@pytest.mark.parametrize("value", ["/a/midé", "/a/b (1)", "ünï 日本.txt", "it's", "a=b", "C:\\new"])
+def test_values_that_hydra_cannot_read_bare_are_quoted(value: str) -> None:
+    typed = ["data=midi_folder", f"data.root={value}"]
+    cfg = build.composed([*typed, "run_dir=unused"])
+    assert cfg.data.root == value
+
+
 def test_any_constructor_parameter_can_be_set() -> None:
     settings = completed(
         "model.hidden=32", "data.codec.time_bins=9", "trainer.precision=bf16-mixed"
@@ -142,6 +149,12 @@ def test_the_course_experiment_is_the_course() -> None:
         ("data.window=0", "data: window=0"),
         ("data.codec.time_bin=9", "data.codec.time_bin: no such setting; did you mean time_bins"),
         ("data.codec.time_bins=1", "time_bins=1: must be 2 to 10000"),
+        ("data.root=", "data.root=: empty; write data.root=PATH"),
+        ("model=null", "a group cannot be null: write group=NAME"),
+        ("callbacks.foo=1", "callbacks.foo: no such entry of callbacks; there are"),
+        ("trainer.logger=false", "trainer.logger: not set here; use logger=NAME"),
+        ("seed=-1", "seed=-1: must be a whole number from 0 to 4294967295"),
+        ("mode=most", "`mode` can be min, max but got most"),
     ],
 )
 def test_one_line_says_what_to_type(

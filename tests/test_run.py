@@ -116,6 +116,40 @@ def test_a_reader_that_goes_away_is_no_error(run: Path, unbuffered: str) -> None
     assert process.returncode == 128 + signal.SIGPIPE
 
 
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["optimizer.name=sgd"], "a begun run keeps its optimiser, which was not sgd"),
+        (["trainer.max_epochs=1"], "2 are done, more than trainer.max_epochs=1"),
+        (["trainer.max_epochs=3", "trainer.limit_val_batches=0.01"], "You requested to check"),
+    ],
+)
+def test_a_change_that_cannot_be_resumed_leaves_the_run_as_it_was(
+    run: Path, cli, typed: list[str], said: str
+) -> None:
+    before = (run / "config.yaml").read_text()
+    code, _, err = cli(train_module.main, f"resume={run}", *typed)
+    assert code == 1
+    assert said in err
+    assert (run / "config.yaml").read_text() == before
+    assert cli(train_module.main, f"resume={run}")[0] == 0
+
+
+def test_what_is_refused_leaves_no_folder(cli, tmp_path: Path) -> None:
+    folder = tmp_path / "run"
+    code, *_ = cli(
+        train_module.main, "data=midi_folder", "data.root=/no", f"hydra.run.dir={folder}"
+    )
+    assert code == 1
+    assert not folder.exists()
+
+
+def test_an_evaluation_changes_no_model(run: Path, cli) -> None:
+    code, _, err = cli(evaluate.main, f"run={run}", "model.hidden=3")
+    assert code == 1
+    assert err.startswith("musegen: model.hidden=3: a run keeps it; data.*, assess.*, trainer.*")
+
+
 def test_evaluation_on_other_data_takes_the_checkpoints_codec(run: Path, cli, midi_folder) -> None:
     other = ["data=midi_folder", f"data.root={midi_folder}", "data.split_seed=7"]
     code, out, err = cli(evaluate.main, f"run={run}", *other)
@@ -275,6 +309,8 @@ def test_a_counter_from_training_to_its_table(cli, tmp_path: Path, experiment: s
     )  # fmt: skip
     assert code == 0, err
     found = json.loads((folder / "test.json").read_text())["capacity"]
+    code, _, err = cli(counting.main, f"run={folder}", "up_to=0")
+    assert (code, err) == (1, "musegen: show=20 and up_to=0 must be at least 1\n")
     code, out, err = cli(counting.main, f"run={folder}", "show=3", "up_to=5")
     assert code == 0, err
     lines = out.splitlines()

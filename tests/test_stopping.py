@@ -54,6 +54,39 @@ def test_a_signal_ends_the_run_with_a_checkpoint_and_how_to_go_on(number, tmp_pa
     assert (run / "samples" / "samples.txt").exists() == asked
 
 
+def test_a_signal_in_the_last_validation_stops_before_the_test(
+    monkeypatch, midi_folder: Path, tmp_path: Path
+) -> None:
+    validated = LSTMMidi.on_validation_epoch_end
+
+    def interrupted(self) -> None:
+        validated(self)
+        if not self.trainer.sanity_checking:
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(LSTMMidi, "on_validation_epoch_end", interrupted)
+    plain = settings(tmp_path, "data=midi_folder", f"data.root={midi_folder}", "model.hidden=4",
+                     "data.window=16", "data.batch_size=2", "trainer.max_epochs=1")  # fmt: skip
+    with pytest.raises(SystemExit) as stop:
+        train.run(plain)
+    assert stop.value.code == 130
+    assert (tmp_path / "checkpoints" / "last.ckpt").exists()
+    assert not (tmp_path / "test.json").exists()
+
+
+def test_ctrl_c_before_the_first_update_is_said(
+    cli, capfd, monkeypatch, midi_folder: Path, tmp_path: Path
+) -> None:
+    def interrupted(self) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(LSTMMidi, "on_fit_start", interrupted)
+    before = signal.getsignal(signal.SIGINT)
+    code, _, err = cli(train.main, "data=midi_folder", f"data.root={midi_folder}")
+    signal.signal(signal.SIGINT, before)  # Lightning has it ignored
+    assert (code, err) == (130, "musegen: interrupted\n")
+
+
 def test_a_second_signal_ends_it_at_once() -> None:
     process = subprocess.Popen(
         [sys.executable, "-c", "import time; from musegen.interrupts import Interrupts\n"

@@ -101,8 +101,13 @@ class Resumable(pl.Callback):
             raise Stopped(stop)
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.interrupts.release()
         self._save(trainer)
+        stop = self.interrupts.wanted  # it came after the last update, as in the last validation
+        if trainer.world_size > 1:
+            _, stop = _highest(trainer, 0, stop)
+        self.interrupts.release()
+        if stop:
+            raise Stopped(stop)
 
     def on_exception(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, exception: BaseException
@@ -121,9 +126,8 @@ class Resumable(pl.Callback):
             return save, stop
         if trainer.global_step % AGREE_EVERY:
             return False, 0
-        wishes = torch.tensor([int(save), stop], device=trainer.strategy.root_device)
-        dist.all_reduce(wishes, dist.ReduceOp.MAX)
-        return bool(wishes[0]), int(wishes[1])
+        wanted, stop = _highest(trainer, int(save), stop)
+        return bool(wanted), stop
 
     def _save(self, trainer: pl.Trainer) -> None:
         trainer.save_checkpoint(self.path)
@@ -159,6 +163,13 @@ class Resumable(pl.Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         self._began = time.time() - checkpoint["seconds"]
+
+
+def _highest(trainer: pl.Trainer, *wishes: int) -> list[int]:
+    """Of each wish the highest number among the processes."""
+    every = torch.tensor(wishes, device=trainer.strategy.root_device)
+    dist.all_reduce(every, dist.ReduceOp.MAX)
+    return every.tolist()
 
 
 def last_checkpoint(run_dir: Path) -> Path | None:

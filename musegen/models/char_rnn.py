@@ -173,7 +173,7 @@ class CharRNN(Model):
                 given = None if labels is None else [labels[i] for i in these]
                 batch = self.codec.batch([rows[i] for i in these], given)
                 logits_NV, x_N = self.predicted(type(batch)(*(t.to(self.device) for t in batch)))
-                nats_N = F.cross_entropy(logits_NV, x_N, reduction="none").cpu().numpy()
+                nats_N = F.cross_entropy(logits_NV, x_N, reduction="none").float().cpu().numpy()
                 guess_N = logits_NV.argmax(-1).cpu().numpy()
                 ends = np.cumsum([len(rows[i]) for i in these])[:-1]
                 parts = zip(np.split(nats_N, ends), np.split(guess_N, ends), strict=True)
