@@ -54,7 +54,11 @@ def _reader_is_gone() -> bool:
 
 
 def key_values(arguments: list[str]) -> dict[str, Any]:
-    """`["n=4", "run=runs/x"]` → {"n": 4, "run": "runs/x"}, values read as YAML."""
+    """`["n=4", "run=runs/x"]` → {"n": 4, "run": "runs/x"}, values read as YAML.
+
+    `--help` is left out: what is then missing is answered by how to call the program.
+    """
+    arguments = [a for a in arguments if a not in ("-h", "--help")]
     for argument in arguments:
         if "=" not in argument:
             raise UserError(f"cannot read {argument!r}: write key=value")

@@ -25,9 +25,9 @@ import torch
 
 from musegen import cli
 from musegen.atomic import write_json, write_text
+from musegen.build import run_config
 from musegen.codecs.midi import read_notes
 from musegen.contracts import UserError
-from musegen.evaluate import run_settings
 from musegen.metrics.music import degenerate
 from musegen.metrics.music_sets import compare
 from musegen.models import Model
@@ -124,7 +124,7 @@ def load_run(folder: Path, name: str) -> Run:
     """What a run folder tells; what is not in it is left out."""
     if not folder.is_dir():
         raise UserError(f"run={folder}: no such run folder")
-    config = run_settings(folder / "checkpoints" / "best.ckpt")
+    config = run_config(folder / "config.yaml")
     facts = _read_json(folder / FACTS)
     model, data = (config[group]["_target_"].rpartition(".")[2] for group in ("model", "data"))
     data = config["data"].get("name", data)  # of several sets that one class reads

@@ -67,6 +67,9 @@ def search(typed: list[str], trials: int, out: Path, prune: bool, seed: int) -> 
 
     Raises `UserError` where there is nothing to search, and for settings that no run would take.
     """
+    if trials < 1:
+        raise UserError(f"trials={trials}: must be at least 1")
+    typed = [build.quoted(t) for t in typed]
     parsed = OverridesParser.create().parse_overrides(typed)
     spaces = [o for o in parsed if o.is_sweep_override()]
     fixed = [t for t, o in zip(typed, parsed, strict=True) if not o.is_sweep_override()]

@@ -144,6 +144,13 @@ def test_what_is_refused_leaves_no_folder(cli, tmp_path: Path) -> None:
     assert not folder.exists()
 
 
+@pytest.mark.parametrize("main", [counting.main, dissect.main, evaluate.main, generate.main])
+def test_help_is_how_to_call_it(cli, main) -> None:
+    code, _, err = cli(main, "--help")
+    assert code == 1
+    assert f"python -m {main.__module__} run=<run folder or checkpoint>" in err
+
+
 def test_an_evaluation_changes_no_model(run: Path, cli) -> None:
     code, _, err = cli(evaluate.main, f"run={run}", "model.hidden=3")
     assert code == 1

@@ -68,6 +68,7 @@ def test_a_trial_that_is_behind_is_pruned(monkeypatch, cli, tmp_path: Path) -> N
         (["model.hidden=4"], "nothing to search"),
         (["model.hiden=4,8"], "did you mean hidden?"),
         (["model.hidden=4,8", "trials=many"], "sweep.trials=many: should be"),
+        (["model.hidden=4,8", "trials=0"], "trials=0: must be at least 1"),
         (["model.hidden=4,8", "trainer.accelerator=cpu", "trainer.devices=2"], "add prune=false"),
     ],
 )  # fmt: skip
