@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import threading
 import time
+from contextlib import suppress
 from types import FrameType
 from typing import Any
 
@@ -51,7 +52,8 @@ class Interrupts:
         now = time.monotonic()
         if not self.wanted:
             self.wanted, self._at = number, now
-            print("stopping after this update; once more stops at once", flush=True)
+            with suppress(RuntimeError):  # it came in the midst of another line's printing
+                print("stopping after this update; once more stops at once", flush=True)
         elif now - self._at > PATIENCE:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import resource
 import signal
@@ -102,6 +103,25 @@ def test_a_second_signal_ends_it_at_once() -> None:
     assert process.poll() is None
     process.send_signal(signal.SIGINT)
     assert process.wait(5) == -signal.SIGINT
+
+
+def test_a_signal_in_the_midst_of_a_line_is_noted(monkeypatch) -> None:
+    interrupts = Interrupts()
+
+    class Terminal(io.RawIOBase):
+        def writable(self) -> bool:
+            return True
+
+        def write(self, text) -> int:
+            if not interrupts.wanted:
+                signal.raise_signal(signal.SIGINT)
+            return len(text)
+
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(io.BufferedWriter(Terminal())))
+    interrupts.catch()
+    print("epoch 1/2", flush=True)
+    interrupts.release()
+    assert interrupts.wanted == signal.SIGINT
 
 
 def test_handlers_are_given_back() -> None:
