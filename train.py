@@ -5,6 +5,7 @@ import sys
 try:
     from musegen.train import main
 except KeyboardInterrupt:
+    print("musegen: interrupted", file=sys.stderr)
     sys.exit(130)
 
 if __name__ == "__main__":

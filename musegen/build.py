@@ -67,14 +67,18 @@ def quoted(argument: str) -> str:
     if not (equals and value) or value[0] in "'\"[{" or "," in value:
         return argument
     parser = OverridesParser.create()
-    inner = value.replace("'", "\\'")
-    for one in (argument, f"{key}='{inner}'"):
+    for one in (argument, f"{key}={_in_quotes(value)}"):
         try:
             parser.parse_override(one)
         except HydraException:
             continue
         return one
     return argument
+
+
+def _in_quotes(value: str) -> str:
+    inner = value.replace("'", "\\'")
+    return f"'{inner}'"
 
 
 def composed(overrides: list[str]) -> DictConfig:
@@ -133,8 +137,8 @@ def with_resumed(arguments: list[str]) -> list[str]:
         rest = [*before, *(a for a in rest if a not in before)]
     elif given["resume"] != "auto":
         raise UserError(f"resume={folder}: no config.yaml there, so no run to go on with")
-    quoted = str(folder.absolute()).replace("'", "\\'")
-    return [*rest, f"resume='{quoted}'", f"hydra.run.dir='{quoted}'"]
+    place = _in_quotes(str(folder.absolute()))
+    return [*rest, f"resume={place}", f"hydra.run.dir={place}"]
 
 
 def run_config(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -71,9 +72,13 @@ def run_settings(checkpoint: Path) -> dict[str, Any]:
 def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     """Test a run's best checkpoint on its own data, or on data named by overrides.
 
-    Data that take a codec take the checkpoint's, so that figures are of the same classes. Raises
-    `PairingError` for data of another kind or size.
+    Data that take a codec take the checkpoint's, so that figures are of the same classes. It is
+    done in one process, whatever the training was done in. Raises `PairingError` for data of
+    another kind or size, `UserError` for a setting that belongs to the training.
     """
+    for override in overrides:
+        if re.split("[.=]", override)[0] not in ("data", "assess", "trainer"):
+            raise UserError(f"{override}: a run keeps it; data.*, assess.*, trainer.* can be set")
     checkpoint = find_checkpoint(run)
     model = load_model(checkpoint)
     if any(o.startswith("data=") for o in overrides):
@@ -82,11 +87,6 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     else:
         # An evaluation needs neither loggers nor callbacks, and those of an older version may
         # have been renamed.
-        for override in overrides:
-            if override.partition(".")[0].partition("=")[0] not in ("data", "assess", "trainer"):
-                raise UserError(
-                    f"{override}: a run keeps it; data.*, assess.*, trainer.* can be set"
-                )
         saved = run_settings(checkpoint) | {"logger": {}, "callbacks": {}}
         saved.pop("typed", None)
         cfg = OmegaConf.create(saved)

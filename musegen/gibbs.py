@@ -196,11 +196,11 @@ class GibbsChains:
             with torch.cuda.stream(stream):  # libraries want a run before they are captured
                 self._steps(min(k, 2), W_DH, b_v, b_h, None)
             current.wait_stream(stream)
-            self._graph, self._captured = torch.cuda.CUDAGraph(), wanted
+            graph = torch.cuda.CUDAGraph()
             # Threads of a loader or of NCCL may call CUDA meanwhile.
-            with torch.cuda.graph(self._graph, stream=stream, capture_error_mode="thread_local"):
+            with torch.cuda.graph(graph, stream=stream, capture_error_mode="thread_local"):
                 self._steps(k, W_DH, b_v, b_h, None)
-            self._ends_BD = self.logit_BD
+            self._graph, self._captured, self._ends_BD = graph, wanted, self.logit_BD
             self.h_BH.copy_(start_BH)
         self._graph.replay()
         self.logit_BD = self._ends_BD

@@ -85,7 +85,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | N
     if trainer.is_global_zero:
         run_dir.mkdir(parents=True, exist_ok=True)
         if checkpoint is not None:
-            before = (run_dir / "config.yaml").read_text()
+            before = (run_dir / "config.yaml").read_text(encoding="utf-8")
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(settings))
         print(banner(trainer, model, data, run_dir), flush=True)
     for logger in trainer.loggers:
@@ -106,7 +106,8 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | N
         raise
     except Exception:
         if before:  # a change that ends so would end the next resumption, too
-            write_text(run_dir / "config.yaml", before)
+            with suppress(OSError, UserError):  # on a full disk that is not what went wrong
+                write_text(run_dir / "config.yaml", before)
         raise
 
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
@@ -143,12 +144,12 @@ def rejoin(path: Path, model: Model, trainer: pl.Trainer) -> float:
         changes = ", ".join(f"{k}={ours[k]} (was {theirs.get(k)})" for k in different)
         raise UserError(f"{path}: a begun run keeps its model; {changes}")
     loops = checkpoint["loops"]["fit_loop"]
-    for name, done, most in (
-        ("max_epochs", loops["epoch_progress"]["current"]["completed"], trainer.max_epochs),
-        ("max_steps", checkpoint["global_step"], trainer.max_steps),
+    for unit, done, most in (
+        ("epochs", loops["epoch_progress"]["current"]["completed"], trainer.max_epochs),
+        ("steps", checkpoint["global_step"], trainer.max_steps),
     ):
         if most is not None and -1 < most < done:
-            raise UserError(f"{path}: {done} are done, more than trainer.{name}={most}")
+            raise UserError(f"{path}: {done} {unit} are done, not trainer.max_{unit}={most}")
     (kept,) = checkpoint["optimizer_states"]
     fresh = model.optimizer.build(model.parameters(), model.rates())
     if kept["param_groups"][0].keys() - {"initial_lr"} != fresh.param_groups[0].keys():

@@ -120,7 +120,7 @@ def test_a_reader_that_goes_away_is_no_error(run: Path, unbuffered: str) -> None
     ("typed", "said"),
     [
         (["optimizer.name=sgd"], "a begun run keeps its optimiser, which was not sgd"),
-        (["trainer.max_epochs=1"], "2 are done, more than trainer.max_epochs=1"),
+        (["trainer.max_epochs=1"], "2 epochs are done, not trainer.max_epochs=1"),
         (["trainer.max_epochs=3", "trainer.limit_val_batches=0.01"], "You requested to check"),
     ],
 )
@@ -151,8 +151,9 @@ def test_help_is_how_to_call_it(cli, main) -> None:
     assert f"python -m {main.__module__} run=<run folder or checkpoint>" in err
 
 
-def test_an_evaluation_changes_no_model(run: Path, cli) -> None:
-    code, _, err = cli(evaluate.main, f"run={run}", "model.hidden=3")
+@pytest.mark.parametrize("other", [[], ["data=midi_folder"]])
+def test_an_evaluation_changes_no_model(run: Path, cli, other: list[str]) -> None:
+    code, _, err = cli(evaluate.main, f"run={run}", *other, "model.hidden=3")
     assert code == 1
     assert err.startswith("musegen: model.hidden=3: a run keeps it; data.*, assess.*, trainer.*")
 
