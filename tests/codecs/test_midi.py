@@ -161,14 +161,16 @@ def test_a_forged_delta_after_the_last_note_does_no_harm(tmp_path: Path) -> None
     [
         (b"", "ends too early"),
         (b"just some text, not music\n", "MThd not found"),
-        (b"MThd\0\0\0\6\0\1\0\1\0\0MTrk\0\0\0\4\0\xff\x2f\0", None),  # no notes at division 0
+        (b"MThd\0\0\0\6\0\1\0\1\0\0MTrk\0\0\0\4\0\xff\x2f\0", "gives no unit of time"),
+        (b"MThd\0\0\0\6\0\1\0\1\xe7\0MTrk\0\0\0\4\0\xff\x2f\0", "gives no unit of time"),
+        (b"MThd\0\0\0\6\0\1\0\1\0\x60", "holds no track"),
         (b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk\0\0\1\0\0\x90\x40", "ends too early"),
     ],
 )
-def test_unreadable_files(tmp_path: Path, content: bytes, reason: str | None) -> None:
+def test_unreadable_files(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.mid"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=reason or "ZeroDivisionError"):
+    with pytest.raises(UserError, match=reason):
         read_notes(path)
 
 
@@ -221,7 +223,7 @@ def test_odd_files_give_notes_or_one_clear_line(real_data: Path) -> None:
         rows = list(csv.DictReader(table, delimiter="\t"))
     assert len(rows) > 200
     for row in rows:
-        started = time.perf_counter()
+        started = time.process_time()
         by_mido = row["mido_notes_or_error"]
         try:
             notes = read_notes(folder / row["file"])
@@ -234,7 +236,7 @@ def test_odd_files_give_notes_or_one_clear_line(real_data: Path) -> None:
             # clip=True more files can be read than the index tells of.
             assert not by_mido.isdigit() or len(notes) <= int(by_mido)
             assert np.isfinite(notes["end"]).all()
-        assert time.perf_counter() - started < 20
+        assert time.process_time() - started < 20
 
 
 def test_the_beginning_of_a_prime(tmp_path) -> None:
