@@ -8,10 +8,10 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from datamodules.archives import unpack
-from datamodules.base import SPLITS, cache_folder, data_root
+from datamodules.base import cache_folder, data_root
 from datamodules.fetch import fetch
-from datamodules.midi_files import Piece
 from datamodules.midi_messages import MidiFolder
+from datamodules.splits import SPLIT_FOLDERS
 from musegen.contracts import UserError
 
 MAESTRO_URLS = (
@@ -44,12 +44,8 @@ class Maestro(MidiFolder):
             raise UserError(f"data.composer={self.composer}: not among {'; '.join(composers)}")
         return [(name, folder / name) for name in sorted(self.catalogue)]
 
-    def split(self, pieces: list[Piece]) -> dict[str, list[int]]:
-        names = {"train": "train", "validation": "val", "test": "test"}
-        sides = [names.get(self.catalogue[p.name]) for p in pieces]
-        if any(s not in sides for s in SPLITS):
-            return super().split(pieces)
-        return {s: [i for i, side in enumerate(sides) if side == s] for s in SPLITS}
+    def side_of(self, name: str) -> str | None:
+        return SPLIT_FOLDERS.get(self.catalogue[name])
 
     def _is_wanted(self, composer: str) -> bool:
         return self.composer is None or self.composer.lower() in composer.lower()

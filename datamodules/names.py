@@ -13,8 +13,10 @@ import numpy as np
 
 from datamodules.base import SPLITS, cache_folder, data_root
 from datamodules.fetch import fetch
+from datamodules.files import files_below
 from datamodules.texts import Texts, read_text
 from musegen.codecs.chars import CharCodec, normalise
+from musegen.codecs.midi import printable
 from musegen.contracts import LabelledTokens, UserError, unknown_name
 
 COMMIT = "c520c52e68e945d88fff563dba1c028b6ec0197b"
@@ -172,15 +174,15 @@ class Names(LabelledNames):
 
     def names(self) -> dict[str, list[str]]:
         folder = self._folder()
-        files = sorted(folder.glob("*.txt"))
+        files = files_below(folder, (".txt",), deep=False) if folder.is_dir() else []
         if not files:
             raise UserError(f"{folder}: holds no LABEL.txt file with a name a line")
-        names = {path.stem: read_text(path).splitlines() for path in files}
-        for path, found in zip(files, names.values(), strict=True):
+        names = {Path(name).stem: read_text(path).splitlines() for name, path, _ in files}
+        for (_, path, _), found in zip(files, names.values(), strict=True):
             for number, name in enumerate(found, start=1):
                 if len(name) > LONGEST:
                     raise UserError(
-                        f"{path}: line {number} has {len(name):,} characters; a name may have "
+                        f"{printable(path)}: line {number} has {len(name):,} characters; a name may have "
                         f"{LONGEST:,}"
                     )
         return names

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from datamodules.archives import unpack
-from datamodules.base import SPLITS, cache_folder, data_root, split_pieces
+from datamodules.base import SPLITS, cache_folder, data_root
 from datamodules.fetch import fetch
-from datamodules.midi_files import in_parallel, midi_files, read_all, warn_left_out
+from datamodules.midi_files import File, Onsets, in_parallel, midi_files, read_all, warn_left_out
 from datamodules.music21_scores import convert_chorales
 from datamodules.piano_rolls import PianoRolls
 from datamodules.tonality import semitones_to_c
@@ -55,25 +55,26 @@ class RollFolder(PianoRolls):
         return midi_files(data_root(self.root, ""))
 
     def read(self) -> dict[str, list[np.ndarray]]:
-        names, rolls = zip(*self.all_rolls().items(), strict=True)
-        split = split_pieces(names, self.val_fraction, self.test_fraction, self.split_seed)
-        return {s: [rolls[i] for i in split[s]] for s in SPLITS}
+        files = self.all_rolls()
+        names, keys = [f.name for f in files], [f.key for f in files]
+        split = self.split(names, keys, self.val_fraction, self.test_fraction, self.split_seed)
+        return {s: [files[i].array for i in split[s]] for s in SPLITS}
 
-    def all_rolls(self) -> dict[str, np.ndarray]:
+    def all_rolls(self) -> list[File]:
         """The roll of every usable file, by its name."""
         cache = cache_folder(self.cache_dir, "notes")
         by_beat = self.frames_per_beat is not None
         parse, variant = (_in_beats, "-beats") if by_beat else (_in_seconds, "")
-        pieces = read_all(self.files(), cache, variant, parse)
-        rolls, problems = {}, []
-        for name, notes in pieces:
+        pieces = read_all(self.files(), cache, variant, parse, _onsets, self.side_of)
+        rolls, problems = [], []
+        for name, notes, key in pieces:
             try:
                 roll_TP = self._roll(notes)
             except UserError as e:
                 problems.append(f"{name}: {e}")
                 continue
             if roll_TP.any():
-                rolls[name] = roll_TP
+                rolls.append(File(name, roll_TP, key))
             else:
                 problems.append(f"{name}: no note within pitch_range")
         if not rolls:
@@ -95,6 +96,11 @@ class RollFolder(PianoRolls):
 
 def _in_seconds(path: Path) -> np.ndarray:
     return read_notes(path, overlapping=True)
+
+
+def _onsets(notes: np.ndarray) -> Onsets:
+    notes = notes[notes["end"] > notes["start"]]
+    return notes["start"], notes["pitch"]
 
 
 def _in_beats(path: Path) -> np.ndarray:
