@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -69,7 +70,7 @@ class MidiFolder(DataModule):
         if carry and teach == "last":
             raise UserError("data: carry=true teaches every position; leave data.teach at every")
         self.root, self.sustain, self.cache_dir = root, sustain, cache_dir
-        self.codec: MessageCodec = codec or MessageCodec()
+        self.codec: MessageCodec = replace(codec or MessageCodec(), sustain=sustain)
         self.window, self.batch_size, self.num_workers = window, batch_size, num_workers
         self.teach, self.carry, self.transpose, self.tempo = teach, carry, transpose, tempo
         self.val_fraction, self.test_fraction = val_fraction, test_fraction

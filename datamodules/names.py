@@ -182,8 +182,8 @@ class Names(LabelledNames):
             for number, name in enumerate(found, start=1):
                 if len(name) > LONGEST:
                     raise UserError(
-                        f"{printable(path)}: line {number} has {len(name):,} characters; a name may have "
-                        f"{LONGEST:,}"
+                        f"{printable(path)}: line {number} has {len(name):,} characters; "
+                        f"a name may have {LONGEST:,}"
                     )
         return names
 

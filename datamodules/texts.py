@@ -35,7 +35,9 @@ def read_text(path: Path) -> str:
             raise UserError(f"{printable(path)}: {size:,} bytes, but a text may have {MAX_BYTES:,}")
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise UserError(f"{printable(path)}: not UTF-8 (byte {e.start} is {e.object[e.start]:#04x})") from e
+        raise UserError(
+            f"{printable(path)}: not UTF-8 (byte {e.start} is {e.object[e.start]:#04x})"
+        ) from e
     except OSError as e:
         raise UserError(f"{printable(path)}: cannot be read ({e.strerror})") from e
     if not text.strip():

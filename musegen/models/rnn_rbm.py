@@ -33,7 +33,6 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from musegen.affine import affine
-from musegen.codecs.midi import read_prime
 from musegen.codecs.pianoroll import RollCodec
 from musegen.contracts import RollBatch, Rolls, UserError
 from musegen.gibbs import Contrast, GibbsChains
@@ -318,7 +317,7 @@ class RNNRBM(Model):
         generator = torch.Generator(self.device).manual_seed(seed)
         primed_TD = np.zeros((0, self.spec.pitches), np.float32)
         if prime is not None:
-            primed_TD = codec.encode(read_prime(prime, prime_seconds)).astype(np.float32)
+            primed_TD = codec.read(prime, prime_seconds).astype(np.float32)
             if not len(primed_TD):
                 raise UserError(f"prime={prime}: no notes within the model's pitch range")
         heard, training = len(primed_TD), self.training

@@ -18,10 +18,10 @@ from test_fetch import server  # noqa: F401
 from datamodules import roll_files
 from datamodules.midi_files import midi_files
 from datamodules.roll_files import BachChorales, NottinghamTunes, RollFolder
-from datamodules.tonality import semitones_to_c
 from musegen import train as train_module
 from musegen.codecs.midi import read_notes, write_notes
 from musegen.codecs.pianoroll import RollCodec
+from musegen.codecs.tonality import semitones_to_c
 from musegen.contracts import UserError
 
 SCALE = {"major": [0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0], "minor": [0, 2, 3, 5, 7, 8, 11, 12, 7, 3, 0]}
@@ -189,11 +189,11 @@ def test_the_tutorials_frames(real_data: Path) -> None:
     data = NottinghamTunes(root=real_data / "nottingham_midi")
     with pytest.warns(
         UserWarning,
-        match=r"train/jigs_simple_chords_134\.mid: the same notes as valid/jigs_simple_chords_136",
+        match=r"134\.mid: the same notes as valid/",
     ):
         data.prepare_data()
     counts = {s: (len(r), sum(map(len, r))) for s, r in data.rolls.items()}
-    assert counts == {"train": (693, 147_434), "val": (172, 37_912), "test": (170, 37_200)}
+    assert counts == {"train": (691, 147_058), "val": (173, 38_073), "test": (170, 37_200)}
 
 
 @pytest.mark.real_data
