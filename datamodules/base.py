@@ -69,9 +69,14 @@ class DataModule(pl.LightningDataModule):
             raise UserError(f"{file}: not the record of a split ({type(e).__name__}: {e})") from e
 
     def write_split(self, file: Path) -> None:
-        """After `setup`: write which pieces are in which split, if they were split by piece."""
+        """After `setup`: write which pieces are in which split, if they were split by piece.
+
+        What is on record stays there, pieces that have gone too: they may come back.
+        """
         if self.pieces_by_split:
-            write_json(file, dict(self.pieces_by_split))
+            write_json(
+                file, {s: {**self.record.get(s, {}), **self.pieces_by_split[s]} for s in SPLITS}
+            )
 
     def side_of(self, name: str) -> str | None:
         """The split that a piece's name states; None where it states none."""

@@ -108,13 +108,16 @@ def _too_few(n: int, side: str) -> str:
 
 
 def changes(record: Record, now: Record, alone: Record) -> str:
-    """One line on how the pieces differ from those of an earlier run; empty where they do not.
+    """One line on how the pieces differ from those of an earlier run; empty where they do not,
+    and where none is the same: that is another data set.
 
     `now` is the split as it is, `alone` as it would be without the record.
     """
     before, present, own = (
         {key: side for side, pieces in r.items() for key in pieces} for r in (record, now, alone)
     )
+    if not before.keys() & present.keys():
+        return ""
     names = {
         key: name for r in (record, now) for pieces in r.values() for key, name in pieces.items()
     }
@@ -130,7 +133,7 @@ def changes(record: Record, now: Record, alone: Record) -> str:
         )
         if found
     ]
-    return f"not the pieces of the run: {'; '.join(said)}" if said else ""
+    return f"data: not the pieces of the run: {'; '.join(said)}" if said else ""
 
 
 def _listed(names: list[str]) -> str:

@@ -78,6 +78,7 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | N
     checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     if checkpoint is not None:
         began -= rejoin(checkpoint, model, trainer)
+        data.keep_split(run_dir / "split.json")
     with one_at_a_time():
         data.prepare_data()
     data.setup()
@@ -87,7 +88,10 @@ def tell(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | N
         if checkpoint is not None:
             before = (run_dir / "config.yaml").read_text(encoding="utf-8")
         write_text(run_dir / "config.yaml", OmegaConf.to_yaml(settings))
+        data.write_split(run_dir / "split.json")
         print(banner(trainer, model, data, run_dir), flush=True)
+        if data.split_changes:
+            print(data.split_changes)
     for logger in trainer.loggers:
         logger.log_hyperparams(settings)
 

@@ -65,7 +65,7 @@ def test_models_of_the_benchmark_read_eighths_in_c(root: Path) -> None:
 
 
 @pytest.mark.parametrize("sustain", [False, True])
-def test_an_lstm_reads_the_pedal_if_its_training_files_were_read_so(sustain: bool, tmp_path: Path) -> None:
+def test_an_lstm_reads_the_pedal_as_in_training(sustain: bool, tmp_path: Path) -> None:
     for i in range(3):
         write_notes(make_notes([(0.0, 1.0, 60 + i, 80), (1.0, 2.0, 62, 80)]), tmp_path / f"{i}.mid")
     file = mido.MidiFile(tmp_path / "0.mid")

@@ -18,6 +18,8 @@ from datamodules.base import cache_folder, data_root
 from datamodules.midi_messages import MidiFolder
 from datamodules.roll_files import RollFolder
 from datamodules.splits import drawn, folder_side, split_pieces
+from musegen import evaluate
+from musegen import train as train_module
 from musegen.codecs.midi import write_notes
 from musegen.contracts import UserError
 
@@ -157,10 +159,20 @@ def test_a_run_keeps_its_split_when_the_folder_changes(kind, tmp_path: Path) -> 
     assert len(after) == 16
     assert all(after[key] == before[key] for key in after if key in before)
     line = again.split_changes
-    assert line.startswith("not the pieces of the run: 5 (tune12.mid, tune13.mid, tune14.mid, …)")
+    assert line.startswith(
+        "data: not the pieces of the run: 5 (tune12.mid, tune13.mid, tune14.mid, …)"
+    )
     assert "are new; 1 (tune4.mid) is gone; " in line
     assert "kept on the run's side of the split" in line
     assert "\n" not in line
+
+    # What has gone may come back: it stays on record.
+    again.write_split(tmp_path / "split.json")
+    third = kind(folder(root, 1, first=4))
+    third.keep_split(tmp_path / "split.json")
+    third.setup()
+    assert pieces(third) == {**after, **before}
+    assert third.split_changes == "" or third.split_changes.count(";") == 0
 
 
 def test_a_run_whose_folder_is_as_it_was_says_nothing(tmp_path: Path) -> None:
@@ -175,6 +187,49 @@ def test_a_run_whose_folder_is_as_it_was_says_nothing(tmp_path: Path) -> None:
     again.setup()
     assert again.split_changes == ""
     assert pieces(again) == pieces(data)
+
+
+def test_another_data_set_is_not_a_changed_one(tmp_path: Path) -> None:
+    data = MidiFolder(folder(tmp_path / "midi", 6))
+    data.setup()
+    data.write_split(tmp_path / "split.json")
+    other = MidiFolder(folder(tmp_path / "other", 6, first=10))
+    other.keep_split(tmp_path / "split.json")
+    other.setup()
+    assert other.split_changes == ""
+
+
+def test_training_and_evaluation_keep_the_split_of_the_run(tmp_path: Path, cli) -> None:
+    """The folder grows, and another seed would split it otherwise: no figure changes but for the
+    new pieces, and one line says what is different."""
+    root, run = folder(tmp_path / "midi", 9), tmp_path / "run"
+    arguments = (
+        "model=lstm_midi", "data=midi_folder", f"data.root={root}", "model.hidden=4",
+        "model.head_width=4", "trainer.max_epochs=1", "sample=null", f"hydra.run.dir={run}",
+    )  # fmt: skip
+    code, out, err = cli(train_module.main, *arguments)
+    assert code == 0, err
+    assert "not the pieces of the run" not in out
+    before = json.loads((run / "split.json").read_text())
+    figures = json.loads((run / "test.json").read_text())
+
+    folder(root, 3, first=9)
+    code, out, err = cli(
+        evaluate.main, f"run={run}", "data.split_seed=5", "data.test_fraction=0.01"
+    )
+    assert code == 0, err
+    (line,) = [line for line in out.splitlines() if "not the pieces of the run" in line]
+    assert line.startswith("data: not the pieces of the run: 3 (tune10.mid, tune11.mid, tune9.mid)")
+    after = json.loads((run / "evaluation.json").read_text())
+    assert after["nats"] == pytest.approx(figures["nats"], rel=1e-6)
+    assert json.loads((run / "split.json").read_text()) == before
+
+    code, out, err = cli(train_module.main, f"resume={run}", "trainer.max_epochs=2")
+    assert code == 0, err
+    assert "data: not the pieces of the run: 3 (" in out
+    resumed = json.loads((run / "split.json").read_text())
+    assert all(before[side].items() <= resumed[side].items() for side in before)
+    assert sum(map(len, resumed.values())) == 12
 
 
 def test_records_that_are_missing_or_damaged(tmp_path: Path) -> None:
