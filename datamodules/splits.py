@@ -78,23 +78,29 @@ def split_pieces(
     if keys and None not in declared and set(declared) == set(SPLITS):
         sides = [str(side) for side in declared]
     else:
-        sides = [_side(n, val_fraction, test_fraction) for n in number]
+        sides = [side_at(n, val_fraction, test_fraction) for n in number]
     sides = [before.get(key, side) for key, side in zip(keys, sides, strict=True)]
     free = sorted((i for i, key in enumerate(keys) if key not in before), key=number.__getitem__)
-    for side, others in (("test", ()), ("val", ("test",))):
-        candidates = [i for i in free if sides[i] not in others]
-        if side not in sides and candidates:
-            sides[candidates[0]] = side
+    fill_empty(sides, free)
     for side in SPLITS:
         if side not in sides:
             raise UserError(_too_few(len(keys), side))
     return {s: [i for i, side in enumerate(sides) if side == s] for s in SPLITS}
 
 
-def _side(number: float, val_fraction: float, test_fraction: float) -> str:
+def side_at(number: float, val_fraction: float, test_fraction: float) -> str:
+    """The side of a number in [0, 1): the test's interval comes first, then validation's."""
     if number < test_fraction:
         return "test"
     return "val" if number < test_fraction + val_fraction else "train"
+
+
+def fill_empty(sides: list[str], order: Sequence[int]) -> None:
+    """Give the test and validation the first pieces in `order` where they have none."""
+    for side, others in (("test", ()), ("val", ("test",))):
+        candidates = [i for i in order if sides[i] not in others]
+        if side not in sides and candidates:
+            sides[candidates[0]] = side
 
 
 def _too_few(n: int, side: str) -> str:
