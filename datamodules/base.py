@@ -43,6 +43,8 @@ class DataModule(pl.LightningDataModule):
         """After `setup`, of data that are split by piece: {"train": {key: name}, "val": …, …}."""
         self.split_changes = ""
         """After `setup`, one line on how the pieces differ from those of `record`."""
+        self._unrecorded: Path | None = None
+        """Where a record was looked for and is none."""
 
     @property
     @abstractmethod
@@ -58,13 +60,14 @@ class DataModule(pl.LightningDataModule):
     def keep_split(self, file: Path) -> None:
         """Before `setup`: pieces that the file names keep the side they had when it was written.
 
-        Nothing is done where there is no such file. Raises `UserError` for a damaged one.
+        Without such a file `split_changes` says so, for data that are split by the pieces' own
+        numbers: a run of an older version had another split. Raises `UserError` for a damaged one.
         """
         try:
             record = json.loads(file.read_text(encoding="utf-8"))
             self.record = {s: {str(k): str(n) for k, n in record[s].items()} for s in SPLITS}
         except FileNotFoundError:
-            return
+            self._unrecorded = file
         except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
             raise UserError(f"{file}: not the record of a split ({type(e).__name__}: {e})") from e
 
@@ -101,6 +104,11 @@ class DataModule(pl.LightningDataModule):
 
         split = divided(self.record)
         self.pieces_by_split = named(split)
+        if self._unrecorded and (None in sides or set(sides) != set(SPLITS)):
+            self.split_changes = (
+                f"data: there is no {self._unrecorded}, where a run notes its split: if it was "
+                "trained on these pieces, some of its training pieces may be in the test now"
+            )
         if self.record:
             try:
                 alone = named(divided({}))

@@ -10,6 +10,7 @@ from typing import Any
 from datamodules.archives import unpack
 from datamodules.base import cache_folder, data_root
 from datamodules.fetch import fetch
+from datamodules.files import files_below
 from datamodules.midi_messages import MidiFolder
 from datamodules.splits import SPLIT_FOLDERS
 from musegen.contracts import UserError
@@ -53,8 +54,9 @@ class Maestro(MidiFolder):
     def _folder(self) -> Path:
         root = data_root(self.root, "maestro")
         if root is not None and root.is_dir():
-            for table in sorted(root.rglob(TABLE)):
-                return table.parent
+            for _, table, _ in files_below(root, (".csv",)):
+                if table.name == TABLE:
+                    return table.parent
         archive = root / MAESTRO_ZIP if root is not None and root.is_dir() else root
         if archive is None or not archive.exists():
             if self.root is not None:

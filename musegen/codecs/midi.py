@@ -8,6 +8,7 @@ while it sounds, it is cut at the new onset.
 from __future__ import annotations
 
 import os
+import stat
 import warnings
 from pathlib import Path
 
@@ -138,17 +139,21 @@ def _on_grid(notes: np.ndarray) -> np.ndarray:
 
 
 def _load(path: str | Path) -> MidiData:
+    place = printable(path)
     try:
-        size = os.path.getsize(path)
-        if size > MAX_BYTES:
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+            raise UserError(f"{place}: not a file")
+        if status.st_size > MAX_BYTES:
             raise UserError(
-                f"{printable(path)}: {size} bytes, but a MIDI file may have {MAX_BYTES}"
+                f"{place}: {status.st_size} bytes, but a MIDI file may have {MAX_BYTES}"
             )
-        return parse(Path(path).read_bytes())
+        with open(path, "rb") as file:
+            return parse(file.read(MAX_BYTES))
     except OSError as e:
-        raise UserError(f"{printable(path)}: cannot be read ({e.strerror})") from e
+        raise UserError(f"{place}: cannot be read ({e.strerror})") from e
     except BrokenFile as e:
-        raise UserError(f"{printable(path)}: not a readable MIDI file ({e})") from e
+        raise UserError(f"{place}: not a readable MIDI file ({e})") from e
 
 
 def _notes(

@@ -3,7 +3,7 @@
 Many files in circulation are not quite as the standard says, and other programs play them all the
 same. This reader takes them as well: the file inside a RIFF wrapper (RMID) or behind a MacBinary
 header, unknown chunks before, between and behind the tracks, a track count or a track length that
-is wrong, and running status that goes on after a system exclusive message. Where a track's length
+is wrong, and running status that continues after a system exclusive message. Where a track's length
 is wrong, its End of Track message decides where it ends.
 
 What is damaged stays refused: a file that ends in the middle of a track, a status byte that MIDI

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import struct
 import time
 from pathlib import Path
@@ -89,6 +90,34 @@ def test_smpte_division(tmp_path: Path) -> None:
     data[12:14] = struct.pack(">bB", -25, 40)  # 25 frames of 40 ticks: a tick is 1 ms
     path.write_bytes(data)
     assert read_notes(path)["end"][0] == pytest.approx(0.5)
+
+
+@pytest.mark.parametrize(("frames", "per_second"), [(24, 24), (25, 25), (29, 30 / 1.001), (30, 30)])
+def test_frames_per_second(tmp_path: Path, frames: int, per_second: float) -> None:
+    """29 stands for the 29.97 of television."""
+    path = save(tmp_path / "a.mid", [on(60, 64, 0), off(60, 400)])
+    data = bytearray(path.read_bytes())
+    data[12:14] = struct.pack(">bB", -frames, 4)
+    path.write_bytes(data)
+    assert read_notes(path)["end"][0] == pytest.approx(100 / per_second)
+
+
+def test_asynchronous_tracks_have_their_own_tempos(tmp_path: Path) -> None:
+    slow = mido.MetaMessage("set_tempo", tempo=1_000_000)
+    tracks = [slow, on(60, 64, 0), off(60, 100)], [on(62, 64, 0), off(62, 100)]
+    notes = read_notes(save(tmp_path / "a.mid", *tracks, type=2))
+    assert notes[["start", "end"]].tolist() == [(0.0, 1.0), (1.0, 1.5)]
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mid")
+    for name, said in (
+        ("pipe.mid", "not a file"),
+        ("none.mid", "No such file"),
+        (".", "not a file"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_prime(tmp_path / name)
 
 
 def test_asynchronous_tracks_follow_each_other(tmp_path: Path) -> None:

@@ -232,6 +232,22 @@ def test_training_and_evaluation_keep_the_split_of_the_run(tmp_path: Path, cli) 
     assert sum(map(len, resumed.values())) == 12
 
 
+def test_a_run_without_a_record_says_that_its_split_is_unknown(tmp_path: Path) -> None:
+    """One of an older version, which split in another way; folders that state their split do not
+    depend on it."""
+    data = MidiFolder(folder(tmp_path / "midi", 6))
+    data.keep_split(tmp_path / "split.json")
+    data.setup()
+    assert "split.json, where a run notes its split" in data.split_changes
+    for i, side in enumerate(("train", "valid", "test")):
+        (tmp_path / "stated" / side).mkdir(parents=True)
+        write_notes(tune(i), tmp_path / "stated" / side / "a.mid")
+    data = MidiFolder(tmp_path / "stated")
+    data.keep_split(tmp_path / "split.json")
+    data.setup()
+    assert data.split_changes == ""
+
+
 def test_records_that_are_missing_or_damaged(tmp_path: Path) -> None:
     data = MidiFolder(folder(tmp_path / "midi", 6))
     data.keep_split(tmp_path / "none.json")
