@@ -10,6 +10,8 @@ the rules are:
   the order of the onsets.
 - Where it has fewer, some release was lost. Then only a release that follows the new onset closely
   belongs to the note that was cut, so that a lost release lengthens one note and no later one.
+  The same holds for a long stretch whose releases tend to come nearer to the next onset than to
+  the one before: there the notes do not overlap, and the counts agree because of a stray release.
 - A release that comes to a silent pitch is ignored. Where an onset follows it in the same instant
   and is struck again before a release of its own, it was that note's release (a grace note as
   music21 writes it: release first).
@@ -24,12 +26,16 @@ import math
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from statistics import median
 
 import mido
 
 SUSTAIN_PEDAL, ALL_SOUND_OFF, RESET_CONTROLLERS = 64, 120, 121
 CLOSELY = 1 / 8
 """An overlap up to this fraction of the cut note's length is legato."""
+
+LONG = 8
+"""Onsets of a stretch from which on it has to look like overlapping notes."""
 
 NoteRow = tuple[float, float, int, int]
 """start, end, pitch, velocity; the end is infinite for a note that is never released."""
@@ -83,7 +89,7 @@ class _Voice:
     def notes(self) -> Iterator[tuple[float, _Step, _Step | None]]:
         """(start, onset, what ends it) of the notes so far; None for one that still sounds."""
         steps, self.steps = self.steps, []
-        balanced = self.due == 0
+        balanced = self.due == 0 and _overlap(steps)
         onset: _Step | None = None
         waiting, cut_length = 0, 0.0
         for step in steps:
@@ -105,6 +111,18 @@ class _Voice:
                 waiting = waiting if balanced else 0
         if onset is not None:
             yield onset.seconds, onset, None
+
+
+def _overlap(steps: list[_Step]) -> bool:
+    """Whether the notes of a stretch overlap, and are not held together by one lost release."""
+    if sum(step.velocity > 0 for step in steps) <= LONG:
+        return True
+    fractions = [
+        (release.seconds - before.seconds) / max(after.seconds - before.seconds, 1e-9)
+        for before, release, after in zip(steps, steps[1:], steps[2:], strict=False)
+        if before.velocity and not release.velocity and after.velocity
+    ]
+    return not fractions or median(fractions) < 1 / 2
 
 
 class Pairing:

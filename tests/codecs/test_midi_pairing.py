@@ -100,6 +100,26 @@ def test_a_lost_release_lengthens_one_note(tmp_path: Path) -> None:
     assert found(save(tmp_path / "a.mid", lost)) == expected
 
 
+def test_a_stray_release_much_later_does_not_hide_a_lost_one(tmp_path: Path) -> None:
+    """Twenty notes of 0.3 s, two a second; the first has no release, the last has two."""
+    pairs = [(0, ON)]
+    for i in range(1, 20):
+        pairs += [(500 * i, ON), (500 * i + 300, OFF)]
+    events = steps(*pairs, (9900, OFF))
+    assert found(save(tmp_path / "a.mid", events))[1:] == [
+        (0.5 * i, 0.5 * i + 0.3, 60) for i in range(1, 20)
+    ]
+
+
+def test_long_stretches_of_notes_that_overlap(tmp_path: Path) -> None:
+    """As trackers write them: a gate of 140 %."""
+    onsets = [(500 * i, ON) for i in range(40)]
+    releases = [(500 * i + 700, OFF) for i in range(40)]
+    notes = found(save(tmp_path / "a.mid", steps(*sorted(onsets + releases))))
+    assert notes[:-1] == [(0.5 * i, 0.5 * i + 0.5, 60) for i in range(39)]
+    assert notes[-1] == (19.5, 20.2, 60)
+
+
 def test_grace_notes_whose_release_comes_first(tmp_path: Path) -> None:
     """As music21 writes them, two in a row: each ends at the note that follows."""
     events = steps(
@@ -168,14 +188,19 @@ def test_any_line_of_notes_is_read_back(parts, onsets_first: bool, tmp_path_fact
     """Of notes (length, gap before, overlap into the next one), each part with its own pitch.
 
     However onsets and releases are sorted within a tick, and however far a note reaches into the
-    next one of its pitch, notes come back as they were, cut where the next one begins.
+    next one of its pitch (up to its half), notes come back as they were, cut where the next one
+    begins.
     """
     tracks, expected = [], []
     for part, line in enumerate(parts):
         events, clock = [], 0
         for i, (length, gap, overlap) in enumerate(line):
             clock += gap
-            more = 0 if i + 1 == len(line) or line[i + 1][1] else min(overlap, line[i + 1][0] - 1)
+            more = (
+                0
+                if i + 1 == len(line) or line[i + 1][1]
+                else min(overlap, (line[i + 1][0] - 1) // 2)
+            )
             events += [(clock, onsets_first, ON), (clock + length + more, not onsets_first, OFF)]
             expected.append((clock / 1000, (clock + length) / 1000, 60 + part, 80))
             clock += length
