@@ -25,8 +25,11 @@ import torch
 import torch.nn.functional as F
 
 from datamodules.mnist import MNIST5k
-from musegen import build, cli
-from musegen.memory import keep_freed_memory
+from musegen.cli import console
+from musegen.config.instantiation import build_data, build_model, build_trainer
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
+from musegen.runtime.memory import keep_freed_memory
 
 BATCH, HIDDEN, LR = 20, 500, 0.1
 
@@ -60,12 +63,12 @@ def ours(k: int, batches: int, monitor: bool = True, epochs: int = 2) -> float:
                      "trainer.limit_val_batches=0", "trainer.num_sanity_val_steps=0",
                      "callbacks.samples=null", "callbacks.progress=null",
                      f"run_dir={folder}"]  # fmt: skip
-        settings = build.completed(build.composed(overrides))
-        trainer, data = build.build_trainer(settings), build.build_data(settings)
+        settings = resolve_config(compose_config(overrides))
+        trainer, data = build_trainer(settings), build_data(settings)
         data.setup()
         watch = Stopwatch()
         trainer.callbacks.insert(0, watch)
-        trainer.fit(build.build_model(settings, data), datamodule=data)
+        trainer.fit(build_model(settings, data), datamodule=data)
     return batches * BATCH / watch.seconds
 
 
@@ -124,9 +127,9 @@ def compare(
 
 
 def main() -> None:
-    cli.quiet()
+    console.quiet()
     keep_freed_memory()
-    settings = cli.key_values(sys.argv[1:])
+    settings = console.key_values(sys.argv[1:])
     threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
     torch.set_num_threads(threads)
     print(f"{threads} threads, torch {torch.__version__}")

@@ -21,9 +21,12 @@ import torch.nn.functional as F
 from rbm_speed import Stopwatch, compare, peer
 from torch import nn
 
-from musegen import build, cli
-from musegen.memory import keep_freed_memory
-from musegen.metrics.conditional import Conditionals, measure
+from musegen.cli import console
+from musegen.config.instantiation import build_data, build_model, build_trainer
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
+from musegen.energy.conditional import ConditionalRBMs, estimate_log_prob
+from musegen.runtime.memory import keep_freed_memory
 
 VISIBLE, HIDDEN, RECURRENT, FRAMES, K, LR = 88, 150, 100, 100, 15, 0.001
 
@@ -43,12 +46,12 @@ def ours(chunks: int, batch_size: int) -> float:
                      "trainer.max_epochs=2", "trainer.limit_val_batches=0",
                      "trainer.num_sanity_val_steps=0", "callbacks.progress=null",
                      f"run_dir={folder}"]  # fmt: skip
-        settings = build.completed(build.composed(overrides))
-        trainer, data = build.build_trainer(settings), build.build_data(settings)
+        settings = resolve_config(compose_config(overrides))
+        trainer, data = build_trainer(settings), build_data(settings)
         data.rolls = {split: list(music(chunks)) for split in ("train", "val", "test")}
         watch = Stopwatch()
         trainer.callbacks.insert(0, watch)
-        trainer.fit(build.build_model(settings, data), datamodule=data)
+        trainer.fit(build_model(settings, data), datamodule=data)
     return chunks * FRAMES / watch.seconds
 
 
@@ -88,21 +91,21 @@ def bare(chunks: int, batch_size: int) -> float:
     return chunks * FRAMES / (time.perf_counter() - started)
 
 
-def annealed(frames: int, chains: int = 100, temperatures: int = 1000) -> float:
+def annealed(frames: int, chains: int = 100, ais_steps: int = 1000) -> float:
     """Frames per second of AIS."""
     torch.manual_seed(0)
     x_ND = torch.from_numpy(music(1)[0][:frames]).float()
     biases = torch.randn(frames, VISIBLE) - 3, torch.randn(frames, HIDDEN)
-    machines = Conditionals(torch.randn(VISIBLE, HIDDEN) * 0.3, x_ND, *biases)
+    machines = ConditionalRBMs(torch.randn(VISIBLE, HIDDEN) * 0.3, x_ND, *biases)
     started = time.perf_counter()
-    measure(machines, chains, temperatures, torch.Generator().manual_seed(0))
+    estimate_log_prob(machines, chains, ais_steps, torch.Generator().manual_seed(0))
     return frames / (time.perf_counter() - started)
 
 
 def main() -> None:
-    cli.quiet()
+    console.quiet()
     keep_freed_memory()
-    settings = cli.key_values(sys.argv[1:])
+    settings = console.key_values(sys.argv[1:])
     threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
     torch.set_num_threads(threads)
     print(f"{threads} threads, torch {torch.__version__}")
@@ -120,7 +123,7 @@ def main() -> None:
         contestants, wider = contestants | tutorial, wider | tutorial
     compare("CD-15, 1 chunk an update", contestants, rounds, "frames")
     compare("CD-15, 16 chunks an update", wider, rounds, "frames")
-    print(f"\nAIS, 100 chains × 1000 temperatures: {annealed(40):.1f} frames/s")
+    print(f"\nAIS, 100 chains × 1000 ais_steps: {annealed(40):.1f} frames/s")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import sys
 
-from musegen import build
-from musegen.metrics.roll_baselines import baselines
+from musegen.baselines.note_ngram import baselines
+from musegen.config.instantiation import build_data
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
 
 
 def main() -> None:
     arguments = sys.argv[1:]
     print("| data | model | LL (nats) | ACC (%) |\n|---|---|---|---|")
     for overrides in [arguments] if arguments else [["data=nottingham"], ["data=jsb"]]:
-        settings = build.composed([*overrides, "model=rbm", "data.view=frames", "run_dir=unused"])
-        data = build.build_data(build.completed(settings))
+        settings = compose_config([*overrides, "model=rbm", "data.view=frames", "run_dir=unused"])
+        data = build_data(resolve_config(settings))
         data.setup()
         found, order = baselines(data.rolls)
         for name, (nats, accuracy) in found.items():

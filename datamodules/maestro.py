@@ -7,12 +7,12 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datamodules.archives import unpack
 from datamodules.base import SPLITS, cache_folder, data_root
-from datamodules.fetch import fetch
+from datamodules.message_streams import MidiFolder
 from datamodules.midi_files import Piece
-from datamodules.midi_messages import MidiFolder
-from musegen.contracts import UserError
+from datamodules.sources.archives import unpack
+from datamodules.sources.fetch import fetch
+from musegen.errors import UserError
 
 MAESTRO_URLS = (
     "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0-midi.zip",

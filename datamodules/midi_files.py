@@ -14,12 +14,12 @@ import numpy as np
 from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.base import cache_folder
-from musegen.atomic import replacing
 from musegen.codecs.messages import notes_to_messages
 from musegen.codecs.midi import MAX_BYTES, read_notes
-from musegen.contracts import UserError
-from musegen.progress import track
-from musegen.ranks import end_with_parent
+from musegen.errors import UserError
+from musegen.runtime.atomic import replacing
+from musegen.runtime.distributed import end_with_parent
+from musegen.runtime.progress import track
 
 READER_VERSION = 2
 """Part of the cache key: raise it when `read_notes` or `notes_to_messages` changes its result."""

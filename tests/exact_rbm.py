@@ -14,7 +14,7 @@ def states(units: int) -> Tensor:
 
 
 def log_weights(W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
-    """log Σ_h exp(−E(v, h)) for every v, summed over every h one by one."""
+    """log Σ_h exp(−E(v, h)) for every v, all_reduce_sum over every h one by one."""
     v_ND, h_MH = states(len(b_v)), states(len(b_h))
     minus_energy_NM = (
         (v_ND @ b_v.double())[:, None]

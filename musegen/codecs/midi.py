@@ -17,8 +17,8 @@ import mido
 import numpy as np
 from mido.midifiles import meta
 
-from musegen.atomic import replacing
-from musegen.contracts import UserError
+from musegen.errors import UserError
+from musegen.runtime.atomic import replacing
 
 NOTES = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "u1"), ("velocity", "u1")])
 """Columns of a piece: start and end in seconds, MIDI pitch 0–127, velocity 1–127."""

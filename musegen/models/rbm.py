@@ -1,7 +1,7 @@
 """Restricted Boltzmann machine on binary frames, taught by contrastive divergence.
 
 After the deep learning tutorial (`rbm.py`) and Hinton's practical guide (2010). With the free
-energy F of `musegen.gibbs`, the loss
+energy F of `musegen.energy.free_energy`, the loss
 
     L = mean F(data) − mean F(chain end),     the chain end held constant,
 
@@ -21,18 +21,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from musegen.affine import affine
-from musegen.contracts import FrameBatch, Frames, UserError
-from musegen.gibbs import Contrast, GibbsChains, free_energy
-from musegen.metrics.ais import (
-    SALAKHUTDINOV_MURRAY,
-    Machine,
-    forward_ais,
-    reverse_ais,
-)
+from musegen.energy.affine import affine
+from musegen.energy.ais import SALAKHUTDINOV_MURRAY, AnnealedRBM, forward_ais, reverse_ais
+from musegen.energy.free_energy import ContrastiveLoss, free_energy
+from musegen.energy.gibbs import GibbsChains
+from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
-from musegen.ranks import summed, this_rank
+from musegen.runtime.distributed import all_reduce_sum, this_rank
+from musegen.specs import FrameBatch, Frames
 
 MEAN_RATE = 0.01
 """How much of a batch enters the running mean of the hidden units, for the centred gradient."""
@@ -84,7 +81,7 @@ class RBM(Model):
         sparsity_cost: float = 0.01,
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
+        self.save_settings()
         if min(hidden, k) < 1 or monitor_every < 0:
             raise UserError(
                 f"model: hidden={hidden} and k={k} must be at least 1, "
@@ -127,11 +124,11 @@ class RBM(Model):
         a_BH, v_CD, end_CH = self.run_chains(x_BD)
         self._watch(x_BD, a_BH)
         if self.centered:
-            mean_H = summed(a_BH.sigmoid().mean(0)) / this_rank()[1]
+            mean_H = all_reduce_sum(a_BH.sigmoid().mean(0)) / this_rank()[1]
             self.mean_H.lerp_(mean_H, MEAN_RATE)
         known = x_BD, a_BH, v_CD, end_CH
-        contrast = Contrast.apply(self.W_DH, self.b_v, self.b_h, *known)
-        losses = {"contrast": contrast}
+        contrast = ContrastiveLoss.apply(self.W_DH, self.b_v, self.b_h, *known)
+        losses = {"contrastive": contrast}
         if self.sparsity is not None:
             q_H = self.hidden_means(x_BD).mean(0)
             target_H = torch.full_like(q_H, self.sparsity)
@@ -181,11 +178,13 @@ class RBM(Model):
             return
         if self.chain == "pcd":
             bit = turn // self.monitor_every % self.spec.dim
-            self.note(len(x_BD), pseudo_likelihood=self.pseudo_likelihood(x_BD, bit, a_BH).mean())
+            self.accumulate(
+                len(x_BD), pseudo_likelihood=self.pseudo_likelihood(x_BD, bit, a_BH).mean()
+            )
         else:
             assert self._gibbs is not None
             monitor_B = _cross_entropy(self._gibbs.logit_BD, x_BD)
-            self.note(len(x_BD), reconstruction=monitor_B.mean())
+            self.accumulate(len(x_BD), reconstruction=monitor_B.mean())
 
     @torch.no_grad()
     def pseudo_likelihood(self, x_BD: Tensor, bit: int, a_BH: Tensor | None = None) -> Tensor:
@@ -226,7 +225,7 @@ class RBM(Model):
         for batch in self.trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
             total_D += batch.x_BD.sum(0, dtype=torch.float64)
             rows += len(batch.x_BD)
-        every = summed(torch.cat([total_D, torch.tensor([float(rows)])]).to(self.device))
+        every = all_reduce_sum(torch.cat([total_D, torch.tensor([float(rows)])]).to(self.device))
         # One row more, half on: a pixel that is never lit keeps a finite bias.
         self.mean_D.copy_((every[:-1] + 0.5) / (every[-1] + 1))
         if self.visible_bias == "log_odds":
@@ -278,16 +277,16 @@ class RBM(Model):
         super().on_validation_epoch_end()
 
     def _report(self, metric: Metric, stage: str) -> None:
-        figures = metric.compute()
+        metrics = metric.compute()
         metric.reset()
-        if "train_energy" in figures:
-            figures["free_energy_gap"] = figures["free_energy"] - figures.pop("train_energy")
-        self.log_dict({f"{stage}/{k}": v for k, v in figures.items()}, rank_zero_only=False)
+        if "train_energy" in metrics:
+            metrics["free_energy_gap"] = metrics["free_energy"] - metrics.pop("train_energy")
+        self.log_dict({f"{stage}/{k}": v for k, v in metrics.items()}, rank_zero_only=False)
 
-    def machine(self) -> Machine:
+    def with_base(self) -> AnnealedRBM:
         """What AIS needs: the weights, and the base-rate model of the training data."""
         W_DH, b_v, b_h = self.W_DH.detach(), self.b_v.detach(), self.b_h.detach()
-        return Machine(W_DH, b_v, b_h, self.mean_D.logit(), torch.zeros_like(b_h))
+        return AnnealedRBM(W_DH, b_v, b_h, self.mean_D.logit(), torch.zeros_like(b_h))
 
     @torch.inference_mode()
     def assess(
@@ -299,10 +298,10 @@ class RBM(Model):
         schedule: tuple[tuple[int, float], ...] = tuple(SALAKHUTDINOV_MURRAY),
         seed: int = 0,
     ) -> dict[str, float]:
-        """The mean log-likelihood of the split in nats, from both sides (`musegen.metrics.ais`).
+        """The mean log-likelihood of the split in nats, from both sides (`musegen.energy.ais`).
 
         `chains` run forward; `reverse_rows` rows of the split, drawn and made binary by lot, run
-        backward; 0 leaves a direction out. `log_likelihood` and `log_likelihood_reverse` are
+        backward; 0 leaves a direction out. `log_likelihood` and `log_likelihood_raise` are
         −mean F over the *whole* split less the one and the other log Z: the error of the reverse
         one is thus that of log Z over rows, not that of the digits being unlike.
 
@@ -316,13 +315,13 @@ class RBM(Model):
             )
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         x_ND = torch.cat([batch.x_BD for batch in loader]).to(self.W_DH)
-        machine = self.machine()
+        machine = self.with_base()
         log_f = machine.log_f(x_ND).mean()
         generator = torch.Generator(self.device).manual_seed(seed)
-        figures: dict[str, Tensor] = {}
+        metrics: dict[str, Tensor] = {}
         if chains:
             z = forward_ais(machine, chains, schedule, generator)
-            figures |= {
+            metrics |= {
                 "log_likelihood": log_f - z.value,
                 "log_z": z.value,
                 "log_z_error": z.error,
@@ -333,12 +332,12 @@ class RBM(Model):
             p_ND = x_ND[order_N[:reverse_rows]]
             start_ND = torch.empty_like(p_ND).uniform_(generator=generator).lt_(p_ND)
             z_N = reverse_ais(machine, start_ND, 1, schedule, generator)
-            figures |= {
-                "log_likelihood_reverse": log_f - z_N.mean(),
+            metrics |= {
+                "log_likelihood_raise": log_f - z_N.mean(),
                 "log_z_reverse": z_N.mean(),
                 "log_z_reverse_error": z_N.std() / math.sqrt(len(z_N)),
             }
-        return {name: float(value) for name, value in figures.items()}
+        return {name: float(value) for name, value in metrics.items()}
 
     # --- Dreaming ---------------------------------------------------------------------------
 

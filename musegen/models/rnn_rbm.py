@@ -9,11 +9,11 @@ After Boulanger-Lewandowski, Bengio & Vincent (ICML 2012) and the tutorial's `rn
 
 u(t) depends on the data alone, so one pass of the recurrent net gives every machine, and one
 Gibbs chain runs through all frames of all sequences of a batch together. The loss is
-mean_t F_t(data) − F_t(chain end), the chain end held constant (`musegen.gibbs`); what it moves
+mean_t F_t(data) − F_t(chain end), the chain end held constant (`musegen.energy.free_energy`); what it moves
 in the biases goes back through time.
 
 With `heads` above 0 the biases also hear what followed when the piece last stood as it stands now,
-r(t) of `musegen.models.lookback`:
+r(t) of `musegen.models.layers.attention`:
 
     b_v(t) = b_v + u(t−1) W_uv + r(t) W_rv      b_h(t) = b_h + u(t−1) W_uh + r(t) W_rh
 """
@@ -32,30 +32,32 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from musegen.affine import affine
 from musegen.codecs.midi import read_prime
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import RollBatch, Rolls, UserError
-from musegen.gibbs import Contrast, GibbsChains
-from musegen.metrics.conditional import (
-    Conditionals,
-    converged,
-    draw,
-    lower_bounds,
-    measure,
+from musegen.codecs.roll_codec import RollCodec
+from musegen.energy.affine import affine
+from musegen.energy.conditional import (
+    ConditionalRBMs,
+    converged_estimate,
+    estimate_log_prob,
+    raise_log_prob,
+    sample_frames,
 )
+from musegen.energy.free_energy import ContrastiveLoss
+from musegen.energy.gibbs import GibbsChains
+from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
-from musegen.models.dropout import Dropout
-from musegen.models.lookback import Lookback
-from musegen.models.recurrence import Cell, Recurrence
-from musegen.progress import track
+from musegen.models.layers.attention import CausalAttention
+from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.recurrence import Cell, Recurrence
+from musegen.runtime.progress import track
+from musegen.specs import RollBatch, Rolls
 
 W_STD, OTHER_STD = 0.01, 0.0001
 """Standard deviations of the tutorial's initial weights: of W, and of the other matrices."""
-HEAD_WIDTH = 32
+ATTENTION_HEAD_WIDTH = 32
 """Numbers in each query and key of the heads that look back."""
-VAL_CHAINS, VAL_TEMPERATURES = 20, 100
+VAL_CHAINS, VAL_AIS_STEPS = 20, 100
 """AIS in validation: quick, and as flattering in one epoch as in the next."""
 REVERSE_CHAINS = 10
 
@@ -66,14 +68,14 @@ class RNNRBM(Model):
     - cell: `tanh` (the paper's), `lstm` or `gru`.
     - k: Gibbs steps an update, from the data (CD-k).
     - dropout: of u where it enters the biases.
-    - learn_start: learn u(0), which is 0 otherwise.
+    - learn_initial_state: learn u(0), which is 0 otherwise.
     - heads: pointers into the piece's own past, `span` frames back at most; the paper has none.
-    - rbm_rate: the learning rate of W, b_v and b_h as a multiple of the optimiser's.
-    - val_share: the share of the validation frames, always the same, that AIS measures.
+    - rbm_lr_factor: the learning rate of W, b_v and b_h as a multiple of the optimiser's.
+    - val_fraction: the share of the validation frames, always the same, that AIS measures.
 
     Logged besides the loss: `monitor`, the tutorial's: Σ v log p + (1−v) log(1−p) with p the mean
     field one Gibbs step after the chain's end, in nats per frame, from logits and so finite; and
-    in validation `log_likelihood`, by a quick AIS that flatters (`assess` has the honest figure),
+    in validation `log_likelihood`, by a quick AIS that flatters (`assess` has the honest metric),
     and `accuracy`.
     """
 
@@ -93,58 +95,63 @@ class RNNRBM(Model):
         cell: Cell = "tanh",
         k: int = 15,
         dropout: float = 0.0,
-        learn_start: bool = False,
-        heads: int = 0,
-        span: int = 512,
-        rbm_rate: float = 1.0,
-        val_share: float = 0.1,
+        learn_initial_state: bool = False,
+        attention_heads: int = 0,
+        attention_span: int = 512,
+        rbm_lr_factor: float = 1.0,
+        val_fraction: float = 0.1,
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
+        self.save_settings()
         if min(hidden, recurrent, k) < 1:
             raise UserError(
                 f"model: hidden={hidden}, recurrent={recurrent} and k={k} must be at least 1"
             )
-        if heads < 0 or span < 1:
-            raise UserError(f"model: heads={heads} must not be negative, span={span} at least 1")
-        if not (0 <= dropout < 1 and 0 < val_share <= 1 and rbm_rate >= 0):
+        if attention_heads < 0 or attention_span < 1:
             raise UserError(
-                f"model: dropout={dropout} must lie in [0, 1), val_share={val_share} in (0, 1] "
-                f"and rbm_rate={rbm_rate} not be negative"
+                f"model: attention_heads={attention_heads} must not be negative, "
+                f"attention_span={attention_span} at least 1"
             )
-        self.k, self.rbm_rate, self.val_share = k, rbm_rate, val_share
+        if not (0 <= dropout < 1 and 0 < val_fraction <= 1 and rbm_lr_factor >= 0):
+            raise UserError(
+                f"model: dropout={dropout} must lie in [0, 1), val_fraction={val_fraction} in (0, 1] "
+                f"and rbm_lr_factor={rbm_lr_factor} not be negative"
+            )
+        self.k, self.rbm_lr_factor, self.val_fraction = k, rbm_lr_factor, val_fraction
         visible = self.spec.pitches
         self.W_DH = nn.Parameter(torch.randn(visible, hidden) * W_STD)
         self.b_v = nn.Parameter(torch.zeros(visible))
         self.b_h = nn.Parameter(torch.zeros(hidden))
         self.W_uv = nn.Parameter(torch.randn(recurrent, visible) * OTHER_STD)
         self.W_uh = nn.Parameter(torch.randn(recurrent, hidden) * OTHER_STD)
-        self.recurrence = Recurrence(cell, visible, recurrent, OTHER_STD, learn_start)
+        self.recurrence = Recurrence(cell, visible, recurrent, OTHER_STD, learn_initial_state)
         self.dropout = Dropout(dropout)
         self._gibbs: GibbsChains | None = None
-        self.lookback: Lookback | None = None
-        if heads:
-            self.lookback = Lookback(recurrent, visible, heads, HEAD_WIDTH, span)
-            read = self.lookback.out_features
+        self.attention: CausalAttention | None = None
+        if attention_heads:
+            self.attention = CausalAttention(
+                recurrent, visible, attention_heads, ATTENTION_HEAD_WIDTH, attention_span
+            )
+            read = self.attention.out_features
             self.W_rv = nn.Parameter(torch.randn(read, visible) * OTHER_STD)
             self.W_rh = nn.Parameter(torch.randn(read, hidden) * OTHER_STD)
 
     # --- Teaching ---------------------------------------------------------------------------
 
-    def placed(self, batch: RollBatch) -> RollBatch:
+    def to_device(self, batch: RollBatch) -> RollBatch:
         """The batch where the weights are, and of their type."""
         return RollBatch(batch.x_BTD.to(self.W_DH), batch.mask_BT.to(self.W_DH.device))
 
-    def machines(self, batch: RollBatch) -> tuple[Tensor, Tensor, Tensor]:
+    def frames_and_biases(self, batch: RollBatch) -> tuple[Tensor, Tensor, Tensor]:
         """The N real frames of a batch and the biases of their machines: x_ND, b_v_ND, b_h_NH."""
         x_BTD, mask_BT = batch
-        u_BTR = self.recurrence.before_each(x_BTD)
+        u_BTR = self.recurrence.states_before(x_BTD)
         whole = bool(mask_BT.all())
 
         def real(x_BTZ: Tensor) -> Tensor:
             return x_BTZ.flatten(0, 1) if whole else x_BTZ[mask_BT]
 
-        r_NZ = real(self.lookback.before_each(u_BTR, x_BTD)) if self.lookback else None
+        r_NZ = real(self.attention.all_steps(u_BTR, x_BTD)) if self.attention else None
         return real(x_BTD), *self.biases(real(u_BTR), r_NZ)
 
     def biases(self, u_NR: Tensor, r_NZ: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -158,11 +165,11 @@ class RNNRBM(Model):
         return b_v_ND.type_as(self.b_v), b_h_NH.type_as(self.b_h)
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
-        x_ND, b_v_ND, b_h_NH = self.machines(batch)
+        x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch)
         gibbs, a_NH = self.chains(x_ND, b_v_ND, b_h_NH)
-        self.note(len(x_ND), monitor=self.reached(gibbs, x_ND, b_v_ND).mean())
+        self.accumulate(len(x_ND), monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND).mean())
         known = x_ND, a_NH, gibbs.v_BD, gibbs.a_BH
-        return {"contrast": Contrast.apply(self.W_DH, b_v_ND, b_h_NH, *known)}
+        return {"contrastive": ContrastiveLoss.apply(self.W_DH, b_v_ND, b_h_NH, *known)}
 
     @torch.no_grad()
     def chains(
@@ -181,16 +188,16 @@ class RNNRBM(Model):
         return self._gibbs, a_NH
 
     @torch.no_grad()
-    def reached(self, gibbs: GibbsChains, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
+    def monitor_log_prob(self, gibbs: GibbsChains, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
         """The tutorial's monitor of each frame, nats: log p(x) by the mean field after the end."""
         logit_ND = affine(gibbs.h_BH, self.W_DH.t(), b_v_ND)
         cross = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="none")
         return -cross.sum(-1)
 
-    def rates(self) -> dict[nn.Parameter, float]:
-        return dict.fromkeys((self.W_DH, self.b_v, self.b_h), self.rbm_rate)
+    def learning_rate_factors(self) -> dict[nn.Parameter, float]:
+        return dict.fromkeys((self.W_DH, self.b_v, self.b_h), self.rbm_lr_factor)
 
-    def steps(self, batch: RollBatch) -> int:
+    def num_predictions(self, batch: RollBatch) -> int:
         return int(batch.mask_BT.sum())
 
     # --- Measuring --------------------------------------------------------------------------
@@ -200,15 +207,17 @@ class RNNRBM(Model):
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         generator = torch.Generator(self.device).manual_seed(0)
-        x_ND, b_v_ND, b_h_NH = self.machines(batch)
+        x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch)
         gibbs, _ = self.chains(x_ND, b_v_ND, b_h_NH, generator)
-        metric.update(monitor=self.reached(gibbs, x_ND, b_v_ND))
+        metric.update(monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND))
         if stage == "val":
             drawn_N = torch.rand(len(x_ND), generator=generator, device=self.device)
-            some = Conditionals(self.W_DH, x_ND, b_v_ND, b_h_NH).of(drawn_N < self.val_share)
+            some = ConditionalRBMs(self.W_DH, x_ND, b_v_ND, b_h_NH).select(
+                drawn_N < self.val_fraction
+            )
             if len(some):
-                quick = measure(some, VAL_CHAINS, VAL_TEMPERATURES, generator)
-                metric.update(log_likelihood=quick.nats_N, accuracy=quick.accuracy_N)
+                quick = estimate_log_prob(some, VAL_CHAINS, VAL_AIS_STEPS, generator)
+                metric.update(log_likelihood=quick.log_prob_N, accuracy=quick.accuracy_N)
 
     @torch.inference_mode()
     def assess(
@@ -217,7 +226,7 @@ class RNNRBM(Model):
         split: Literal["test", "val"] = "test",
         frames: int = 2000,
         chains: int = 100,
-        temperatures: int | None = None,
+        ais_steps: int | None = None,
         tolerance: float = 0.02,
         reverse_frames: int = 200,
         seed: int = 0,
@@ -225,14 +234,14 @@ class RNNRBM(Model):
         """The protocol's LL (nats per frame) and ACC (percent) of a split, all its frames pooled.
 
         - frames: drawn at random, the history before them true and whole; 0 takes all.
-        - chains, temperatures: of AIS for each frame. Null raises the temperatures until the mean
-          moves by less than `tolerance`; a number is quicker, and the figure is then called
+        - chains, ais_steps: of AIS for each frame. Null raises the ais_steps until the mean
+          moves by less than `tolerance`; a number is quicker, and the metric is then called
           `log_likelihood_upper_estimate`.
         - reverse_frames: of those, drawn again for the bound from below; 0 leaves it out.
 
         `…_error` is the standard error of the mean: of the frames drawn, less as they become all
-        there are, and for LL of their AIS. `log_likelihood_reverse` is the forward
-        figure less the mean gap between the directions on the same frames, whose error is
+        there are, and for LL of their AIS. `log_likelihood_raise` is the forward
+        metric less the mean gap between the directions on the same frames, whose error is
         `reverse_gap_error`.
         """
         if frames < 0 or frames == 1 or chains < 2 or reverse_frames == 1:
@@ -245,37 +254,37 @@ class RNNRBM(Model):
         every = self.conditionals(loader)
         count = min(frames or len(every), len(every))
         order_N = torch.randperm(len(every), generator=generator, device=self.device)
-        some = every.of(order_N[:count])
-        if temperatures is None:
-            found, temperatures, moved = converged(some, chains, tolerance, generator)
-            name, figures = "log_likelihood", {"moved": moved}
+        some = every.select(order_N[:count])
+        if ais_steps is None:
+            found, ais_steps, moved = converged_estimate(some, chains, tolerance, generator)
+            name, metrics = "log_likelihood", {"last_change": moved}
         else:
-            found = measure(some, chains, temperatures, generator)
-            name, figures = "log_likelihood_upper_estimate", {}
-        mean, drawn = float(found.nats_N.mean()), (1 - count / len(every)) / count
+            found = estimate_log_prob(some, chains, ais_steps, generator)
+            name, metrics = "log_likelihood_upper_estimate", {}
+        mean, drawn = float(found.log_prob_N.mean()), (1 - count / len(every)) / count
         annealed = float(found.error_N.square().sum()) / count**2
-        figures = {
+        metrics = {
             name: mean,
-            "log_likelihood_error": math.sqrt(float(found.nats_N.var()) * drawn + annealed),
+            "log_likelihood_error": math.sqrt(float(found.log_prob_N.var()) * drawn + annealed),
             "accuracy": 100 * float(found.accuracy_N.mean()),
             "accuracy_error": 100 * float(found.accuracy_N.std()) * math.sqrt(drawn),
             "frames": count,
-            "temperatures": temperatures,
-            **figures,
+            "ais_steps": ais_steps,
+            **metrics,
         }
         if reverse_frames:
             rows = slice(0, reverse_frames)
-            gap_N = found.nats_N[rows] - lower_bounds(
-                some.of(rows), REVERSE_CHAINS, temperatures, generator
+            gap_N = found.log_prob_N[rows] - raise_log_prob(
+                some.select(rows), REVERSE_CHAINS, ais_steps, generator
             )
-            figures["log_likelihood_reverse"] = mean - float(gap_N.mean())
-            figures["reverse_gap_error"] = float(gap_N.std()) / math.sqrt(len(gap_N))
-        return figures
+            metrics["log_likelihood_raise"] = mean - float(gap_N.mean())
+            metrics["reverse_gap_error"] = float(gap_N.std()) / math.sqrt(len(gap_N))
+        return metrics
 
-    def conditionals(self, batches: Iterable[RollBatch]) -> Conditionals:
+    def conditionals(self, batches: Iterable[RollBatch]) -> ConditionalRBMs:
         """Every real frame of some batches, and its machine."""
-        parts = [self.machines(self.placed(batch)) for batch in batches]
-        return Conditionals(self.W_DH, *(torch.cat(p) for p in zip(*parts, strict=True)))
+        parts = [self.frames_and_biases(self.to_device(batch)) for batch in batches]
+        return ConditionalRBMs(self.W_DH, *(torch.cat(p) for p in zip(*parts, strict=True)))
 
     def filters(self) -> np.ndarray:
         """The weights of each hidden unit, (H, D)."""
@@ -289,9 +298,9 @@ class RNNRBM(Model):
         n: int = 4,
         length: int = 200,
         steps: int = 25,
-        temperatures: int = 0,
+        ais_steps: int = 0,
         temperature: float = 1.0,
-        repeats: Literal["held", "struck"] | None = None,
+        repeats: Literal["sustain", "retrigger"] | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
@@ -300,19 +309,19 @@ class RNNRBM(Model):
         """Compose n pieces of `length` frames, as `NOTES` arrays.
 
         At each frame a chain of `steps` Gibbs steps starts at v = 0; its end is the frame. Such
-        chains miss much of what a machine that is sure of itself knows: with `temperatures` above
+        chains miss much of what a machine that is sure of itself knows: with `ais_steps` above
         0 (300, say) frames are drawn by annealing instead, slower and truer. Energies are divided
         by `temperature`. `repeats` says whether a pitch in successive frames is one
-        note `held`, or `struck` in each; null leaves it to the codec. `prime` is a MIDI file that
+        note `sustain`, or `retrigger` in each; null leaves it to the codec. `prime` is a MIDI file that
         is read first, or its first `prime_seconds`; with `include_prime` the pieces begin with
         it. Training mode and the global random streams are left as they were.
 
         Raises `UserError` for settings out of range and for a prime that has no notes.
         """
-        if min(n, length, steps) < 1 or temperatures < 0 or not temperature > 0:
+        if min(n, length, steps) < 1 or ais_steps < 0 or not temperature > 0:
             raise UserError(
                 f"n={n}, length={length} and steps={steps} must be at least 1, "
-                f"temperatures={temperatures} not negative, temperature={temperature} above 0"
+                f"ais_steps={ais_steps} not negative, temperature={temperature} above 0"
             )
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -336,11 +345,11 @@ class RNNRBM(Model):
             silence_ND = torch.zeros_like(gibbs.v_BD)
             for t in track(range(heard, heard + length), "composing", "frames"):
                 u_NTR[:, t] = state[0]
-                r_NZ = self.lookback.at(t, u_NTR, x_NTD) if self.lookback else None
+                r_NZ = self.attention.step(t, u_NTR, x_NTD) if self.attention else None
                 b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0], r_NZ))
-                if temperatures:
-                    machines = Conditionals(W_DH, silence_ND, b_v_ND, b_h_NH)
-                    x_NTD[:, t] = draw(machines, temperatures, generator)
+                if ais_steps:
+                    machines = ConditionalRBMs(W_DH, silence_ND, b_v_ND, b_h_NH)
+                    x_NTD[:, t] = sample_frames(machines, ais_steps, generator)
                 else:
                     gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
                     x_NTD[:, t] = gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator)

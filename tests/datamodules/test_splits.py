@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from datamodules.base import cache_folder, data_root, split_pieces
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 NAMES = [f"piece{i}.mid" for i in range(20)]
 

@@ -14,12 +14,13 @@ from exact_rbm import log_weights, log_z, states
 from torch.utils.data import DataLoader
 
 from datamodules.mnist import MNIST
-from musegen import evaluate, generate
-from musegen import train as train_module
-from musegen.contracts import FrameBatch, Frames, PairingError, Tokens, UserError
+from musegen.cli import evaluate, generate
+from musegen.cli import train as train_module
+from musegen.errors import PairingError, UserError
 from musegen.models import load_model
 from musegen.models.rbm import RBM
-from musegen.optim import Optimizer
+from musegen.specs import FrameBatch, Frames, Tokens
+from musegen.training.optimizer import Optimizer
 
 D, H = 5, 3
 
@@ -99,7 +100,7 @@ def test_the_monitor_takes_its_turns() -> None:
                 bit = updates.index(turn) % D
                 expected += float(model.pseudo_likelihood(DATA_ND, bit).mean())
             model.losses(batch)
-        total, rows = model._noted.get("pseudo_likelihood", (torch.zeros(()), 0))
+        total, rows = model._accumulated.get("pseudo_likelihood", (torch.zeros(()), 0))
         assert rows == len(DATA_ND) * len(updates)
         assert float(total) == pytest.approx(expected * len(DATA_ND), rel=1e-5)
 
@@ -178,7 +179,7 @@ def test_centred_gradient_is_that_of_the_machine_written_with_offsets() -> None:
 
 def test_sparsity_moves_units_towards_the_target() -> None:
     model = tiny(scale=0.1, sparsity=0.1, sparsity_cost=1.0)
-    assert set(model.losses(FrameBatch(DATA_ND))) == {"contrast", "sparsity"}
+    assert set(model.losses(FrameBatch(DATA_ND))) == {"contrastive", "sparsity"}
     optimizer = torch.optim.SGD(model.parameters(), lr=0.5)
     for _ in range(300):
         optimizer.zero_grad()
@@ -269,12 +270,12 @@ def test_log_likelihood_of_a_tiny_machine() -> None:
     torch.manual_seed(2)
     model = RBM(Frames(4), hidden=H)
     torch.nn.init.normal_(model.W_DH)
-    figures = model.assess(Toy(), chains=500, reverse_rows=8, schedule=((200, 1.0),))
+    metrics = model.assess(Toy(), chains=500, reverse_rows=8, schedule=((200, 1.0),))
     index = (Toy.x_ND @ torch.tensor([8.0, 4, 2, 1])).long()
     truth = float(exact_p(model).log()[index].mean())
-    assert figures["log_likelihood"] == pytest.approx(truth, abs=4 * figures["log_z_error"])
-    assert 0 < figures["log_z_error"] < 0.05
-    assert figures["log_likelihood_reverse"] == pytest.approx(truth, abs=0.2)
+    assert metrics["log_likelihood"] == pytest.approx(truth, abs=4 * metrics["log_z_error"])
+    assert 0 < metrics["log_z_error"] < 0.05
+    assert metrics["log_likelihood_raise"] == pytest.approx(truth, abs=0.2)
     assert not model.assess(Toy(), chains=0, reverse_rows=0)
     with pytest.raises(UserError, match="chains=1"):
         model.assess(Toy(), chains=1)
@@ -324,7 +325,7 @@ def stripes(n: int, seed: int) -> np.ndarray:
     return images.reshape(n, 784)
 
 
-def figures(out: str) -> dict[str, str]:
+def metrics(out: str) -> dict[str, str]:
     return dict(re.findall(r"^  (\w+) +(-?[\d.]+)$", out, re.M))
 
 
@@ -339,10 +340,10 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
         "callbacks.likelihood.every=2", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert code == 0, err
-    trained = figures(out)
+    trained = metrics(out)
     assert set(trained) == {
         "pseudo_likelihood", "reconstruction", "free_energy", "log_likelihood", "log_z",
-        "log_z_error", "effective_chains", "log_likelihood_reverse", "log_z_reverse",
+        "log_z_error", "effective_chains", "log_likelihood_raise", "log_z_reverse",
         "log_z_reverse_error",
     }  # fmt: skip
     header = (run / "metrics.csv").read_text().splitlines()[0].split(",")
@@ -356,12 +357,12 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
     before = json.loads((run / "test.json").read_text())
     code, out, err = cli(evaluate.main, f"run={run}")
     assert code == 0, err
-    assert figures(out) == trained
+    assert metrics(out) == trained
     assert json.loads((run / "test.json").read_text()) == before
 
     code, out, err = cli(evaluate.main, f"run={run}", "assess.chains=0", "assess.reverse_rows=0")
     assert code == 0, err
-    assert "log_z" not in figures(out)
+    assert "log_z" not in metrics(out)
     code, _, err = cli(evaluate.main, f"run={run}", "assess.chain=5")
     assert (code, err) == (1, "musegen: assess.chain: no such setting; did you mean chains?\n")
 

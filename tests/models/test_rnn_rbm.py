@@ -11,15 +11,16 @@ import torch
 from exact_rbm import log_weights, log_z, states
 
 from datamodules.roll_benchmark import RollBenchmark
-from musegen import evaluate, generate
-from musegen import train as train_module
+from musegen.cli import evaluate, generate
+from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import Frames, PairingError, RollBatch, Rolls, UserError
-from musegen.metrics.rolls import frame_accuracy
+from musegen.codecs.roll_codec import RollCodec
+from musegen.errors import PairingError, UserError
+from musegen.metrics.accuracy import frame_accuracy
 from musegen.models import load_model
 from musegen.models.rnn_rbm import RNNRBM
-from musegen.optim import Optimizer
+from musegen.specs import Frames, RollBatch, Rolls
+from musegen.training.optimizer import Optimizer
 
 D, H, R = 4, 3, 5
 CODEC = RollCodec(pitch_range=(60, 60 + D))
@@ -49,7 +50,7 @@ def repeated(batch: RollBatch, times: int) -> RollBatch:
 
 def exact_nats(model: RNNRBM, batch: RollBatch) -> torch.Tensor:
     """−log p(v(t) | v(1) … v(t−1)) of every real frame, log Z by enumeration."""
-    x_ND, b_v_ND, b_h_NH = model.machines(batch)
+    x_ND, b_v_ND, b_h_NH = model.frames_and_biases(batch)
     nats = []
     for x_D, b_v, b_h in zip(x_ND, b_v_ND, b_h_NH, strict=True):
         log_f = x_D @ b_v + torch.nn.functional.softplus(b_h + x_D @ model.W_DH).sum()
@@ -59,7 +60,7 @@ def exact_nats(model: RNNRBM, batch: RollBatch) -> torch.Tensor:
 
 def test_each_frame_has_the_papers_biases() -> None:
     model, batch = tiny(), a_batch()
-    x_ND, b_v_ND, b_h_NH = model.machines(batch)
+    x_ND, b_v_ND, b_h_NH = model.frames_and_biases(batch)
     n = 0
     for row_TD, length in zip(batch.x_BTD, (4, 2), strict=True):
         u_R = torch.zeros(R)
@@ -86,34 +87,39 @@ def test_the_likelihood_is_of_whole_sequences() -> None:
 
 @pytest.mark.parametrize(
     "settings",
-    [{"cell": "tanh"}, {"cell": "lstm"}, {"cell": "gru"}, {"heads": 2, "span": 2}],
+    [
+        {"cell": "tanh"},
+        {"cell": "lstm"},
+        {"cell": "gru"},
+        {"attention_heads": 2, "attention_span": 2},
+    ],
     ids=str,
 )
 def test_gradient_is_that_of_the_exact_likelihood(settings: dict) -> None:
     # With chains long enough to forget where they began, only the noise of the chains stays.
-    model, batch = tiny(scale=0.5, k=40, learn_start=True, **settings), a_batch()
+    model, batch = tiny(scale=0.5, k=40, learn_initial_state=True, **settings), a_batch()
     learned = [p for p in model.parameters() if p.requires_grad]
     exact = torch.autograd.grad(exact_nats(model, batch).mean(), learned)
-    ours = torch.autograd.grad(model.losses(repeated(batch, 10_000))["contrast"], learned)
+    ours = torch.autograd.grad(model.losses(repeated(batch, 10_000))["contrastive"], learned)
     for g, e in zip(ours, exact, strict=True):
         assert torch.allclose(g, e.float(), atol=0.01)
     assert sum(float(e.abs().max()) > 0.03 for e in exact) > len(exact) / 3
 
 
 def test_what_the_heads_read_enters_the_biases() -> None:
-    model, batch = tiny(heads=2), a_batch()
-    found = model.machines(batch)
-    r_BTZ = model.lookback.before_each(model.recurrence.before_each(batch.x_BTD), batch.x_BTD)
+    model, batch = tiny(attention_heads=2), a_batch()
+    found = model.frames_and_biases(batch)
+    r_BTZ = model.attention.all_steps(model.recurrence.states_before(batch.x_BTD), batch.x_BTD)
     r_NZ = r_BTZ[batch.mask_BT]
-    model.lookback = None
-    alone = model.machines(batch)
+    model.attention = None
+    alone = model.frames_and_biases(batch)
     torch.testing.assert_close(found[1], alone[1] + r_NZ @ model.W_rv)
     torch.testing.assert_close(found[2], alone[2] + r_NZ @ model.W_rh)
 
 
 @pytest.mark.parametrize("heads", [0, 2])
 def test_padding_never_counts(heads: int) -> None:
-    model, batch = tiny(heads=heads), a_batch()
+    model, batch = tiny(attention_heads=heads), a_batch()
     # More padding, full of notes: the real frames are packed in the same order.
     wider = RollBatch(torch.ones(2, 7, D), torch.zeros(2, 7, dtype=torch.bool))
     wider.x_BTD[:, :4][batch.mask_BT] = batch.x_BTD[batch.mask_BT]
@@ -123,60 +129,62 @@ def test_padding_never_counts(heads: int) -> None:
         torch.manual_seed(7)
         metric = model.new_metric()
         model.score(same, metric, "val")
-        loss = model.losses(same)["contrast"]
+        loss = model.losses(same)["contrastive"]
         grads = torch.autograd.grad(loss, [model.W_DH, model.recurrence.cell.W_uu])
         found.append([loss, *grads, *metric.compute().values()])
-        assert model.steps(same) == 6
+        assert model.num_predictions(same) == 6
     torch.testing.assert_close(found[0], found[1])
 
 
 def test_the_monitor_is_the_mean_field_one_step_after_the_chain() -> None:
     model = tiny(k=2)
-    x_ND, b_v_ND, b_h_NH = model.machines(repeated(a_batch(), 2))
+    x_ND, b_v_ND, b_h_NH = model.frames_and_biases(repeated(a_batch(), 2))
     gibbs, _ = model.chains(x_ND, b_v_ND, b_h_NH)
     p_ND = (b_v_ND + gibbs.h_BH @ model.W_DH.t()).sigmoid()
     expected_N = (x_ND * p_ND.log() + (1 - x_ND) * (1 - p_ND).log()).sum(1)
-    torch.testing.assert_close(model.reached(gibbs, x_ND, b_v_ND), expected_N)
+    torch.testing.assert_close(model.monitor_log_prob(gibbs, x_ND, b_v_ND), expected_N)
 
 
 def test_figures_stay_finite_however_sure_and_wrong_the_machines_are() -> None:
-    model, metric = tiny(scale=300.0, val_share=1.0), tiny().new_metric()
+    model, metric = tiny(scale=300.0, val_fraction=1.0), tiny().new_metric()
     model.score(a_batch(), metric, "val")
     model.losses(a_batch())
-    figures = [*metric.compute().values(), model._noted["monitor"][0]]
-    assert len(figures) == 4
-    assert all(np.isfinite(float(v)) for v in figures)
+    metrics = [*metric.compute().values(), model._accumulated["monitor"][0]]
+    assert len(metrics) == 4
+    assert all(np.isfinite(float(v)) for v in metrics)
 
 
 def test_teaching_goes_on_after_a_validation_batch_of_as_many_frames() -> None:
     model, batch = tiny(), a_batch()
     with torch.inference_mode():
         model.score(batch, model.new_metric(), "val")
-    model.losses(batch)["contrast"].backward()
+    model.losses(batch)["contrastive"].backward()
     assert model.W_DH.grad.isfinite().all()
 
 
 def test_machines_keep_their_digits_under_autocast() -> None:
-    model, batch = tiny(heads=2), a_batch()
+    model, batch = tiny(attention_heads=2), a_batch()
     model.note = lambda *_, **__: None
     with torch.autocast("cpu", torch.bfloat16):
-        assert {b.dtype for b in model.machines(batch)} == {torch.float32}
-        model.losses(batch)["contrast"].backward()
+        assert {b.dtype for b in model.frames_and_biases(batch)} == {torch.float32}
+        model.losses(batch)["contrastive"].backward()
     assert bool(model.W_uv.grad.isfinite().all())
 
 
 def test_dropout_is_for_training_only() -> None:
     model = tiny(dropout=0.5)
     batch = repeated(a_batch(), 50)
-    seen = [model.machines(batch)[1] for _ in range(2)]
+    seen = [model.frames_and_biases(batch)[1] for _ in range(2)]
     assert not torch.equal(*seen)
     model.eval()
-    assert torch.equal(*(model.machines(batch)[1] for _ in range(2)))
+    assert torch.equal(*(model.frames_and_biases(batch)[1] for _ in range(2)))
 
 
 def test_rates_of_the_rbm_and_of_the_rest() -> None:
-    model = tiny(rbm_rate=0.1)
-    groups = Optimizer("sgd", lr=0.2, weight_decay=0.5).build(model.parameters(), model.rates())
+    model = tiny(rbm_lr_factor=0.1)
+    groups = Optimizer("sgd", lr=0.2, weight_decay=0.5).build(
+        model.parameters(), model.learning_rate_factors()
+    )
     rates = {p: (g["lr"], g["weight_decay"]) for g in groups.param_groups for p in g["params"]}
     slow, quick = pytest.approx(0.02), pytest.approx(0.2)
     assert rates.pop(model.W_DH) == (slow, 0.5)
@@ -201,18 +209,18 @@ class Data:
 def test_likelihood_and_accuracy_of_tiny_machines(capsys) -> None:
     model, batch = tiny(scale=1.0).eval(), a_batch(30, 5)
     found = model.assess(Data(batch), frames=0, tolerance=0.05, reverse_frames=50)
-    x_ND, b_v_ND, b_h_NH = model.machines(batch)
+    x_ND, b_v_ND, b_h_NH = model.frames_and_biases(batch)
     with torch.no_grad():
         truth = -float(exact_nats(model, batch).mean())
     error = found["log_likelihood_error"]
     assert 0 < error < 0.02
     assert abs(found["log_likelihood"] - truth) < 4 * error
-    assert abs(found["moved"]) < 0.05
-    assert f"AIS {found['temperatures']} × 100: {found['log_likelihood']:.4f}" in (
+    assert abs(found["last_change"]) < 0.05
+    assert f"AIS {found['ais_steps']} × 100: {found['log_likelihood']:.4f}" in (
         capsys.readouterr().out
     )
     assert found["frames"] == 148
-    assert found["log_likelihood_reverse"] == pytest.approx(
+    assert found["log_likelihood_raise"] == pytest.approx(
         truth, abs=4 * found["reverse_gap_error"] + 0.01
     )
     v_SD, expected = states(D).float(), 0.0
@@ -225,11 +233,11 @@ def test_likelihood_and_accuracy_of_tiny_machines(capsys) -> None:
 
 def test_a_fixed_number_of_temperatures_is_called_what_it_is() -> None:
     model, data = tiny(), Data(a_batch(30, 5))
-    settings = {"temperatures": 10, "reverse_frames": 0}
+    settings = {"ais_steps": 10, "reverse_frames": 0}
     found = model.assess(data, frames=40, **settings)
     assert set(found) == {
         "log_likelihood_upper_estimate", "log_likelihood_error", "accuracy", "accuracy_error",
-        "frames", "temperatures",
+        "frames", "ais_steps",
     }  # fmt: skip
     assert found == model.assess(data, frames=40, **settings)
     assert (
@@ -257,7 +265,7 @@ def test_generation_leaves_no_trace_and_repeats() -> None:
     assert model.training
 
 
-@pytest.mark.parametrize("sampler", [{"steps": 40}, {"temperatures": 20}], ids=str)
+@pytest.mark.parametrize("sampler", [{"steps": 40}, {"ais_steps": 20}], ids=str)
 def test_generated_frames_follow_the_machines(sampler: dict) -> None:
     # The first frame of many pieces against p(v | u(0)), counted.
     model = tiny(scale=1.0)
@@ -272,7 +280,9 @@ def test_generated_frames_follow_the_machines(sampler: dict) -> None:
         assert np.abs(counts - p_N.numpy()).sum() / 2 < 0.05
 
 
-@pytest.mark.parametrize("settings", [{"cell": "lstm"}, {"heads": 2, "span": 3}])
+@pytest.mark.parametrize(
+    "settings", [{"cell": "lstm"}, {"attention_heads": 2, "attention_span": 3}]
+)
 def test_generation_has_the_machines_of_teaching(settings: dict, tmp_path, monkeypatch) -> None:
     model, seen = tiny(**settings).eval(), []
     heard_TD = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
@@ -284,7 +294,7 @@ def test_generation_has_the_machines_of_teaching(settings: dict, tmp_path, monke
     x_1TD = torch.zeros(1, 9, D)
     written_TD = CODEC.encode(notes)
     x_1TD[0, : len(written_TD)] = torch.from_numpy(written_TD)
-    taught = model.machines(RollBatch(x_1TD, torch.ones(1, 9, dtype=torch.bool)))[1:]
+    taught = model.frames_and_biases(RollBatch(x_1TD, torch.ones(1, 9, dtype=torch.bool)))[1:]
     for ours, theirs in zip(zip(*seen, strict=True), taught, strict=True):
         torch.testing.assert_close(torch.cat(ours), theirs[3:])
 
@@ -293,7 +303,7 @@ def test_repeated_frames_are_held_or_struck_anew() -> None:
     model = tiny()
     torch.nn.init.constant_(model.b_v, 50.0)
     (held,) = model.generate(1, length=5)
-    (struck,) = model.generate(1, length=5, repeats="struck")
+    (struck,) = model.generate(1, length=5, repeats="retrigger")
     assert (len(held), len(struck)) == (D, 5 * D)
 
 
@@ -303,7 +313,7 @@ def test_a_prime_is_read_first(tmp_path) -> None:
     write_notes(CODEC.decode(prime_TD), tmp_path / "prime.mid")
     (alone,) = model.generate(1, length=30, prime=tmp_path / "prime.mid", seed=1)
     (after,) = model.generate(
-        1, length=30, prime=tmp_path / "prime.mid", include_prime=True, seed=1, repeats="struck"
+        1, length=30, prime=tmp_path / "prime.mid", include_prime=True, seed=1, repeats="retrigger"
     )
     (unprimed,) = model.generate(1, length=30, seed=1)
     assert np.array_equal(CODEC.encode(after)[:3], prime_TD)
@@ -323,8 +333,8 @@ def test_a_prime_is_read_first(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hidden": 0}, {"k": 0}, {"dropout": 1.0}, {"val_share": 0.0}, {"rbm_rate": -1.0},
-              {"heads": -1}, {"span": 0}],
+    "wrong", [{"hidden": 0}, {"k": 0}, {"dropout": 1.0}, {"val_fraction": 0.0}, {"rbm_lr_factor": -1.0},
+              {"attention_heads": -1}, {"attention_span": 0}],
 )  # fmt: skip
 def test_settings_out_of_range(wrong: dict) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
@@ -332,7 +342,7 @@ def test_settings_out_of_range(wrong: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n": 0}, {"length": 0}, {"steps": 0}, {"temperature": 0.0}, {"temperatures": -1}]
+    "wrong", [{"n": 0}, {"length": 0}, {"steps": 0}, {"temperature": 0.0}, {"ais_steps": -1}]
 )
 def test_generation_settings_out_of_range(wrong: dict) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
@@ -352,7 +362,7 @@ def test_the_tutorials_start() -> None:
     assert float(model.W_DH.detach().std()) == pytest.approx(0.01, rel=0.05)
     for W in (model.W_uv, model.W_uh, cell.W_vu, cell.W_uu):
         assert float(W.detach().std()) == pytest.approx(0.0001, rel=0.05)
-    assert not any(b.any() for b in (model.b_v, model.b_h, cell.b_u, model.recurrence.start_SR))
+    assert not any(b.any() for b in (model.b_v, model.b_h, cell.b_u, model.recurrence.initial_SR))
 
 
 def scales(n: int, seed: int) -> list[np.ndarray]:
@@ -361,7 +371,7 @@ def scales(n: int, seed: int) -> list[np.ndarray]:
     return [np.eye(88, dtype=np.uint8)[int(rng.integers(0, 60)) :][:25] for _ in range(n)]
 
 
-def figures(out: str) -> dict[str, str]:
+def metrics(out: str) -> dict[str, str]:
     return dict(re.findall(r"^  (\w+) +(-?[\d.]+)$", out, re.M))
 
 
@@ -373,11 +383,11 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
         train_module.main, "model=rnn_rbm", "data=jsb", "model.hidden=8", "model.recurrent=6",
         "model.k=2", "trainer.max_epochs=2", "data.batch_size=2", "data.chunk_length=10",
         "data.dt=0.25", "callbacks.pretraining.rbm_epochs=2", "callbacks.pretraining.rnn_epochs=2",
-        "assess.frames=20", "assess.chains=5", "assess.temperatures=10",
+        "assess.frames=20", "assess.chains=5", "assess.ais_steps=10",
         "assess.reverse_frames=5", "sample.length=30", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert code == 0, err
-    trained = figures(out)
+    trained = metrics(out)
     assert {"monitor", "log_likelihood_upper_estimate", "accuracy"} <= set(trained)
     header = set((run / "metrics.csv").read_text().splitlines()[0].split(","))
     assert {"train/monitor", "val/monitor", "val/log_likelihood", "val/accuracy"} <= header
@@ -390,13 +400,13 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
 
     code, out, err = cli(evaluate.main, f"run={run}")
     assert code == 0, err
-    assert figures(out) == trained
+    assert metrics(out) == trained
     assert json.loads((run / "test.json").read_text())["accuracy"] == pytest.approx(
         float(trained["accuracy"]), abs=1e-6
     )
     code, _, err = cli(evaluate.main, f"run={run}", "data=jsb", "data.pitch_range=[30,90]")
     assert code == 1
     assert "has learned Rolls(pitches=88), but these data are Rolls(pitches=60)" in err
-    code, out, err = cli(generate.main, f"run={run}", "n=2", "length=9", "repeats=struck")
+    code, out, err = cli(generate.main, f"run={run}", "n=2", "length=9", "repeats=retrigger")
     assert code == 0, err
     assert len(out.splitlines()) == 2

@@ -1,0 +1,54 @@
+"""The deep learning tutorial's pictures of an RBM at the end of its training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.utilities import rank_zero_only
+
+from musegen.models.rbm import RBM
+from musegen.render.tiles import write_tiles
+from musegen.runtime.distributed import single_process
+from musegen.training.callbacks.samples import Samples
+from musegen.training.loggers.media import MediaLog, log_media
+
+
+class RBMPictures(Samples):
+    """`Samples`, and after training two more tile images in the folder `final`:
+
+    - `chains.png`: `chains` chains started at test rows, `rows` looks `steps` Gibbs steps apart,
+      the mean field drawn.
+    - `reconstructions.png`: the same test rows above their mean field one step on.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        every: int = 1,
+        settings: dict[str, Any] | None = None,
+        chains: int = 20,
+        rows: int = 10,
+        steps: int = 1000,
+    ) -> None:
+        super().__init__(folder, every, settings)
+        self.chains, self.rows, self.steps = chains, rows, steps
+
+    @rank_zero_only
+    def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        assert isinstance(pl_module, RBM)
+        x_ND = torch.empty(0, pl_module.spec.dim)
+        with single_process():
+            batches = iter(trainer.datamodule.test_dataloader())  # type: ignore[attr-defined]
+            while len(x_ND) < self.chains and (batch := next(batches, None)) is not None:
+                x_ND = torch.cat([x_ND, batch.x_BD])[: self.chains]
+        x_ND = x_ND.to(pl_module.W_DH)
+        looks = pl_module.generate(rows=self.rows, steps=self.steps, start_ND=x_ND)
+        pair = [x_ND.cpu().numpy(), pl_module.reconstruct(x_ND).cpu().numpy()]
+        files = [
+            write_tiles(looks, self.folder / "final" / "chains.png"),
+            write_tiles(pair, self.folder / "final" / "reconstructions.png"),
+        ]
+        log_media(trainer.loggers, MediaLog(trainer.current_epoch, trainer.global_step, files))
