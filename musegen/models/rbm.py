@@ -242,8 +242,8 @@ class RBM(Model):
         """The persistent chains (S, H), the number of updates, and the training examples whose
         free energy is compared with that of the validation split."""
         chains_SH = self._gibbs.h_BH if self.chain == "pcd" and self._gibbs is not None else None
-        own = {"chains": chains_SH, "updates": self._updates, "reference": list(self._reference)}
-        return super().training_state() | own
+        state = {"chains": chains_SH, "updates": self._updates, "reference": list(self._reference)}
+        return super().training_state() | state
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         super().load_training_state(state)

@@ -358,18 +358,18 @@ class RNNRBM(Model):
         generator: torch.Generator,
     ) -> Tensor:
         """The prime and `length` sampled frames after it, n times: (N, T, D)."""
-        given = len(prime_TD)
-        x_NTD = self.W_DH.new_zeros(n, given + length, self.spec.pitches)
-        x_NTD[:, :given] = prime_TD
+        primed = len(prime_TD)
+        x_NTD = self.W_DH.new_zeros(n, primed + length, self.spec.pitches)
+        x_NTD[:, :primed] = prime_TD
         state = self.recurrence.start(n)
         u_NTR = state[0].new_zeros(*x_NTD.shape[:2], state[0].shape[1])
-        if given:
-            u_BTR, state = self.recurrence(x_NTD[:, :given], state)
-            u_NTR[:, :given] = u_BTR[:, :-1]
+        if primed:
+            u_BTR, state = self.recurrence(x_NTD[:, :primed], state)
+            u_NTR[:, :primed] = u_BTR[:, :-1]
         W_DH = self.W_DH / temperature
         gibbs = GibbsChains(n, W_DH)
         silence_ND = torch.zeros_like(gibbs.v_BD)
-        for t in track(range(given, given + length), "generating", "frames"):
+        for t in track(range(primed, primed + length), "generating", "frames"):
             u_NTR[:, t] = state[0]
             r_NZ = self.attention.step(t, u_NTR, x_NTD) if self.attention else None
             b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0], r_NZ))

@@ -72,9 +72,9 @@ def test_exp_is_accurate_to_float32() -> None:
 
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize("fraction", [0.0, 0.1, 1.0])
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("per_row", [True, False])
 def test_sparse_products_equal_dense_products(
-    threads, fraction: float, own: bool, num_threads: int
+    threads, fraction: float, per_row: bool, num_threads: int
 ) -> None:
     threads(num_threads)
     for n, inputs, outputs in ((5, 3, 7), (300, 37, 129), (0, 4, 5)):
@@ -82,7 +82,7 @@ def test_sparse_products_equal_dense_products(
             binary(n, inputs, fraction=fraction) * normal(n, inputs),
             normal(inputs, outputs),
         )
-        b = normal(n, outputs) if own else normal(outputs)
+        b = normal(n, outputs) if per_row else normal(outputs)
         torch.testing.assert_close(kernels.product(x_NI, W_IO, b), x_NI @ W_IO + b)
         view_NI = x_NI.t().contiguous().t()  # a transposed view, as in the gradient of W
         torch.testing.assert_close(kernels.product(view_NI, W_IO, None), x_NI @ W_IO)
@@ -140,12 +140,12 @@ SMALL, LARGE = (21, 34), (220, 310)
 
 
 def after_gibbs_steps(
-    k: int, num_threads: int, own: bool = True, size: tuple[int, int] = SMALL
+    k: int, num_threads: int, per_row: bool = True, size: tuple[int, int] = SMALL
 ) -> tuple[torch.Tensor, ...]:
-    """h, logit, v and a after k steps; with `own` each row has its own biases."""
+    """h, logit, v and a after k steps; with `per_row` each row has its own biases."""
     torch.set_num_threads(num_threads)
     n, (visible, hidden) = 300, size
-    b_v, b_h = (normal(*([n] if own else []), width, seed=5) for width in (visible, hidden))
+    b_v, b_h = (normal(*([n] if per_row else []), width, seed=5) for width in (visible, hidden))
     h, a, logit, v = (
         binary(n, hidden),
         normal(n, hidden),
@@ -158,12 +158,12 @@ def after_gibbs_steps(
 
 @pytest.mark.parametrize("k", [1, 5])
 @pytest.mark.parametrize("size", [SMALL, LARGE])
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("per_row", [True, False])
 def test_gibbs_steps_do_not_depend_on_the_number_of_threads(
-    threads, own: bool, size, k: int
+    threads, per_row: bool, size, k: int
 ) -> None:
-    one = after_gibbs_steps(k, 1, own, size)
-    for other in (after_gibbs_steps(k, 2, own, size), after_gibbs_steps(k, 3, own, size)):
+    one = after_gibbs_steps(k, 1, per_row, size)
+    for other in (after_gibbs_steps(k, 2, per_row, size), after_gibbs_steps(k, 3, per_row, size)):
         for a, b in zip(one, other, strict=True):
             assert torch.equal(a, b)
 
@@ -173,14 +173,14 @@ def test_the_sizes_need_one_tile_and_several(size) -> None:
     assert (size[0] * size[1] > kernels.TILE_SIZE) == (size == LARGE)
 
 
-@pytest.mark.parametrize("own", [True, False])
+@pytest.mark.parametrize("per_row", [True, False])
 @pytest.mark.parametrize("k", [1, 4])
 @pytest.mark.parametrize("size", [SMALL, LARGE])
-def test_gibbs_steps_leave_consistent_buffers(threads, size, k: int, own: bool) -> None:
+def test_gibbs_steps_leave_consistent_buffers(threads, size, k: int, per_row: bool) -> None:
     visible, hidden = size
     W_DH = normal(visible, hidden)
-    b_v, b_h = (normal(*([300] if own else []), width, seed=5) for width in size)
-    h, logit, v, a = after_gibbs_steps(k, 1, own, size)
+    b_v, b_h = (normal(*([300] if per_row else []), width, seed=5) for width in size)
+    h, logit, v, a = after_gibbs_steps(k, 1, per_row, size)
     if k == 1:
         start_BH = binary(300, hidden)
         torch.testing.assert_close(logit, start_BH @ W_DH.t() + b_v, rtol=1e-5, atol=2e-5)
@@ -223,7 +223,7 @@ def test_softplus_and_sigmoid(scale: float) -> None:
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
 @pytest.mark.parametrize("num_threads", [1, 2])
 @pytest.mark.parametrize(
-    ("own", "size", "data", "ends", "fraction"),
+    ("per_row", "size", "data", "ends", "fraction"),
     [
         (True, (9, 5), 7, 7, 0.2),
         (True, (9, 5), 1, 1, 0.2),
@@ -236,7 +236,7 @@ def test_softplus_and_sigmoid(scale: float) -> None:
 )
 def test_contrastive_loss_is_the_difference_of_free_energies(
     threads,
-    own: bool,
+    per_row: bool,
     size,
     data: int,
     ends: int,
@@ -249,7 +249,8 @@ def test_contrastive_loss_is_the_difference_of_free_energies(
     visible = size[0]
     W_DH = normal(*size).to(dtype).requires_grad_()
     b_v, b_h = (
-        normal(*([data] if own else []), width, seed=5).to(dtype).requires_grad_() for width in size
+        normal(*([data] if per_row else []), width, seed=5).to(dtype).requires_grad_()
+        for width in size
     )
     x_BD = (binary(data, visible, fraction=fraction) * normal(data, visible).sigmoid()).to(dtype)
     v_CD = binary(ends, visible, seed=7).to(dtype)
