@@ -22,15 +22,15 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datamodules.grammar import Counting
+from datamodules.char_data import CharDataModule
+from datamodules.grammar_strings import GrammarStrings
 from datamodules.names import Names
-from datamodules.texts import Texts
-from musegen import cli
-from musegen.contracts import UserError
-from musegen.memory import keep_freed_memory
+from musegen.cli import console
+from musegen.errors import UserError
 from musegen.models.char_rnn import CharRNN
-from musegen.optim import Optimizer
-from musegen.trainer import make_trainer
+from musegen.runtime.memory import keep_freed_memory
+from musegen.training.optimizer import Optimizer
+from musegen.training.trainer import make_trainer
 
 ROUNDS = 5
 ADAM = Optimizer(lr=1e-3)
@@ -52,7 +52,7 @@ class CourseNet(nn.Module):
         return F.log_softmax(self.out(h[:, 0]), dim=-1), state
 
 
-def course_loop(model: CharRNN, data: Texts, strings: int) -> float:
+def course_loop(model: CharRNN, data: CharDataModule, strings: int) -> float:
     """Strings per second of the course's training loop."""
     net, optimizer = CourseNet(model), ADAM.build(model.parameters())
     rows = data.coded("train")[:strings]
@@ -72,7 +72,7 @@ def course_loop(model: CharRNN, data: Texts, strings: int) -> float:
     return len(rows) / (time.perf_counter() - started)
 
 
-def bare_loop(model: CharRNN, data: Texts, epochs: int) -> float:
+def bare_loop(model: CharRNN, data: CharDataModule, epochs: int) -> float:
     """Strings per second of the same batches without Lightning."""
     optimizer = ADAM.build(model.parameters())
     loader = data.train_dataloader()
@@ -89,7 +89,7 @@ def bare_loop(model: CharRNN, data: Texts, epochs: int) -> float:
     return seen / (time.perf_counter() - started)
 
 
-def fit(model: CharRNN, data: Texts, epochs: int) -> float:
+def fit(model: CharRNN, data: CharDataModule, epochs: int) -> float:
     """Strings per second of `Trainer.fit`, from the first batch to the last."""
     model.optimizer = ADAM
     trainer = make_trainer(gpus=0, max_epochs=epochs, logger=False, limit_val_batches=0,
@@ -101,7 +101,9 @@ def fit(model: CharRNN, data: Texts, epochs: int) -> float:
     return epochs * len(data.texts["train"]) / (clock[1] - clock[0])
 
 
-def measure(name: str, data: Texts, settings: dict[str, Any], strings: int, epochs: int) -> None:
+def measure(
+    name: str, data: CharDataModule, settings: dict[str, Any], strings: int, epochs: int
+) -> None:
     """One row of the table."""
     data.prepare_data()
     data.setup()
@@ -122,13 +124,13 @@ def measure(name: str, data: Texts, settings: dict[str, Any], strings: int, epoc
 
 
 def main() -> None:
-    with cli.one_line_errors():
-        given = cli.key_values(sys.argv[1:])
+    with console.one_line_errors():
+        given = console.key_values(sys.argv[1:])
         keep_freed_memory()  # as train.py does; here for all contestants
         print("| data (net) | fit : course | bare loop : course | time of fit : bare loop |")
         print("|---|---|---|---|")
         for cell, hidden in (("rnn", 2), ("lstm", 1)):
-            data = Counting(train_size=20_000, batch_size=given.get("batch_size", 2000))
+            data = GrammarStrings(train_size=20_000, batch_size=given.get("batch_size", 2000))
             measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=2)
         for hidden in (given.get("hidden", 128), 256):
             names = Names(batch_size=given.get("batch_size", 512))
@@ -139,5 +141,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    cli.quiet()
+    console.quiet()
     main()

@@ -17,7 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from musegen import cli
+from musegen.cli import console
 
 ROOT = Path(__file__).parent.parent
 JOBS = {
@@ -39,7 +39,7 @@ def seconds(job: list[str], processes: int) -> float:
              "callbacks.samples=null", "trainer.limit_val_batches=0",
              "trainer.limit_test_batches=1", "sample=null",
              "callbacks.checkpoint=null", "logger=[]", f"hydra.run.dir={folder}",
-             *(["assess.frames=2", "assess.temperatures=2", "assess.reverse_frames=0"]
+             *(["assess.frames=2", "assess.ais_steps=2", "assess.reverse_frames=0"]
                if "model=rnn_rbm" in job else [])],
             text=True, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         ).stdout  # fmt: skip
@@ -48,7 +48,7 @@ def seconds(job: list[str], processes: int) -> float:
 
 
 def main() -> None:
-    rounds = cli.key_values(sys.argv[1:]).get("rounds", 3)
+    rounds = console.key_values(sys.argv[1:]).get("rounds", 3)
     print("| | one process, s per epoch | two | times as fast |\n|---|---|---|---|")
     for name, job in JOBS.items():
         pairs = [(seconds(job, 1), seconds(job, 2)) for _ in range(rounds)]

@@ -28,11 +28,14 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datamodules.midi_messages import Mozart
-from musegen import build, cli
-from musegen.memory import keep_freed_memory
+from datamodules.message_streams import Mozart
+from musegen.cli import console
+from musegen.config.instantiation import build_model, build_trainer
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
 from musegen.models import Model
 from musegen.models.lstm_midi import LSTMMidi
+from musegen.runtime.memory import keep_freed_memory
 
 ROUNDS = 3
 WINDOW = 30
@@ -111,7 +114,7 @@ def our_training(data: Mozart) -> Callable[[], int]:
             adam.zero_grad()
             loss.backward()  # type: ignore[union-attr]
             adam.step()
-            done += net.steps(batch)
+            done += net.num_predictions(batch)
         return done
 
     return work
@@ -120,17 +123,15 @@ def our_training(data: Mozart) -> Callable[[], int]:
 def fit_against_bare_loop(data: Mozart, epochs: int = 40) -> tuple[Callable, Callable]:
     """(the bare loop, Trainer.fit with the default loggers and callbacks), same maths."""
     folder = tempfile.mkdtemp()
-    settings = build.completed(
-        build.composed([f"trainer.max_epochs={epochs}", f"run_dir={folder}"])
-    )
+    settings = resolve_config(compose_config([f"trainer.max_epochs={epochs}", f"run_dir={folder}"]))
 
     def new_model() -> Model:
         torch.manual_seed(0)
-        return build.build_model(settings, data)
+        return build_model(settings, data)
 
     def fit() -> int:
         shutil.rmtree(folder, ignore_errors=True)
-        build.build_trainer(settings).fit(new_model(), datamodule=data)
+        build_trainer(settings).fit(new_model(), datamodule=data)
         return epochs * trained(data)
 
     def bare() -> int:
@@ -182,7 +183,7 @@ def our_generation(net: LSTMMidi, n: int, length: int = 400) -> Callable[[], int
 
 
 def main() -> None:
-    cli.quiet()
+    console.quiet()
     keep_freed_memory()  # as train.py does; here for all contestants
     pl.seed_everything(0, verbose=False)
     data = Mozart(batch_size=64)

@@ -15,11 +15,14 @@ import sys
 from pathlib import Path
 from typing import NamedTuple
 
-from musegen import build, cli, train
-from musegen.contracts import UserError
-from musegen.evaluate import find_checkpoint
-from musegen.metrics.names import Read, compared, read
+from musegen.baselines.name_quality import Read, compared, read
+from musegen.cli import console, train
+from musegen.config.instantiation import build_data
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
+from musegen.errors import UserError
 from musegen.models import load_model
+from musegen.training.checkpoint_files import find_checkpoint
 
 FOLDS = 5
 
@@ -36,11 +39,11 @@ def tested(fold: int, out: Path, overrides: list[str]) -> tuple[list[Tested], tu
     """One fold's test names, and the labels; trains unless it has."""
     run_dir = out / str(fold)
     typed = ["experiment=names18", f"data.fold={fold}", "sample=null", *overrides]
-    settings = build.completed(build.composed([*typed, f"run_dir={run_dir}"]))
+    settings = resolve_config(compose_config([*typed, f"run_dir={run_dir}"]))
     if not (run_dir / "test.json").exists():
         train.run(settings)
     model = load_model(find_checkpoint(run_dir))
-    data = build.build_data(settings, codec=model.codec)
+    data = build_data(settings, codec=model.codec)
     data.prepare_data()
     data.setup()
     names = read(model, data)[0]
@@ -52,7 +55,7 @@ def tested(fold: int, out: Path, overrides: list[str]) -> tuple[list[Tested], tu
 
 
 def main() -> None:
-    with cli.one_line_errors():
+    with console.one_line_errors():
         given = [a.removeprefix("out=") for a in sys.argv[1:] if a.startswith("out=")]
         if len(given) != 1:
             raise UserError("where to? python benchmarks/names_folds.py out=DIR [key=value …]")
@@ -67,10 +70,10 @@ def main() -> None:
     for label, rows in [*groups, ("all", names)]:
         f = compared([n.name for n in rows])
         alone = sum(n.alone for n in rows) / sum(n.name.length for n in rows) / math.log(2)
-        print(f"| {label} | {len(rows):,} | {f['bits']:.3f} | {alone:.3f} | {f['ngram_bits']:.3f} "
+        print(f"| {label} | {len(rows):,} | {f['bpc']:.3f} | {alone:.3f} | {f['ngram_bpc']:.3f} "
               f"| {f['ahead']:.3f} ± {f['ahead_error']:.3f} |")  # fmt: skip
 
 
 if __name__ == "__main__":
-    cli.quiet()
+    console.quiet()
     main()

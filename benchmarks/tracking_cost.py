@@ -19,10 +19,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-from musegen import build, cli
-from musegen.callbacks.progress import TrainingProgress
-from musegen.callbacks.samples import Samples
-from musegen.loggers import Shows, finishing
+from musegen.cli import console
+from musegen.config.instantiation import build_data, build_model, build_trainer
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
+from musegen.training.callbacks.samples import Samples
+from musegen.training.callbacks.training_progress import TrainingProgress
+from musegen.training.loggers.media import SupportsMedia
+from musegen.training.loggers.wandb_logger import finishing
 
 
 class Meter:
@@ -53,10 +57,10 @@ class Meter:
 
 
 def main() -> None:
-    cli.quiet()
-    with tempfile.TemporaryDirectory() as folder, cli.one_line_errors():
-        settings = build.completed(build.composed([*sys.argv[1:], f"run_dir={folder}"]))
-        trainer = build.build_trainer(settings)
+    console.quiet()
+    with tempfile.TemporaryDirectory() as folder, console.one_line_errors():
+        settings = resolve_config(compose_config([*sys.argv[1:], f"run_dir={folder}"]))
+        trainer = build_trainer(settings)
         with finishing(trainer.loggers):
             meter = Meter()
             for callback in trainer.callbacks:
@@ -67,12 +71,12 @@ def main() -> None:
                     hooks = ("on_train_batch_end", "on_validation_batch_end", "on_train_epoch_end")
                     meter.watch("progress", callback, *hooks)
             for logger in trainer.loggers:
-                shows = ("show",) if isinstance(logger, Shows) else ()
+                shows = ("show",) if isinstance(logger, SupportsMedia) else ()
                 calls = ("log_hyperparams", "log_metrics", "save", "finalize", *shows)
                 meter.watch("logging", logger, *calls)
             pl.seed_everything(settings["seed"], verbose=False)
-            data = build.build_data(settings)
-            model = build.build_model(settings, data)
+            data = build_data(settings)
+            model = build_model(settings, data)
             data.prepare_data()
             data.setup()
             began = perf_counter()

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from datamodules.base import EpochBatches, epoch_rng, shared_width
+from datamodules.samplers import EpochBatchSampler, epoch_rng, shared_width
 
 EVAL_ROWS = 1000
-"""Rows per batch of validation and test, where the width of a batch changes no figure."""
+"""Rows per batch of validation and test, where the width of a batch changes no metric."""
 
 
 @dataclass(frozen=True)
@@ -23,11 +23,11 @@ class Rows:
         return f"training rows {', '.join(map(str, self.indices.tolist()))}"
 
 
-class RowBatches(EpochBatches[Rows]):
+class RowSampler(EpochBatchSampler[Rows]):
     """Batches of `batch_size` rows, in a new order every epoch (`shuffle`) or in the file's.
 
     What is drawn by lot is drawn anew in every epoch of training, and always alike in
-    evaluation (`training` false), so that the figures of two epochs or models compare.
+    evaluation (`training` false), so that the metrics of two epochs or models compare.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, training: bool, shuffle: bool) -> None:

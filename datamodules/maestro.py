@@ -7,13 +7,13 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datamodules.archives import unpack
 from datamodules.base import cache_folder, data_root
-from datamodules.fetch import fetch
 from datamodules.files import files_below
-from datamodules.midi_messages import MidiFolder
+from datamodules.message_streams import MidiFolder
+from datamodules.sources.archives import unpack
+from datamodules.sources.fetch import fetch
 from datamodules.splits import SPLIT_FOLDERS
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 MAESTRO_URLS = (
     "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0-midi.zip",

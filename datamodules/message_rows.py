@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.base import EpochBatches, epoch_rng, shared_width
 from datamodules.midi_files import Piece
+from datamodules.samplers import EpochBatchSampler, epoch_rng, shared_width
 from musegen.codecs.messages import FIELDS, MessageCodec
-from musegen.contracts import MessageBatch
+from musegen.specs import MessageBatch
 
 
 @dataclass(frozen=True)
-class Cut:
+class StreamSlice:
     """A place in a piece: its row reads the messages from `start` on. piece −1 is an idle row."""
 
     piece: int
@@ -26,29 +26,29 @@ class Cut:
 
 
 class MessageRows(Dataset[MessageBatch]):
-    """Turns the `Cut`s of a batch into a `MessageBatch` of `window` predictions per row."""
+    """Turns the `StreamSlice`s of a batch into a `MessageBatch` of `window` predictions per row."""
 
     def __init__(self, pieces: list[Piece], codec: MessageCodec, window: int, only_last: bool):
         self.codec, self.window, self.only_last = codec, window, only_last
         self.streams = [codec.in_range(p.stream) for p in pieces]
 
-    def __getitems__(self, cuts: list[Cut]) -> MessageBatch:
+    def __getitems__(self, slices: list[StreamSlice]) -> MessageBatch:
         L = self.window + 1
-        x_BLF = np.empty((len(cuts), L, len(FIELDS)), np.int64)
+        x_BLF = np.empty((len(slices), L, len(FIELDS)), np.int64)
         x_BLF[:] = self.codec.spec.sizes  # "before the piece", and padding behind it
-        mask_BL = np.zeros((len(cuts), L), bool)
-        parts = [self._read(cut, L) for cut in cuts]
-        for b, (cut, part) in enumerate(zip(cuts, parts, strict=True)):
+        mask_BL = np.zeros((len(slices), L), bool)
+        parts = [self._read(cut, L) for cut in slices]
+        for b, (cut, part) in enumerate(zip(slices, parts, strict=True)):
             first = max(0, -cut.start)
             mask_BL[b, first : first + len(part)] = True
         x_BLF[mask_BL] = self.codec.encode(np.concatenate(parts))
         mask_BT = mask_BL[:, 1:]
         if self.only_last:
             mask_BT[:, :-1] = False
-        fresh_B = np.array([cut.fresh for cut in cuts])
+        fresh_B = np.array([cut.fresh for cut in slices])
         return MessageBatch(*map(torch.from_numpy, (x_BLF, mask_BT, fresh_B)))
 
-    def _read(self, cut: Cut, length: int) -> np.ndarray:
+    def _read(self, cut: StreamSlice, length: int) -> np.ndarray:
         if cut.piece < 0:
             return self.streams[0][:0]
         part = self.streams[cut.piece][max(0, cut.start) : cut.start + length]
@@ -59,7 +59,7 @@ class MessageRows(Dataset[MessageBatch]):
         return part
 
 
-class WindowBatches(EpochBatches[Cut]):
+class MessageWindowSampler(EpochBatchSampler[StreamSlice]):
     """Windows of `window` predictions, each row fresh.
 
     A window's `start` counts from −1, the place before the piece. For training with `stride`
@@ -81,9 +81,9 @@ class WindowBatches(EpochBatches[Cut]):
         self.lengths, self.window, self.stride = lengths, window, stride
         self.batch_size, self.seed, self.shuffle, self.augment = batch_size, seed, shuffle, augment
 
-    def plan(self, epoch: int, rank: int, world: int) -> list[list[Cut]]:
+    def plan(self, epoch: int, rank: int, world: int) -> list[list[StreamSlice]]:
         rng = epoch_rng(self.seed, epoch)
-        cuts: list[Cut] = []
+        slices: list[StreamSlice] = []
         for piece, length in enumerate(self.lengths):
             if self.stride < self.window:
                 starts = range(-self.window, length - self.window, self.stride)
@@ -92,20 +92,20 @@ class WindowBatches(EpochBatches[Cut]):
                 phase = int(rng.integers(0, max(0, length - n * self.stride) + 1))
                 starts = range(phase - 1, phase - 1 + n * self.stride, self.stride)
             for start in starts:
-                cuts.append(Cut(piece, start, True, *_drawn(self.augment, piece, rng)))
+                slices.append(StreamSlice(piece, start, True, *_drawn(self.augment, piece, rng)))
         if self.shuffle:
-            cuts = [cuts[i] for i in rng.permutation(len(cuts))]
+            slices = [slices[i] for i in rng.permutation(len(slices))]
         size = self.batch_size
         if not self.shuffle:
-            size = shared_width(len(cuts), size, world)
-        batches = [cuts[b : b + size] for b in range(0, len(cuts), size)]
+            size = shared_width(len(slices), size, world)
+        batches = [slices[b : b + size] for b in range(0, len(slices), size)]
         # Ranks in training must take equally many: what does not go round is left for another
         # epoch. In evaluation every window counts, on whichever rank.
         even = len(batches) // world * world if self.shuffle else len(batches)
         return batches[rank:even:world]
 
 
-class StreamBatches(EpochBatches[Cut]):
+class MessageStreamSampler(EpochBatchSampler[StreamSlice]):
     """Rows that go through whole pieces window by window, the state carried on along a piece.
 
     Pieces are dealt to the rows longest first, each to the row with least to do; in training
@@ -125,7 +125,7 @@ class StreamBatches(EpochBatches[Cut]):
         self.lengths, self.window, self.rows = lengths, window, rows
         self.seed, self.shuffle, self.augment = seed, shuffle, augment
 
-    def plan(self, epoch: int, rank: int, world: int) -> list[list[Cut]]:
+    def plan(self, epoch: int, rank: int, world: int) -> list[list[StreamSlice]]:
         rng = epoch_rng(self.seed, epoch)
         n_rows = min(self.rows * world, len(self.lengths))
         rows: list[list[int]] = [[] for _ in range(n_rows)]
@@ -135,18 +135,18 @@ class StreamBatches(EpochBatches[Cut]):
             rows[row].append(piece)
             load[row] += -(-self.lengths[piece] // self.window)
         lanes = [self._lane(row, rng) for row in rows][rank::world]
-        idle = Cut(-1)
+        idle = StreamSlice(-1)
         return [
             [lane[t] if t < len(lane) else idle for lane in lanes] or [idle]
             for t in range(max(load))
         ]
 
-    def _lane(self, pieces: list[int], rng: np.random.Generator) -> list[Cut]:
-        lane: list[Cut] = []
+    def _lane(self, pieces: list[int], rng: np.random.Generator) -> list[StreamSlice]:
+        lane: list[StreamSlice] = []
         for piece in rng.permutation(pieces).tolist() if self.shuffle else pieces:
             shift = _drawn(self.augment, piece, rng)
             starts = range(-1, self.lengths[piece] - 1, self.window)
-            lane += [Cut(piece, start, start < 0, *shift) for start in starts]
+            lane += [StreamSlice(piece, start, start < 0, *shift) for start in starts]
         return lane
 
 

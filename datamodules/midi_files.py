@@ -21,12 +21,12 @@ from pytorch_lightning.utilities import rank_zero_warn
 from datamodules.base import cache_folder
 from datamodules.files import files_below
 from datamodules.splits import folder_side
-from musegen.atomic import replacing
 from musegen.codecs.messages import notes_to_messages
 from musegen.codecs.midi import MAX_BYTES, printable, read_notes
-from musegen.contracts import UserError
-from musegen.progress import track
-from musegen.ranks import end_with_parent
+from musegen.errors import UserError
+from musegen.runtime.atomic import replacing
+from musegen.runtime.distributed import end_with_parent
+from musegen.runtime.progress import track
 
 READER_VERSION = 3
 """Part of the cache key: raise it when `read_notes` or `notes_to_messages` changes its result."""

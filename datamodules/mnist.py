@@ -11,11 +11,13 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, batch_loader, cache_folder, data_root
-from datamodules.fetch import fetch
-from datamodules.frames import EVAL_ROWS, RowBatches, Rows
-from datamodules.idx import find_idx, read_idx_images
-from musegen.contracts import FrameBatch, Frames, UserError
+from datamodules.base import SPLITS, DataModule, cache_folder, data_root
+from datamodules.frames import EVAL_ROWS, Rows, RowSampler
+from datamodules.samplers import batch_loader
+from datamodules.sources.fetch import fetch
+from datamodules.sources.idx import find_idx, read_idx_images
+from musegen.errors import UserError
+from musegen.specs import FrameBatch, Frames
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -133,7 +135,7 @@ class MNIST(DataModule):
         width = self.batch_size if training else EVAL_ROWS
         if training and n < width:
             raise UserError(f"data.batch_size={width}: there are {n:,} training rows")
-        batches = RowBatches(n, width, self.seed, training, training and self.shuffle)
+        batches = RowSampler(n, width, self.seed, training, training and self.shuffle)
         return batch_loader(images, batches, self.num_workers)
 
 

@@ -11,13 +11,14 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.base import SPLITS, cache_folder, data_root
-from datamodules.fetch import fetch
+from datamodules.char_data import CharDataModule, read_text
 from datamodules.files import files_below
+from datamodules.sources.fetch import fetch
 from datamodules.splits import drawn, fill_empty, side_at
-from datamodules.texts import Texts, read_text
 from musegen.codecs.chars import CharCodec, normalise
 from musegen.codecs.midi import printable
-from musegen.contracts import LabelledTokens, UserError, unknown_name
+from musegen.errors import UserError, unknown_name
+from musegen.specs import LabelledTokens
 
 COMMIT = "c520c52e68e945d88fff563dba1c028b6ec0197b"
 NAMES_URL = f"https://raw.githubusercontent.com/spro/practical-pytorch/{COMMIT}/data/names/"
@@ -43,7 +44,7 @@ NAMES_SHA256 = {
 }
 
 
-class LabelledNames(Texts):
+class LabelledNames(CharDataModule):
     """Names, each with the country or language it belongs to.
 
     - ascii: letters without their marks; otherwise Unicode in its NFC spelling.
@@ -127,7 +128,7 @@ class LabelledNames(Texts):
     def describe(self) -> str:
         return f"{super().describe()}, {self.spec.num_labels} labels"
 
-    def chances(self, epoch: int) -> np.ndarray | None:
+    def probabilities(self, epoch: int) -> np.ndarray | None:
         if self.balance == 0:
             return None
         label = np.array(self.labels["train"])

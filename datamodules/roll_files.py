@@ -8,15 +8,15 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.archives import unpack
 from datamodules.base import SPLITS, cache_folder, data_root
-from datamodules.fetch import fetch
 from datamodules.midi_files import File, Onsets, in_parallel, midi_files, read_all, warn_left_out
-from datamodules.music21_scores import convert_chorales
 from datamodules.piano_rolls import PianoRolls
+from datamodules.sources.archives import unpack
+from datamodules.sources.fetch import fetch
+from datamodules.sources.music21_scores import convert_chorales
 from musegen.codecs.midi import read_notes
 from musegen.codecs.tonality import semitones_to_c, transposed
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 
 class RollFolder(PianoRolls):

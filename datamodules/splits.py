@@ -16,7 +16,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 SPLITS = ("train", "val", "test")
 SPLIT_FOLDERS = {

@@ -216,7 +216,7 @@ def pretended_gpu() -> Iterator[torch.device]:
         mock.patch.multiple(torch.cuda, **cuda),
         mock.patch.object(torch, "Generator", _generator),
         mock.patch.object(torch.nn.Module, "_apply", _swapping(torch.nn.Module._apply)),
-        mock.patch("musegen.trainer.devices", _one_gpu),
+        mock.patch("musegen.training.trainer.devices", _one_gpu),
         Naming(),
         Pretending(),
     ):

@@ -19,12 +19,12 @@ import pytorch_lightning as pl
 import torch
 from exact_rbm import log_weights
 from pretended_gpu import CUDA, pretended_gpu, waits
-from test_resume import FAMILIES, settings
 from torch import Tensor
 
 from datamodules.mnist import MNIST
-from musegen import train as train_module
-from musegen.gibbs import GibbsChains
+from musegen.cli import train as train_module
+from musegen.energy.gibbs import GibbsChains
+from tests.cli.test_resume import FAMILIES, settings
 
 B, D, H = 6, 5, 4
 
@@ -122,7 +122,7 @@ class Watch(pl.Callback):
         self.made = model.generate(**self.spoken)
 
 
-SPOKEN: dict[str, dict[str, Any]] = {
+SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
     "rbm": {"n": 2, "rows": 2, "steps": 3},
     "rnn_rbm": {"n": 2, "length": 5, "steps": 3},
     "char_rnn": {"n": 2, "length": 5},
@@ -136,8 +136,10 @@ def story(family: str, run_dir: Path, music: Path, *typed: str) -> Watch:
     if family == "rbm":
         more += ["assess.chains=4", "assess.reverse_rows=4", "assess.schedule=[[9,1.0]]"]
     plain = settings(family, run_dir, music, *more)
-    watch = Watch(SPOKEN[family])
-    assert np.isfinite(train_module.run(plain | {"sample": SPOKEN[family]}, callbacks=[watch]))
+    watch = Watch(SAMPLE_SETTINGS[family])
+    assert np.isfinite(
+        train_module.run(plain | {"sample": SAMPLE_SETTINGS[family]}, callbacks=[watch])
+    )
     assert all(np.isfinite(v) for v in json.loads((run_dir / "test.json").read_text()).values())
     assert list((run_dir / "samples").iterdir())
     assert len(watch.made)

@@ -23,16 +23,16 @@ import pytorch_lightning as pl
 import scipy.io
 import torch
 
-from datamodules.archives import unpack
-from datamodules.idx import read_idx_images
 from datamodules.maestro import TABLE, read_catalogue
 from datamodules.names import Names
 from datamodules.roll_benchmark import read_mat
-from datamodules.text import Text
+from datamodules.sources.archives import unpack
+from datamodules.sources.idx import read_idx_images
+from datamodules.text_file import TextFile
 from musegen.codecs.chars import CharCodec
 from musegen.codecs.midi import read_notes, write_notes
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import UserError
+from musegen.codecs.roll_codec import RollCodec
+from musegen.errors import UserError
 from musegen.models import load_model
 from musegen.models.char_rnn import CharRNN
 from tests.conftest import tune
@@ -77,7 +77,7 @@ def midi_seeds(folder: Path) -> list[bytes]:
 
 
 def read_roll(path: Path) -> None:
-    RollCodec((21, 109), 0.25, "held").encode(read_notes(path, sustain=True))
+    RollCodec((21, 109), 0.25, "sustain").encode(read_notes(path, sustain=True))
 
 
 def idx_seeds(folder: Path) -> list[bytes]:
@@ -156,7 +156,7 @@ def text_seeds(folder: Path) -> list[bytes]:
 
 
 def read_text(path: Path) -> None:
-    Text(path).setup()
+    TextFile(path).setup()
 
 
 def read_names(path: Path) -> None:

@@ -90,7 +90,7 @@ def wandb_server(key: str = KEY) -> Iterator[Server]:
             content = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 content = gzip.decompress(content)
-            if "/otel/" in self.path:  # wandb's figures about itself
+            if "/otel/" in self.path:  # wandb's metrics about itself
                 return self.give({})
             if self.headers.get("Authorization") != f"Basic {secret}":
                 return self.give({"errors": [{"message": "who are you?"}]}, 401)

@@ -12,14 +12,8 @@ from typing import Any
 import numpy as np
 import torch
 
-from musegen.contracts import (
-    LabelledTokenBatch,
-    LabelledTokens,
-    TokenBatch,
-    Tokens,
-    UserError,
-    unknown_name,
-)
+from musegen.errors import UserError, unknown_name
+from musegen.specs import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 """What an unknown character decodes to."""

@@ -14,7 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from musegen.codecs.midi import NOTES, read_prime, tidy
-from musegen.contracts import Messages, UserError
+from musegen.errors import UserError
+from musegen.specs import Messages
 
 MESSAGES = np.dtype([("note", "u1"), ("velocity", "u1"), ("time", "f4")])
 """Columns of a stream: MIDI pitch, velocity (0 = release), seconds since the last message."""

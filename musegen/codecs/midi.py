@@ -15,10 +15,10 @@ from pathlib import Path
 import mido
 import numpy as np
 
-from musegen.atomic import replacing
 from musegen.codecs.midi_file import BrokenFile, MidiData, parse
 from musegen.codecs.midi_pairing import pair
-from musegen.contracts import UserError
+from musegen.errors import UserError
+from musegen.runtime.atomic import replacing
 
 NOTES = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "u1"), ("velocity", "u1")])
 """Columns of a piece: start and end in seconds, MIDI pitch 0–127, velocity 1–127."""

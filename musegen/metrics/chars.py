@@ -7,7 +7,7 @@ import math
 import torch
 from torch import Tensor
 
-from musegen.metrics.likelihood import FieldLikelihood
+from musegen.metrics.nll import FieldLikelihood
 
 
 class CharLikelihood(FieldLikelihood):
@@ -21,10 +21,10 @@ class CharLikelihood(FieldLikelihood):
 
     def compute(self) -> dict[str, Tensor]:
         mean = super().compute()
-        nats = mean["nats"]
+        nats = mean["nll"]
         return {
-            "nats": nats,
-            "bits": nats / math.log(2),
+            "nll": nats,
+            "bpc": nats / math.log(2),
             "perplexity": torch.exp(nats),
             "accuracy": mean["char_accuracy"],
         }

@@ -1,4 +1,4 @@
-"""Means over rows of any named figures, exact over batches and ranks."""
+"""Means over rows of any named metrics, exact over batches and ranks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from torchmetrics import Metric
 
 
 class RowMeans(Metric):
-    """The mean of each named figure over the rows that had one: summed, counted, divided once.
+    """The mean of each named metric over the rows that had one: all_reduce_sum, counted, divided once.
 
     `compute` leaves out a name that no row came with.
     """
@@ -28,7 +28,7 @@ class RowMeans(Metric):
         self.add_state("rows_N", zeros_N.clone(), dist_reduce_fx="sum")
 
     def update(self, **figures_B: Tensor) -> None:
-        """Add one figure per row, under any of the names."""
+        """Add one metric per row, under any of the names."""
         for name, figure_B in figures_B.items():
             i = self.names.index(name)
             self.sum_N[i] += figure_B.sum(dtype=torch.float64)

@@ -13,7 +13,7 @@ MEASURE, POSITIONS = 4, 16
 CHORD = 0.03
 """Seconds within which onsets are one chord: hands are no metronomes."""
 FIGURE = 4
-"""Notes of a figure."""
+"""Notes of a metric."""
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 
 LABELS = {
@@ -25,13 +25,13 @@ LABELS = {
     "scale_consistency": "Scale consistency",
     "empty_beat_rate": "Empty beats",
     "groove_consistency": "Groove consistency",
-    "repeated_figures": "Notes in repeated figures",
+    "repeated_figures": "Notes in repeated metrics",
 }
-"""The figures of `piece_figures`, as a person reads them."""
+"""The metrics of `piece_metrics`, as a person reads them."""
 
 
-def piece_figures(notes: np.ndarray, beat: float = BEAT) -> dict[str, float]:
-    """Nine figures of a piece (`NOTES`), by the names of `LABELS`; NaN where there is none.
+def piece_metrics(notes: np.ndarray, beat: float = BEAT) -> dict[str, float]:
+    """Nine metrics of a piece (`NOTES`), by the names of `LABELS`; NaN where there is none.
 
     Those of the rhythm lay a grid of `beat` seconds from time 0, since notes know no tempo.
     """
@@ -111,7 +111,7 @@ def repeated_figures(notes: np.ndarray) -> float:
     """Share of notes within four successive pitches that come again anywhere in the piece.
 
     Notes follow one another in the canonical order of (start, pitch), so that a repeated chord
-    is a figure too. 0 for less than four notes.
+    is a metric too. 0 for less than four notes.
     """
     pitches = np.lib.stride_tricks.sliding_window_view(
         np.r_[notes["pitch"].astype(int), np.full(FIGURE - 1, -1)], FIGURE

@@ -17,15 +17,17 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torchmetrics import Metric
 
-from musegen.contracts import PairingError, Spec, UserError, spec_from_dict
-from musegen.optim import Optimizer
-from musegen.ranks import summed, this_rank
+from musegen import __version__
+from musegen.errors import PairingError, UserError
+from musegen.runtime.distributed import all_reduce_sum, this_rank
+from musegen.specs import Spec, spec_from_dict
+from musegen.training.optimizer import Optimizer
 
 SEED_STRIDE = 0x9E3779B1
 """2³² over the golden ratio, odd: seeds of neighbouring updates lie far apart."""
 
 
-class Seen:
+class LossReadback:
     """An update's loss, on its way to the CPU."""
 
     def __init__(self, loss: Tensor, batch_idx: int) -> None:
@@ -45,10 +47,14 @@ class Seen:
         return self._loss.item()
 
 
+MODELS: dict[str, type[Model]] = {}
+"""Every model by its name; subclasses of `Model` add themselves."""
+
+
 class Model(pl.LightningModule):
     """A generative model: `losses` teaches it, `score` measures it, `generate` lets it speak.
 
-    Subclasses take every size from the spec and call `self.remember()` in their constructor.
+    Subclasses take every size from the spec and call `self.save_settings()` in their constructor.
     What is saved in a checkpoint is plain (numbers, strings, lists, dicts) and loads with
     `weights_only=True`; `load_from_checkpoint` gives the model back without its data.
     """
@@ -60,8 +66,13 @@ class Model(pl.LightningModule):
     codec_type: ClassVar[type | None] = None
     fits_16_bits: ClassVar[bool] = True
     """Whether its weights may be kept in 16 bits, as by `trainer.precision=bf16-true`."""
-    monitor: ClassVar[tuple[str, str]] = ("val/nats", "min")
+    monitor: ClassVar[tuple[str, str]] = ("val/nll", "min")
     """The score that decides which checkpoint is best, and whether it is a "min" or a "max"."""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "name" in cls.__dict__:
+            MODELS[cls.name] = cls
 
     def __init__(self, spec: Spec | dict[str, Any], codec: Any = None) -> None:
         super().__init__()
@@ -75,20 +86,21 @@ class Model(pl.LightningModule):
             self.codec_type(**codec) if self.codec_type and isinstance(codec, dict) else codec
         )
         self.optimizer = Optimizer()
-        self._noted: dict[str, tuple[Tensor, int]] = {}
+        self._accumulated: dict[str, tuple[Tensor, int]] = {}
         self._stream = 0
-        self._seen: Seen | None = None
+        self._last_loss: LossReadback | None = None
         """The last update's loss."""
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
 
-    def remember(self) -> None:
+    def save_settings(self) -> None:
         """Save the calling constructor's arguments, spec and codec as plain values."""
         caller = inspect.currentframe().f_back  # type: ignore[union-attr]
         # Loggers are given the whole config instead.
         self.save_hyperparameters(ignore=["spec", "codec"], frame=caller, logger=False)
         self.hparams.update(
             name=self.name,
+            musegen_version=__version__,
             spec=self.spec.to_dict(),
             codec=self.codec.to_dict() if self.codec is not None else None,
         )
@@ -99,7 +111,7 @@ class Model(pl.LightningModule):
 
     @abstractmethod
     def new_metric(self) -> Metric:
-        """What accumulates `score` over a split; its `compute` gives a dict of named figures."""
+        """What accumulates `score` over a split; its `compute` gives a dict of named metrics."""
 
     @abstractmethod
     def score(self, batch: Any, metric: Metric, stage: str) -> None:
@@ -107,7 +119,7 @@ class Model(pl.LightningModule):
 
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
-        """New samples; `musegen.render.files.WRITERS` says what each kind of spec expects."""
+        """New samples; `musegen.render.samples.WRITERS` says what each kind of spec expects."""
 
     def filters(self) -> np.ndarray | None:
         """(H, D): what each hidden unit looks for in a frame, for models that have such units."""
@@ -117,7 +129,7 @@ class Model(pl.LightningModule):
         """Figures of the test split that no pass over its batches gives, e.g. log Z by AIS."""
         return {}
 
-    def steps(self, batch: Any) -> int:
+    def num_predictions(self, batch: Any) -> int:
         """How many predictions a batch holds, the weight of its loss in the epoch's mean."""
         return len(batch[0])
 
@@ -136,11 +148,13 @@ class Model(pl.LightningModule):
 
         Subclasses add their own: persistent chains, the state carried along a piece.
         """
-        return {"noted": dict(self._noted)}
+        return {"accumulated": dict(self._accumulated)}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         """The inverse of `training_state`."""
-        self._noted = {name: (total, count) for name, (total, count) in state["noted"].items()}
+        self._accumulated = {
+            name: (total, count) for name, (total, count) in state["accumulated"].items()
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Add the training state of every process, where the optimiser's is saved too."""
@@ -183,11 +197,11 @@ class Model(pl.LightningModule):
         parts = self.losses(batch)
         loss = reduce(torch.add, parts.values())
         self._check(loss, batch_idx)
-        steps = self.steps(batch)
-        self.note(steps, loss=loss, **(parts if len(parts) > 1 else {}))
+        steps = self.num_predictions(batch)
+        self.accumulate(steps, loss=loss, **(parts if len(parts) > 1 else {}))
         trainer = self.trainer
         if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
-            self._log_noted()
+            self._log_accumulated()
         share = self._share(steps)
         return loss if share == 1 else loss * share
 
@@ -199,9 +213,9 @@ class Model(pl.LightningModule):
 
         To look at it there at once would let the GPU wait for the CPU in every update.
         """
-        last, self._seen = self._seen, Seen(loss, batch_idx)
+        last, self._last_loss = self._last_loss, LossReadback(loss, batch_idx)
         if last is None or not loss.is_cuda:
-            last = self._seen
+            last = self._last_loss
         index = last.batch_idx
         if not math.isfinite(last.value()):
             step = self.trainer.global_step - (index != batch_idx)
@@ -219,26 +233,26 @@ class Model(pl.LightningModule):
         world = this_rank()[1]
         if world == 1:
             return 1.0
-        every = summed(torch.tensor(float(steps), device=self.device))
+        every = all_reduce_sum(torch.tensor(float(steps), device=self.device))
         return steps * world / max(1.0, float(every))
 
-    def note(self, weight: int, **figures: Tensor) -> None:
-        """Count figures of a training batch, means over `weight` predictions, towards the epoch's.
+    def accumulate(self, weight: int, **metrics: Tensor) -> None:
+        """Count metrics of a training batch, means over `weight` predictions, towards the epoch's.
 
         Their means are logged as `train/…` with the epoch's last batch. A small net's update
         takes a few milliseconds, and `self.log` in each would be a good part of it.
         """
-        for name, value in figures.items():
-            total, count = self._noted.get(name, (torch.zeros_like(value), 0))
-            self._noted[name] = (total.add_(value.detach(), alpha=weight), count + weight)
+        for name, value in metrics.items():
+            total, count = self._accumulated.get(name, (torch.zeros_like(value), 0))
+            self._accumulated[name] = (total.add_(value.detach(), alpha=weight), count + weight)
 
-    def _log_noted(self) -> None:
-        for name, (total, count) in self._noted.items():
+    def _log_accumulated(self) -> None:
+        for name, (total, count) in self._accumulated.items():
             steps = torch.full_like(total, count, dtype=torch.float64)
-            both = summed(torch.stack([total.double(), steps]))
+            both = all_reduce_sum(torch.stack([total.double(), steps]))
             mean = both[0] / both[1].clamp_min(1)
             self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=1)
-        self._noted = {}
+        self._accumulated = {}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.score(batch, self.val_metric, "val")
@@ -253,12 +267,12 @@ class Model(pl.LightningModule):
         self._report(self.test_metric, "test")
 
     def _report(self, metric: Metric, stage: str) -> None:
-        figures = {f"{stage}/{name}": value for name, value in metric.compute().items()}
+        metrics = {f"{stage}/{name}": value for name, value in metric.compute().items()}
         metric.reset()
         # Equal on all ranks already; float64, since in float32 the last digits would go.
-        self.log_dict({k: v.double() for k, v in figures.items()}, sync_dist=True)
+        self.log_dict({k: v.double() for k, v in metrics.items()}, sync_dist=True)
 
-    def rates(self) -> dict[nn.Parameter, float]:
+    def learning_rate_factors(self) -> dict[nn.Parameter, float]:
         """Parameters whose learning rate is a multiple of the optimiser's."""
         return {}
 
@@ -268,5 +282,5 @@ class Model(pl.LightningModule):
             # Asked now, the trainer would begin the epoch before a resumed run knows its place.
             lambda: int(self.trainer.estimated_stepping_batches),
             *self.monitor,
-            rates=self.rates(),
+            rates=self.learning_rate_factors(),
         )

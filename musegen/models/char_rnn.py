@@ -7,8 +7,8 @@
 The loss is the mean of −log p over the positions of the batch. `cell` is Elman's tanh network
 (1990), the GRU (Cho et al. 2014) or the LSTM (Hochreiter & Schmidhuber 1997; Gers 2000). After
 "Neural Mozart" (Zhang Jiang's course), where two tanh units or one LSTM unit learn 0ⁿ1ⁿ. With
-`ngram_share` a share of p comes from an n-gram of the training texts
-(`musegen.models.text_ngram`).
+`ngram_weight` a share of p comes from an n-gram of the training texts
+(`musegen.models.layers.ngram_mixture`).
 """
 
 from __future__ import annotations
@@ -22,14 +22,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from musegen.baselines import name_quality
 from musegen.codecs.chars import CharCodec
-from musegen.contracts import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens, UserError
-from musegen.metrics import counting, names
+from musegen.errors import UserError
+from musegen.metrics import capacity
 from musegen.metrics.chars import CharLikelihood
 from musegen.models.base import Model
-from musegen.models.dropout import Dropout
-from musegen.models.text_ngram import TextNGram, contexts, contexts_after
-from musegen.sampling import Sampler
+from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.ngram_mixture import TextNGram, contexts, contexts_after
+from musegen.models.layers.softmax_sampler import Sampler
+from musegen.specs import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens
 
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 State = Tensor | tuple[Tensor, Tensor]
@@ -48,7 +50,7 @@ class CharRNN(Model):
     - counter: start an LSTM as one that remembers: +8 on the forget gates, so that a cell keeps
       what it has added up (after Gers 2000), no way yet from h to the gates, and a classifier 3
       times as steep, so that small steps of the cell are heard.
-    - ngram_share: the share γ of p that the 6-gram of the training texts has. Training teaches
+    - ngram_weight: the share γ of p that the 6-gram of the training texts has. Training teaches
       the net alone; validation, test and generation are of the mixture.
     - dtype: `float64` for counting far, where rounding adds up over thousands of steps.
     """
@@ -69,19 +71,19 @@ class CharRNN(Model):
         embedding: int | None = None,
         dropout: float = 0.0,
         counter: bool = False,
-        ngram_share: float = 0.0,
+        ngram_weight: float = 0.0,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
+        self.save_settings()
         width = hidden if embedding is None else embedding
         if min(hidden, layers, width) < 1 or not 0 <= dropout < 1:
             raise UserError(
                 f"model: hidden={hidden}, layers={layers}, embedding={width} must be at least 1 "
                 f"and dropout={dropout} in [0, 1)"
             )
-        if not 0 <= ngram_share < 1:
-            raise UserError(f"model.ngram_share={ngram_share}: must lie in [0, 1)")
+        if not 0 <= ngram_weight < 1:
+            raise UserError(f"model.ngram_weight={ngram_weight}: must lie in [0, 1)")
         classes = self.spec.vocab_size
         self.embed = nn.Embedding(classes + 1, width)  # one more: "before the text"
         self.embed_label = (
@@ -94,7 +96,7 @@ class CharRNN(Model):
         )
         self.dropout = Dropout(dropout)
         self.out = nn.Linear(hidden, classes)
-        self.ngram = TextNGram(ngram_share, classes) if ngram_share else None
+        self.ngram = TextNGram(ngram_weight, classes) if ngram_weight else None
         if counter:
             self._start_as_counter()
         self.to(getattr(torch, dtype))
@@ -131,14 +133,14 @@ class CharRNN(Model):
         """As `logits`, but with the n-gram's share: where it has one, log p_NV."""
         logits_NV, x_N = self.logits(batch)
         if self.ngram is not None:
-            logits_NV = self.ngram.mixed(logits_NV, contexts(batch))
+            logits_NV = self.ngram.mixture(logits_NV, contexts(batch))
         return logits_NV, x_N
 
     def losses(self, batch: TokenBatch | LabelledTokenBatch) -> dict[str, Tensor]:
         logits_NV, x_N = self.logits(batch)
-        return {"nats": F.cross_entropy(logits_NV, x_N)}
+        return {"nll": F.cross_entropy(logits_NV, x_N)}
 
-    def steps(self, batch: TokenBatch | LabelledTokenBatch) -> int:
+    def num_predictions(self, batch: TokenBatch | LabelledTokenBatch) -> int:
         return int(batch.mask_BT.sum())
 
     def new_metric(self) -> Metric:
@@ -148,7 +150,7 @@ class CharRNN(Model):
         if self.ngram is not None:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
             rows = data.coded("train")
-            self.ngram.learn(rows, data.labels["train"] if data.labels else [0] * len(rows))
+            self.ngram.fit(rows, data.labels["train"] if data.labels else [0] * len(rows))
 
     def score(self, batch: TokenBatch | LabelledTokenBatch, metric: Metric, stage: str) -> None:
         logits_NV, x_N = self.predicted(batch)
@@ -186,18 +188,18 @@ class CharRNN(Model):
         super().on_validation_epoch_end()
         data: Any = getattr(self.trainer, "datamodule", None)
         if getattr(data, "grammar", None) is not None:
-            far = counting.capacity(self, data.grammar, data.ranges["val"][1])
+            far = capacity.capacity(self, data.grammar, data.ranges["val"][1])
             self.log("val/capacity", float(far))
 
     def assess(self, data: Any, temperature: float = 1.0) -> dict[str, float]:
-        """Beside the test figures: names' and grammars' own figures.
+        """Beside the test metrics: names' and grammars' own metrics.
 
         `temperature` is that of the generated names that are judged.
         """
         if self.codec.labels is not None:
-            return names.assess(self, data, temperature)
+            return name_quality.assess(self, data, temperature)
         if getattr(data, "grammar", None) is not None:
-            return {"capacity": float(counting.capacity(self, data.grammar, data.count_to))}
+            return {"capacity": float(capacity.capacity(self, data.grammar, data.count_to))}
         return {}
 
     @torch.inference_mode()
@@ -238,7 +240,7 @@ class CharRNN(Model):
                 logits_BV = self.out(h_BTH[:, 0])
                 if self.ngram is not None:
                     before = contexts_after(drawn, labels or [0] * rows)
-                    logits_BV = self.ngram.mixed(logits_BV, before)
+                    logits_BV = self.ngram.mixture(logits_BV, before)
                 if (unknown := self.codec.unknown_class) is not None:
                     logits_BV[:, unknown] = float("-inf")
                 x_B = sampler(logits_BV, generator)

@@ -24,11 +24,12 @@ from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes
-from musegen.contracts import MessageBatch, Messages, UserError
-from musegen.metrics.likelihood import FieldLikelihood
+from musegen.errors import UserError
+from musegen.metrics.nll import FieldLikelihood
 from musegen.models.base import Model
-from musegen.models.dropout import Dropout
-from musegen.sampling import Sampler
+from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.softmax_sampler import Sampler
+from musegen.specs import MessageBatch, Messages
 
 
 class State(NamedTuple):
@@ -50,12 +51,12 @@ class IndependentHeads(nn.Module):
         self.sizes = sizes
         self.out = nn.Linear(hidden, sum(sizes))
 
-    def forward(self, h_ND: Tensor, held_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
+    def forward(self, h_ND: Tensor, active_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
         """Logits (N, V) per field; held notes and the true message x_NF are not looked at."""
         return list(self.out(h_ND).split(self.sizes, dim=-1))
 
     def sample(
-        self, h_BD: Tensor, held_BQ: Tensor, sampler: Sampler, generator: Generator
+        self, h_BD: Tensor, active_BQ: Tensor, sampler: Sampler, generator: Generator
     ) -> Tensor:
         """Draw the next message, (B, F)."""
         logits = self.out(h_BD).split(self.sizes, dim=-1)
@@ -71,10 +72,12 @@ class ChainedHeads(nn.Module):
     note the next message is nearly always the release.
     """
 
-    def __init__(self, hidden: int, sizes: tuple[int, int, int], width: int, held: bool) -> None:
+    def __init__(
+        self, hidden: int, sizes: tuple[int, int, int], width: int, reads_active: bool
+    ) -> None:
         super().__init__()
         notes, velocities, times = sizes
-        self.held = held
+        self.reads_active = reads_active
         self.split = (notes, width, width)
         self.from_state = nn.Linear(hidden, sum(self.split))
         self.note_for_velocity = nn.Embedding(notes, width)
@@ -82,40 +85,40 @@ class ChainedHeads(nn.Module):
         self.velocity_for_time = nn.Embedding(velocities, width)
         self.velocity_out = nn.Linear(width, velocities)
         self.time_out = nn.Linear(width, times)
-        if held:
-            self.held_for_note = nn.Linear(2 * notes, notes, bias=False)
+        if reads_active:
+            self.active_for_note = nn.Linear(2 * notes, notes, bias=False)
             self.sounds_for_velocity = nn.Embedding(2, width)
 
-    def forward(self, h_ND: Tensor, held_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
+    def forward(self, h_ND: Tensor, active_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
         """Logits (N, V) per field, given the true fields before it."""
-        note_logits, for_velocity, for_time = self._from(h_ND, held_NQ)
+        note_logits, for_velocity, for_time = self._from(h_ND, active_NQ)
         note, velocity, _ = x_NF.unbind(-1)
         return [
             note_logits,
-            self._velocity(for_velocity, held_NQ, note),
+            self._velocity(for_velocity, active_NQ, note),
             self._time(for_time, note, velocity),
         ]
 
     def sample(
-        self, h_BD: Tensor, held_BQ: Tensor, sampler: Sampler, generator: Generator
+        self, h_BD: Tensor, active_BQ: Tensor, sampler: Sampler, generator: Generator
     ) -> Tensor:
         """Draw the next message, (B, F), each field given the fields drawn before it."""
-        note_logits, for_velocity, for_time = self._from(h_BD, held_BQ)
+        note_logits, for_velocity, for_time = self._from(h_BD, active_BQ)
         note = sampler(note_logits, generator)
-        velocity = sampler(self._velocity(for_velocity, held_BQ, note), generator)
+        velocity = sampler(self._velocity(for_velocity, active_BQ, note), generator)
         time = sampler(self._time(for_time, note, velocity), generator)
         return torch.stack([note, velocity, time], dim=-1)
 
-    def _from(self, h: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _from(self, h: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         note_logits, for_velocity, for_time = self.from_state(h).split(self.split, dim=-1)
-        if self.held:
-            note_logits = note_logits + self.held_for_note(held)
+        if self.reads_active:
+            note_logits = note_logits + self.active_for_note(active)
         return note_logits, for_velocity, for_time
 
-    def _velocity(self, state: Tensor, held: Tensor, note: Tensor) -> Tensor:
+    def _velocity(self, state: Tensor, active: Tensor, note: Tensor) -> Tensor:
         given = self.note_for_velocity(note)
-        if self.held:
-            sounds = held.gather(-1, note[:, None])[:, 0].long()
+        if self.reads_active:
+            sounds = active.gather(-1, note[:, None])[:, 0].long()
             given = given + self.sounds_for_velocity(sounds)
         return self.velocity_out(F.relu(state + given))
 
@@ -154,15 +157,15 @@ class LSTMMidi(Model):
         embedding: tuple[int, int, int] | None = (64, 32, 32),
         heads: Literal["chained", "independent"] = "chained",
         head_width: int = 128,
-        held: int = 64,
+        active_note_dim: int = 64,
         dropout: float = 0.3,
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
-        if min(hidden, layers, head_width) < 1 or held < 0 or not 0 <= dropout < 1:
+        self.save_settings()
+        if min(hidden, layers, head_width) < 1 or active_note_dim < 0 or not 0 <= dropout < 1:
             raise UserError(
                 f"model: hidden={hidden}, layers={layers}, head_width={head_width} must be at "
-                f"least 1, held={held} not negative and dropout={dropout} in [0, 1)"
+                f"least 1, active_note_dim={active_note_dim} not negative and dropout={dropout} in [0, 1)"
             )
         sizes = self.spec.sizes
         # One class more than each field has: "before the piece".
@@ -171,54 +174,56 @@ class LSTMMidi(Model):
             for f, size in enumerate(sizes)
         ]
         self.embed = nn.ModuleList(tables)
-        width = sum(table.embedding_dim for table in tables) + held
-        self.embed_held = nn.Linear(2 * self.spec.notes, held, bias=False) if held else None
+        width = sum(table.embedding_dim for table in tables) + active_note_dim
+        self.embed_active = (
+            nn.Linear(2 * self.spec.notes, active_note_dim, bias=False) if active_note_dim else None
+        )
         self.lstm = nn.LSTM(
             width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
         self.dropout = Dropout(dropout)
         self.heads: ChainedHeads | IndependentHeads = (
-            ChainedHeads(hidden, sizes, head_width, held > 0)
+            ChainedHeads(hidden, sizes, head_width, active_note_dim > 0)
             if heads == "chained"
             else IndependentHeads(hidden, sizes)
         )
         self._carried: dict[str, State] = {}
 
     def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Messages → the LSTM's output h_BTD and the held notes' features held_BTQ after each
+        """Messages → the LSTM's output h_BTD and the held notes' features active_BTQ after each
         message, and the state to go on with."""
         silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
         age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
-        held_BTQ = self._held_features(age_BTP)
+        active_BTQ = self._active_features(age_BTP)
         cells = (state.h, state.c) if state else None
-        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, held_BTQ), cells)
-        return h_BTD, held_BTQ, State(h, c, age_BTP[:, -1])
+        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, active_BTQ), cells)
+        return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1])
 
     def step(
         self, x_BF: Tensor, state: State, layers: Sequence[Sequence[Tensor]]
     ) -> tuple[Tensor, Tensor, State]:
-        """One message → h_BD, held_BQ and the next state; equals `forward` with T = 1.
+        """One message → h_BD, active_BQ and the next state; equals `forward` with T = 1.
 
         `layers` is `self.lstm.all_weights`, which takes its time to list them. Cell by cell: for
         a single step oneDNN's sequence kernel spends six times as long on repacking its weights
         as the cells need altogether.
         """
         age_BP = state.age_BP
-        if self.embed_held is not None:
+        if self.embed_active is not None:
             struck_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
             age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], struck_B1)
-        held_BQ = self._held_features(age_BP)
-        y_BD = self._embedded(x_BF, held_BQ)
+        active_BQ = self._active_features(age_BP)
+        y_BD = self._embedded(x_BF, active_BQ)
         states = []
         for weights, h_BH, c_BH in zip(layers, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
             y_BD = states[-1][0]
         h, c = zip(*states, strict=True)
-        return y_BD, held_BQ, State(h, c, age_BP)
+        return y_BD, active_BQ, State(h, c, age_BP)
 
     def _ages(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
         """age_BTP after each message, from the ages before the first; all 0 where not read."""
-        if self.embed_held is None:
+        if self.embed_active is None:
             return before_BP[:, None].expand(-1, x_BTF.shape[1], -1)
         note_BT, struck_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(before_BP.dtype)
         # One column more: "before the piece" lands there and is cut off.
@@ -230,30 +235,30 @@ class LSTMMidi(Model):
             after.append(age_BP)
         return torch.stack(after, dim=1)[..., :-1]
 
-    def _held_features(self, age_P: Tensor) -> Tensor:
+    def _active_features(self, age_P: Tensor) -> Tensor:
         """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of how long.
 
         Where they are not read the ages go through as they are.
         """
-        if self.embed_held is None:
+        if self.embed_active is None:
             return age_P
         return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
 
-    def _embedded(self, x_F: Tensor, held_Q: Tensor) -> Tensor:
+    def _embedded(self, x_F: Tensor, active_Q: Tensor) -> Tensor:
         """(…, F) classes and (…, Q) held-note features → (…, E), side by side."""
         parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
-        if self.embed_held is not None:
-            parts.append(self.embed_held(held_Q))
+        if self.embed_active is not None:
+            parts.append(self.embed_active(active_Q))
         return torch.cat(parts, dim=-1)
 
     def nats(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """nats_NF of the N masked steps, their logits per field and their targets x_NF."""
-        h_BTD, held_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
+        h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
         self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
-        h_ND, held_NQ, x_NF = (
-            _masked(every, batch.mask_BT) for every in (h_BTD, held_BTQ, batch.x_BLF[:, 1:])
+        h_ND, active_NQ, x_NF = (
+            _masked(every, batch.mask_BT) for every in (h_BTD, active_BTQ, batch.x_BLF[:, 1:])
         )
-        logits = self.heads(self.dropout(h_ND), held_NQ, x_NF)
+        logits = self.heads(self.dropout(h_ND), active_NQ, x_NF)
         nats = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
         return torch.stack(nats, dim=-1), logits, x_NF
 
@@ -262,7 +267,7 @@ class LSTMMidi(Model):
         # A rank whose rows are all idle (the end of an epoch of streams) counts nothing.
         return dict(zip(FIELDS, nats_NF.sum(0) / max(1, len(nats_NF)), strict=True))
 
-    def steps(self, batch: MessageBatch) -> int:
+    def num_predictions(self, batch: MessageBatch) -> int:
         return int(batch.mask_BT.sum())
 
     def new_metric(self) -> Metric:
@@ -338,15 +343,15 @@ class LSTMMidi(Model):
         self.eval()
         try:
             read_BTF = torch.as_tensor(np.concatenate([start_TF, primed_TF]), device=self.device)
-            h_BTD, held_BTQ, (h, c, age_BP) = self(read_BTF[None])
-            h_BD, held_BQ = h_BTD[:, -1].expand(n, -1), held_BTQ[:, -1].expand(n, -1)
+            h_BTD, active_BTQ, (h, c, age_BP) = self(read_BTF[None])
+            h_BD, active_BQ = h_BTD[:, -1].expand(n, -1), active_BTQ[:, -1].expand(n, -1)
             state = State(
                 h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
             )
             drawn, layers = [], self.lstm.all_weights
             for _ in range(length):
-                drawn.append(self.heads.sample(h_BD, held_BQ, sampler, generator))
-                h_BD, held_BQ, state = self.step(drawn[-1], state, layers)
+                drawn.append(self.heads.sample(h_BD, active_BQ, sampler, generator))
+                h_BD, active_BQ, state = self.step(drawn[-1], state, layers)
         finally:
             self.train(training)
         composed_BTF = torch.stack(drawn, dim=1).cpu().numpy()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from musegen.atomic import replacing
+from musegen.runtime.atomic import replacing
 
 RATE = 22_050
 """Samples per second: four octaves of partials above the middle of the keyboard."""

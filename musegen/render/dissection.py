@@ -11,7 +11,7 @@ from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from musegen.atomic import replacing
+from musegen.runtime.atomic import replacing
 
 LINES_AT_MOST = 8
 """More units than these are drawn as a map of colours."""
@@ -33,24 +33,24 @@ def draw(numbers: dict[str, Any], folder: Path) -> list[Path]:
         pictures["gates"] = _gates
     paths = []
     for name, picture in pictures.items():
-        figure = Figure(figsize=(9, 6), layout="constrained")
-        picture(numbers, figure)
+        metric = Figure(figsize=(9, 6), layout="constrained")
+        picture(numbers, metric)
         paths.append(folder / f"{name}.png")
         with replacing(paths[-1], "wb") as file:
-            figure.savefig(file, format="png", dpi=110)
+            metric.savefig(file, format="png", dpi=110)
     return paths
 
 
-def _units(numbers: dict[str, Any], figure: Figure) -> None:
-    axes = figure.add_subplot()
+def _units(numbers: dict[str, Any], metric: Figure) -> None:
+    axes = metric.add_subplot()
     _over_time(axes, np.array(numbers["units"]["h"]), numbers["read"], "unit", TICKS)
     axes.set_ylabel("unit" if len(numbers["units"]["h"][0]) > LINES_AT_MOST else "h")
     axes.set_xlabel("symbol read, step")
     axes.set_title("hidden units after reading each symbol", loc="left")
 
 
-def _gates(numbers: dict[str, Any], figure: Figure) -> None:
-    panels = figure.subplots(3, 2, sharex=True).ravel()
+def _gates(numbers: dict[str, Any], metric: Figure) -> None:
+    panels = metric.subplots(3, 2, sharex=True).ravel()
     for axes, (key, (title, limits)) in zip(panels, GATES.items(), strict=True):
         values_TH = np.array(numbers["units"][key])
         _over_time(axes, values_TH, numbers["read"], "unit", TICKS // 2)
@@ -60,8 +60,8 @@ def _gates(numbers: dict[str, Any], figure: Figure) -> None:
         axes.set_title(title, loc="left", fontsize=10)
 
 
-def _outputs(numbers: dict[str, Any], figure: Figure) -> None:
-    axes = figure.add_subplot()
+def _outputs(numbers: dict[str, Any], metric: Figure) -> None:
+    axes = metric.add_subplot()
     p_TV = np.array(numbers["probabilities"])
     shown = np.sort(np.argsort(-p_TV.max(0))[:LINES_AT_MOST])
     for v in shown:
@@ -73,8 +73,8 @@ def _outputs(numbers: dict[str, Any], figure: Figure) -> None:
     _read_along(axes, numbers["read"], TICKS)
 
 
-def _states(numbers: dict[str, Any], figure: Figure) -> None:
-    axes = figure.add_subplot()
+def _states(numbers: dict[str, Any], metric: Figure) -> None:
+    axes = metric.add_subplot()
     path = np.array(numbers["path"])
     points = [p["path"] for found in numbers["fixed_points"].values() for p in found]
     everything = np.array([*path.tolist(), *[p for p in points if _near(p, path)]])

@@ -11,7 +11,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from musegen.metrics.baselines import SPOKEN, in_order
+from musegen.baselines.by_spec import BASELINE_NAMES, with_baselines
 from musegen.metrics.music import LABELS
 from musegen.render import audio
 from musegen.render.charts import Series, line_chart
@@ -23,7 +23,7 @@ LOUDNESS = 4
 """Shades that velocities are drawn in."""
 
 
-class Heard(NamedTuple):
+class Audio(NamedTuple):
     """A piece to play: its `NOTES`, the address of its .mid file, what is wrong with it if so."""
 
     name: str
@@ -32,7 +32,7 @@ class Heard(NamedTuple):
     problem: str | None
 
 
-class Seen(NamedTuple):
+class Picture(NamedTuple):
     """A picture as a data: address."""
 
     name: str
@@ -54,17 +54,17 @@ class Run:
     settings: Mapping[str, str]
     """The config, flat: `model.hidden` → its value."""
     history: Mapping[str, Sequence[tuple[float, float]]]
-    """(epoch, value) of each logged figure, epochs counted from 1."""
+    """(epoch, value) of each logged metric, epochs counted from 1."""
     monitor: str
     test: Mapping[str, float]
     music: Mapping[str, Mapping[str, float]]
-    pieces: Sequence[Heard] = field(default=())
-    pictures: Sequence[Seen] = field(default=())
+    pieces: Sequence[Audio] = field(default=())
+    pictures: Sequence[Picture] = field(default=())
     texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labelled(self) -> bool:
-        """Whether there are test figures of single labels."""
+        """Whether there are test metrics of single labels."""
         return any("/" in name for name in self.test)
 
 
@@ -126,7 +126,7 @@ def notes_table(notes: np.ndarray) -> list[list[int]]:
     return table.astype(int).tolist()
 
 
-def piano_roll(piece: Heard) -> dict[str, Any]:
+def piano_roll(piece: Audio) -> dict[str, Any]:
     """What the template draws a piece with.
 
     A view box of (seconds, semitones); per shade one path with a stroke per note; C's at their
@@ -181,32 +181,32 @@ def _differing(runs: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
 
 
 def _charts(runs: Sequence[Run]) -> list[tuple[str, Markup, list[Series]]]:
-    """A panel per figure, training beside validation; the monitored one first."""
+    """A panel per metric, training beside validation; the monitored one first."""
     panels: dict[str, list[Series]] = {}
     for i, run in enumerate(runs):
         for name, points in run.history.items():
-            stage, _, figure = name.partition("/")
+            stage, _, metric = name.partition("/")
             spoken = f"{run.name} {stage}" if len(runs) > 1 else stage
             series = Series(spoken, points, i % COLOURS, stage == "train")
-            panels.setdefault(figure or name, []).append(series)
+            panels.setdefault(metric or name, []).append(series)
     monitored = {run.monitor.partition("/")[2] for run in runs}
-    order = sorted(panels, key=lambda figure: figure not in monitored)
-    return [(figure, line_chart(figure, panels[figure]), panels[figure]) for figure in order]
+    order = sorted(panels, key=lambda metric: metric not in monitored)
+    return [(metric, line_chart(metric, panels[metric]), panels[metric]) for metric in order]
 
 
 def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]:
-    """(figure, baseline, values): a figure's row, and below it those of its baselines.
+    """(metric, baseline, values): a metric's row, and below it those of its baselines.
 
-    What only baselines have stands at the end and names its figure as well. Figures of single
+    What only baselines have stands at the end and names its metric as well. Figures of single
     labels have a table of their own.
     """
-    figures = dict(_rows([run.test for run in runs]))
+    metrics = dict(_rows([run.test for run in runs]))
     rows = []
-    for name, figure, baseline in in_order(f for f in figures if "/" not in f):
-        spoken = SPOKEN.get(baseline, "")
-        if baseline and figure not in figures:
-            spoken += f", {figure}"
-        rows.append((figure, spoken, figures[name]))
+    for name, metric, baseline in with_baselines(f for f in metrics if "/" not in f):
+        spoken = BASELINE_NAMES.get(baseline, "")
+        if baseline and metric not in metrics:
+            spoken += f", {metric}"
+        rows.append((metric, spoken, metrics[name]))
     return rows
 
 
@@ -220,11 +220,13 @@ class Labelled(NamedTuple):
 
 
 def _by_label(runs: Sequence[Run]) -> Labelled:
-    """`bits/Dutch` and `ngram_bits/Dutch` → the columns bits and baseline best n-gram."""
+    """`bits/Dutch` and `ngram_bpc/Dutch` → the columns bits and baseline best n-gram."""
     parted = [name.split("/", 1) for run in runs for name in run.test if "/" in name]
     labels = list(dict.fromkeys(label for _, label in parted))
-    columns = in_order(dict.fromkeys(figure for figure, _ in parted))
-    headings = [f"baseline {SPOKEN[b]}" if b else f.replace("_", " ") for _, f, b in columns]
+    columns = with_baselines(dict.fromkeys(metric for metric, _ in parted))
+    headings = [
+        f"baseline {BASELINE_NAMES[b]}" if b else f.replace("_", " ") for _, f, b in columns
+    ]
     rows = []
     for label in labels:
         keys = [f"{name}/{label}" for name, _, _ in columns]

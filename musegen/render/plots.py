@@ -9,7 +9,7 @@ from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 
-from musegen.atomic import replacing
+from musegen.runtime.atomic import replacing
 
 SECONDS_PER_INCH = 6.0
 
@@ -18,8 +18,8 @@ def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
     """Draw `NOTES` as bars, time in seconds × MIDI pitch, darker for louder."""
     seconds = notes["end"].max(initial=1.0)
     width = float(np.clip(seconds / SECONDS_PER_INCH, 6, 60))
-    figure = Figure(figsize=(width, 4), layout="constrained")
-    axes = figure.add_subplot()
+    metric = Figure(figsize=(width, 4), layout="constrained")
+    axes = metric.add_subplot()
     bars = PatchCollection(
         [Rectangle((n["start"], n["pitch"] - 0.45), n["end"] - n["start"], 0.9) for n in notes],
         cmap="viridis_r",
@@ -35,11 +35,11 @@ def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
     axes.yaxis.set_major_locator(_octaves())
     axes.yaxis.set_major_formatter(lambda pitch, _: f"C{int(pitch) // 12 - 1} ({int(pitch)})")
     axes.grid(axis="y", alpha=0.3)
-    figure.colorbar(bars, label="velocity", pad=0.01)
+    metric.colorbar(bars, label="velocity", pad=0.01)
     if title:
         axes.set_title(title, loc="left", fontsize=10)
     with replacing(path, "wb") as file:
-        figure.savefig(file, format="png", dpi=110)
+        metric.savefig(file, format="png", dpi=110)
 
 
 def _octaves():

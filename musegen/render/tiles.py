@@ -9,7 +9,7 @@ from pathlib import Path
 import matplotlib.image
 import numpy as np
 
-from musegen.atomic import replacing
+from musegen.runtime.atomic import replacing
 
 GAP = 1
 """Pixels between tiles, as in the tutorial."""

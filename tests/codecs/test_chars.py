@@ -6,7 +6,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musegen.codecs.chars import REPLACEMENT, CharCodec, normalise
-from musegen.contracts import LabelledTokens, Tokens, UserError
+from musegen.errors import UserError
+from musegen.specs import LabelledTokens, Tokens
 
 texts = st.text(max_size=30)
 

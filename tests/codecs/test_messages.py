@@ -8,14 +8,10 @@ from conftest import make_notes, tune
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musegen.codecs.messages import (
-    MESSAGES,
-    MessageCodec,
-    messages_to_notes,
-    notes_to_messages,
-)
+from musegen.codecs.messages import MESSAGES, MessageCodec, messages_to_notes, notes_to_messages
 from musegen.codecs.midi import tidy
-from musegen.contracts import Messages, UserError
+from musegen.errors import UserError
+from musegen.specs import Messages
 
 CODECS = [
     MessageCodec(),

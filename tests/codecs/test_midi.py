@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from musegen.codecs import midi
 from musegen.codecs.midi import NOTES, read_notes, read_prime, tidy, write_notes
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 
 def save(path: Path, *tracks: list[mido.Message | mido.MetaMessage], **settings) -> Path:

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from musegen.codecs.midi import read_notes
 from musegen.codecs.midi_file import CONTROLS, BrokenFile, parse
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 END = b"\0\xff\x2f\0"
 E4 = b"\0\x90\x40\x50\x83\x60\x80\x40\x40"

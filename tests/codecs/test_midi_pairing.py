@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from musegen.codecs.messages import messages_to_notes, notes_to_messages
 from musegen.codecs.midi import read_notes, read_prime
-from musegen.codecs.pianoroll import RollCodec
+from musegen.codecs.roll_codec import RollCodec
 
 ON, OFF = 1, 0
 QUARTERS = [(0.0, 0.5, 60), (0.5, 1.0, 60), (1.0, 1.5, 60), (1.5, 2.0, 60)]

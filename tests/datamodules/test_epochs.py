@@ -6,12 +6,12 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.base import EpochBatches, batch_loader
-from musegen.contracts import FrameBatch, Frames
+from datamodules.samplers import EpochBatchSampler, batch_loader
 from musegen.models.rbm import RBM
+from musegen.specs import FrameBatch, Frames
 
 
-class Numbered(EpochBatches[int]):
+class Numbered(EpochBatchSampler[int]):
     def plan(self, epoch: int, rank: int, world: int) -> list[list[int]]:
         return [[epoch]]
 

@@ -11,14 +11,14 @@ import mido
 import pytest
 from conftest import make_notes, tune
 
-from datamodules.archives import unpack
 from datamodules.files import files_below
+from datamodules.message_streams import MidiFolder
 from datamodules.midi_files import midi_files, notes_key
-from datamodules.midi_messages import MidiFolder
 from datamodules.names import Names
 from datamodules.roll_files import RollFolder
+from datamodules.sources.archives import unpack
 from musegen.codecs.midi import read_notes, write_notes
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 
 def named(root: Path) -> list[str]:

@@ -12,7 +12,7 @@ from test_fetch import server  # noqa: F401
 from datamodules import maestro
 from datamodules.maestro import Maestro
 from musegen.codecs.midi import write_notes
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 ROWS = [
     ("Wolfgang Amadeus Mozart", "train", "2004/a.midi"),

@@ -8,7 +8,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datamodules.message_rows import Augment, Cut, MessageRows, StreamBatches, WindowBatches
+from datamodules.message_rows import (
+    Augment,
+    MessageRows,
+    MessageStreamSampler,
+    MessageWindowSampler,
+    StreamSlice,
+)
 from datamodules.midi_files import Piece
 from musegen.codecs.messages import MESSAGES, MessageCodec
 
@@ -26,11 +32,11 @@ def pieces(*lengths: int) -> list[Piece]:
     return made
 
 
-def targets(rows: MessageRows, batches: list[list[Cut]]) -> list[tuple[int, int]]:
+def targets(rows: MessageRows, batches: list[list[StreamSlice]]) -> list[tuple[int, int]]:
     """(piece, message) of every counted target, in order of appearance."""
     found = []
-    for cuts in batches:
-        batch = rows.__getitems__(cuts)
+    for slices in batches:
+        batch = rows.__getitems__(slices)
         for note, velocity, _ in batch.x_BLF[:, 1:][batch.mask_BT].tolist():
             found.append((note - 30 + 21, velocity))
     return found
@@ -42,7 +48,9 @@ def everything(*lengths: int) -> Counter:
 
 def test_a_row_reads_the_message_before_its_first_target() -> None:
     rows = MessageRows(pieces(10), CODEC, window=3, only_last=False)
-    batch = rows.__getitems__([Cut(0, -1), Cut(0, 4), Cut(0, 8), Cut(-1)])
+    batch = rows.__getitems__(
+        [StreamSlice(0, -1), StreamSlice(0, 4), StreamSlice(0, 8), StreamSlice(-1)]
+    )
     assert batch.x_BLF[0, 0].tolist() == BEFORE
     assert batch.x_BLF[0, 1:, 1].tolist() == [0, 1, 2]
     assert batch.x_BLF[1, :, 1].tolist() == [4, 5, 6, 7]
@@ -51,7 +59,7 @@ def test_a_row_reads_the_message_before_its_first_target() -> None:
 
 def test_only_the_last_position() -> None:
     rows = MessageRows(pieces(10), CODEC, window=3, only_last=True)
-    batch = rows.__getitems__([Cut(0, -3), Cut(0, -1), Cut(0, 6)])
+    batch = rows.__getitems__([StreamSlice(0, -3), StreamSlice(0, -1), StreamSlice(0, 6)])
     assert batch.mask_BT.tolist() == [[False, False, True]] * 3
     assert batch.x_BLF[0].tolist()[:3] == [BEFORE] * 3
     assert batch.x_BLF[:, 3, 1].tolist() == [0, 2, 9]
@@ -59,7 +67,7 @@ def test_only_the_last_position() -> None:
 
 def test_transposition_and_tempo() -> None:
     rows = MessageRows(pieces(4), CODEC, window=3, only_last=False)
-    batch = rows.__getitems__([Cut(0, -1, True, -2, 2.0), Cut(0, -1, True, 3, 1.0)])
+    batch = rows.__getitems__([StreamSlice(0, -1, True, -2, 2.0), StreamSlice(0, -1, True, 3, 1.0)])
     assert batch.x_BLF[:, 1, 0].tolist() == [30 - 2 - 21, 30 + 3 - 21]
     decoded = CODEC.decode(batch.x_BLF[0, 1:].numpy())["time"]
     np.testing.assert_allclose(decoded, 1.0, rtol=0.07)
@@ -69,14 +77,14 @@ def test_the_course_predicts_every_message_once() -> None:
     lengths = (7, 1, 12)
     rows = MessageRows(pieces(*lengths), CODEC, window=5, only_last=True)
     for shuffle in (False, True):
-        plan = WindowBatches(lengths, 5, 1, batch_size=4, shuffle=shuffle).plan(0, 0, 1)
+        plan = MessageWindowSampler(lengths, 5, 1, batch_size=4, shuffle=shuffle).plan(0, 0, 1)
         assert Counter(targets(rows, plan)) == everything(*lengths)
 
 
 def test_windows_cover_each_target_at_most_once_and_all_in_time() -> None:
     lengths = (23, 3, 10)
     rows = MessageRows(pieces(*lengths), CODEC, window=5, only_last=False)
-    sampler = WindowBatches(lengths, 5, 5, batch_size=2, seed=1, shuffle=True)
+    sampler = MessageWindowSampler(lengths, 5, 5, batch_size=2, seed=1, shuffle=True)
     seen: Counter = Counter()
     for epoch in range(30):
         found = Counter(targets(rows, sampler.plan(epoch, 0, 1)))
@@ -89,7 +97,7 @@ def test_windows_cover_each_target_at_most_once_and_all_in_time() -> None:
 def test_epochs_are_a_function_of_seed_and_number() -> None:
     def plan(seed: int, epoch: int):
         augment = Augment([p.stream for p in pieces(50)], CODEC, 5, 0.1)
-        return WindowBatches([50], 5, 5, 2, seed, True, augment).plan(epoch, 0, 1)
+        return MessageWindowSampler([50], 5, 5, 2, seed, True, augment).plan(epoch, 0, 1)
 
     assert plan(0, 3) == plan(0, 3)
     assert plan(0, 3) != plan(0, 4)
@@ -101,7 +109,7 @@ def test_epochs_are_a_function_of_seed_and_number() -> None:
 def test_streams_read_every_piece_whole_and_in_order(rows: int, shuffle: bool) -> None:
     lengths = (23, 3, 10, 1)
     dataset = MessageRows(pieces(*lengths), CODEC, window=5, only_last=False)
-    plan = StreamBatches(lengths, 5, rows, shuffle=shuffle).plan(0, 0, 1)
+    plan = MessageStreamSampler(lengths, 5, rows, shuffle=shuffle).plan(0, 0, 1)
     assert Counter(targets(dataset, plan)) == everything(*lengths)
     for lane in zip(*plan, strict=True):
         for before, cut in itertools.pairwise(lane):
@@ -113,16 +121,16 @@ def test_streams_read_every_piece_whole_and_in_order(rows: int, shuffle: bool) -
 def test_ranks_share_the_work(world: int) -> None:
     lengths = (23, 3, 10, 17, 40)
     dataset = MessageRows(pieces(*lengths), CODEC, window=5, only_last=False)
-    streams = StreamBatches(lengths, 5, 2)
+    streams = MessageStreamSampler(lengths, 5, 2)
     plans = [streams.plan(0, rank, world) for rank in range(world)]
     assert len({len(p) for p in plans}) == 1
     assert sum((Counter(targets(dataset, p)) for p in plans), Counter()) == everything(*lengths)
-    windows = WindowBatches(lengths, 5, 5, 2, seed=0, shuffle=True)
+    windows = MessageWindowSampler(lengths, 5, 5, 2, seed=0, shuffle=True)
     shares = [windows.plan(0, rank, world) for rank in range(world)]
     assert len({len(s) for s in shares}) == 1
     together = [cut for share in shares for batch in share for cut in batch]
     assert len(set(together)) == len(together)
-    evaluation = WindowBatches(lengths, 5, 1, 4)
+    evaluation = MessageWindowSampler(lengths, 5, 1, 4)
     course = MessageRows(pieces(*lengths), CODEC, window=5, only_last=True)
     counted = sum(
         (Counter(targets(course, evaluation.plan(0, r, world))) for r in range(world)), Counter()

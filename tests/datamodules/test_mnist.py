@@ -14,11 +14,12 @@ import torch
 from conftest import serving
 
 from datamodules import mnist
-from datamodules.fetch import fetch
-from datamodules.frames import RowBatches
-from datamodules.idx import read_idx_images
+from datamodules.frames import RowSampler
 from datamodules.mnist import MNIST, Images, MNIST5k
-from musegen.contracts import Frames, UserError
+from datamodules.sources.fetch import fetch
+from datamodules.sources.idx import read_idx_images
+from musegen.errors import UserError
+from musegen.specs import Frames
 
 PIXELS = bytes(range(24))
 WHOLE = b"".join(n.to_bytes(4, "big") for n in (2051, 4, 2, 3)) + PIXELS
@@ -154,24 +155,24 @@ def test_downloaded_to_the_cache_when_nothing_is_named(tmp_path, monkeypatch, se
     assert Mirror.asked == ["/nothing/train-images-idx3-ubyte.gz"]
 
 
-def keys(batches: RowBatches, epoch: int, rank: int = 0, world: int = 1) -> list[list[int]]:
+def keys(batches: RowSampler, epoch: int, rank: int = 0, world: int = 1) -> list[list[int]]:
     return [rows.indices.tolist() for (rows,) in batches.plan(epoch, rank, world)]
 
 
 def test_training_batches_are_whole_new_each_epoch_and_dealt_to_ranks() -> None:
-    batches = RowBatches(23, 4, seed=1, training=True, shuffle=True)
+    batches = RowSampler(23, 4, seed=1, training=True, shuffle=True)
     assert keys(batches, 3) == keys(batches, 3) != keys(batches, 4)
     rows = sum(keys(batches, 3), [])
     assert len(rows) == len(set(rows)) == 20
     two = [keys(batches, 3, rank, 2) for rank in (0, 1)]
     assert [len(r) for r in two] == [2, 2]
     assert len(set(sum(two[0] + two[1], []))) == 16
-    in_order = RowBatches(8, 4, seed=1, training=True, shuffle=False)
-    assert keys(in_order, 0) == keys(in_order, 9) == [[0, 1, 2, 3], [4, 5, 6, 7]]
+    with_baselines = RowSampler(8, 4, seed=1, training=True, shuffle=False)
+    assert keys(with_baselines, 0) == keys(with_baselines, 9) == [[0, 1, 2, 3], [4, 5, 6, 7]]
 
 
 def test_evaluation_counts_every_row_once_over_the_ranks() -> None:
-    batches = RowBatches(23, 4, seed=1, training=False, shuffle=False)
+    batches = RowSampler(23, 4, seed=1, training=False, shuffle=False)
     rows = sum(keys(batches, 0, 0, 2) + keys(batches, 0, 1, 2), [])
     assert sorted(rows) == list(range(23))
 
@@ -180,7 +181,7 @@ def test_binarize() -> None:
     pixels_ND = np.array([[0, 51, 127, 128, 255]] * 4000, np.uint8)
 
     def x(mode, training=False, epoch=0) -> torch.Tensor:
-        plan = RowBatches(4000, 4000, 1, training, shuffle=False).plan(epoch, 0, 1)
+        plan = RowSampler(4000, 4000, 1, training, shuffle=False).plan(epoch, 0, 1)
         return Images(pixels_ND, mode).__getitems__(plan[0]).x_BD
 
     assert x("none")[0].tolist() == pytest.approx([0, 0.2, 127 / 255, 128 / 255, 1])

@@ -6,10 +6,11 @@ from collections import Counter
 import pytest
 
 from datamodules import names as names_module
+from datamodules.char_data import TextSampler
 from datamodules.names import COUNTRIES, FakerNames, Names
-from datamodules.texts import TextBatches
 from musegen.codecs.chars import CharCodec
-from musegen.contracts import LabelledTokens, UserError
+from musegen.errors import UserError
+from musegen.specs import LabelledTokens
 
 
 def folder(tmp_path, **files):
@@ -152,7 +153,7 @@ def test_balanced_batches_draw_small_labels_more_often(tmp_path, balance, small)
 def test_batches_hold_every_text_once_on_whichever_rank():
     lengths = list(range(1, 102))
     for shuffle in (False, True):
-        plans = [TextBatches(lengths, 10, shuffle=shuffle).plan(0, r, 2) for r in range(2)]
+        plans = [TextSampler(lengths, 10, shuffle=shuffle).plan(0, r, 2) for r in range(2)]
         drawn = Counter(i for plan in plans for batch in plan for i in batch)
         assert max(drawn.values()) == 1
         assert drawn.total() == 101 if not shuffle else drawn.total() >= 90

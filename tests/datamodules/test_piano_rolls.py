@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from datamodules import piano_rolls
-from datamodules.piano_rolls import ChunkBatches, PianoRolls, PieceBatches
-from musegen.contracts import Frames, Rolls, UserError
+from datamodules.piano_rolls import ChunkSampler, PianoRolls, PieceSampler
+from musegen.errors import UserError
+from musegen.specs import Frames, Rolls
 
 LENGTHS = [5, 12, 3, 7]
 
@@ -36,9 +37,9 @@ def ready(**settings) -> Made:
     return data
 
 
-def batches(**settings) -> ChunkBatches:
+def batches(**settings) -> ChunkSampler:
     given = {"chunk_length": 4, "batch_size": 2, "seed": 1, "shift_N2": np.zeros((4, 2), int)}
-    return ChunkBatches(LENGTHS, **{**given, **settings})
+    return ChunkSampler(LENGTHS, **{**given, **settings})
 
 
 def frames_of(plan: list) -> list[tuple[int, int]]:
@@ -89,7 +90,7 @@ def test_ranks_go_on_with_batches_of_like_length() -> None:
         "seed": 1,
         "shift_N2": np.zeros((41, 2), int),
     }
-    two = [ChunkBatches(lengths, **settings).plan(3, rank, 2) for rank in (0, 1)]
+    two = [ChunkSampler(lengths, **settings).plan(3, rank, 2) for rank in (0, 1)]
     pairs = [sorted(map(piano_rolls.frames, pair)) for pair in zip(*two, strict=True)]
     assert len(pairs) == 10
     assert pairs != sorted(pairs)
@@ -99,9 +100,9 @@ def test_ranks_go_on_with_batches_of_like_length() -> None:
 
 def test_whole_pieces_longest_first_within_a_bound(monkeypatch) -> None:
     monkeypatch.setattr(piano_rolls, "EVAL_FRAMES", 14)
-    plan = PieceBatches(LENGTHS).plan(0, 0, 1)
+    plan = PieceSampler(LENGTHS).plan(0, 0, 1)
     assert [[c.piece for c in b] for b in plan] == [[1], [3, 0], [2]]
-    two = [PieceBatches(LENGTHS).plan(0, rank, 2) for rank in (0, 1)]
+    two = [PieceSampler(LENGTHS).plan(0, rank, 2) for rank in (0, 1)]
     assert sorted(frames_of(two[0] + two[1])) == ALL_FRAMES
 
 
@@ -176,9 +177,9 @@ def test_transposed_frames_are_their_own_frames_moved() -> None:
 
 
 def test_the_spec_and_codec_need_no_files() -> None:
-    data = Made(dt=0.2, repeats="struck")
+    data = Made(dt=0.2, repeats="retrigger")
     assert data.spec == Rolls(88)
-    assert (data.codec.dt, data.codec.repeats) == (0.2, "struck")
+    assert (data.codec.dt, data.codec.repeats) == (0.2, "retrigger")
     assert ready().describe().startswith("train 4 pieces / 27 frames, val 4")
 
 

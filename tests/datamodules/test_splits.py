@@ -15,13 +15,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datamodules.base import cache_folder, data_root
-from datamodules.midi_messages import MidiFolder
+from datamodules.message_streams import MidiFolder
 from datamodules.roll_files import RollFolder
 from datamodules.splits import drawn, folder_side, split_pieces
-from musegen import evaluate
-from musegen import train as train_module
+from musegen.cli import evaluate
+from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
-from musegen.contracts import UserError
+from musegen.errors import UserError
 
 KEYS = [f"key{i}" for i in range(400)]
 
@@ -221,7 +221,7 @@ def test_training_and_evaluation_keep_the_split_of_the_run(tmp_path: Path, cli) 
     (line,) = [line for line in out.splitlines() if "not the pieces of the run" in line]
     assert line.startswith("data: not the pieces of the run: 3 (tune10.mid, tune11.mid, tune9.mid)")
     after = json.loads((run / "evaluation.json").read_text())
-    assert after["nats"] == pytest.approx(figures["nats"], rel=1e-6)
+    assert after["nll"] == pytest.approx(figures["nll"], rel=1e-6)
     assert json.loads((run / "split.json").read_text()) == before
 
     code, out, err = cli(train_module.main, f"resume={run}", "trainer.max_epochs=2")

@@ -10,7 +10,7 @@ from conftest import make_notes, tune
 
 from musegen.codecs.midi import tidy
 from musegen.metrics import music
-from musegen.metrics.music import LABELS, degenerate, piece_figures
+from musegen.metrics.music import LABELS, degenerate, piece_metrics
 
 SCALE = (60, 62, 64, 65, 67, 69, 71, 72)
 SIXTEENTH = 0.125
@@ -22,9 +22,9 @@ def melody(pitches: list[int], step: float = 0.5, held: float = 0.5) -> np.ndarr
 
 def test_figures_of_a_scale_by_hand() -> None:
     """One octave of C major in beats of half a second: seven pitch classes, C twice."""
-    figures = piece_figures(melody(list(SCALE)))
-    assert list(figures) == list(LABELS)
-    assert figures == pytest.approx({
+    metrics = piece_metrics(melody(list(SCALE)))
+    assert list(metrics) == list(LABELS)
+    assert metrics == pytest.approx({
         "pitch_class_entropy": 0.25 * 2 + 6 * 0.125 * 3,
         "pitch_range": 12,
         "polyphony": 1,
@@ -81,9 +81,9 @@ def test_repeated_figures() -> None:
 
 
 def test_silence_has_no_figures() -> None:
-    figures = piece_figures(make_notes([]))
-    assert list(figures) == list(LABELS)
-    assert all(math.isnan(v) for v in figures.values())
+    metrics = piece_metrics(make_notes([]))
+    assert list(metrics) == list(LABELS)
+    assert all(math.isnan(v) for v in metrics.values())
 
 
 @pytest.mark.parametrize("seed", range(5))
@@ -104,7 +104,7 @@ def test_muspy_agrees(seed: int) -> None:
         for (t, d), n in zip(steps, notes, strict=True)
     ])  # fmt: skip
     theirs = muspy.Music(resolution=4, tracks=[track])
-    ours = piece_figures(notes)
+    ours = piece_metrics(notes)
     assert ours["pitch_class_entropy"] == pytest.approx(muspy.pitch_class_entropy(theirs))
     assert ours["pitch_range"] == muspy.pitch_range(theirs)
     assert ours["polyphony"] == pytest.approx(muspy.polyphony(theirs))

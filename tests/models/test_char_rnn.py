@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.grammar import Counting
+from datamodules.grammar_strings import GrammarStrings
 from musegen.codecs.chars import CharCodec
 from musegen.codecs.grammars import GRAMMARS
-from musegen.contracts import LabelledTokens, Messages, PairingError, UserError
-from musegen.metrics.counting import capacity, counted
+from musegen.errors import PairingError, UserError
+from musegen.metrics.capacity import capacity, counted
 from musegen.models.char_rnn import CharRNN
-from musegen.optim import Optimizer
-from musegen.trainer import make_trainer
+from musegen.specs import LabelledTokens, Messages
+from musegen.training.optimizer import Optimizer
+from musegen.training.trainer import make_trainer
 
 COURSE = CharCodec("01", unknown=False)
 
@@ -71,31 +72,31 @@ def test_elman_step_by_hand():
 def test_padding_is_never_counted():
     model = net()
     rows = [COURSE.encode(t) for t in ("01", "0011", "000111")]
-    loss = model.losses(COURSE.batch(rows))["nats"]
+    loss = model.losses(COURSE.batch(rows))["nll"]
     alone = [nats_T for row in rows for nats_T, _ in model.read([row])]
     assert float(loss) == pytest.approx(np.concatenate(alone).mean(), rel=1e-5)
     together = list(model.read(rows, at_once=2))
     for a, (b, _) in zip(alone, together, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-    assert model.steps(COURSE.batch(rows)) == 3 + 5 + 7
+    assert model.num_predictions(COURSE.batch(rows)) == 3 + 5 + 7
 
 
 def test_test_figures_do_not_depend_on_the_batches():
     model = net()
     rows = [COURSE.encode("01" * k) for k in range(1, 8)]
-    figures = []
+    metrics = []
     for size in (2, 7):
         metric = model.new_metric()
         for b in range(0, 7, size):
             model.score(COURSE.batch(rows[b : b + size]), metric, "test")
-        figures.append({k: float(v) for k, v in metric.compute().items()})
-    assert figures[0] == pytest.approx(figures[1], rel=1e-6)
-    assert figures[0]["bits"] == pytest.approx(figures[0]["nats"] / math.log(2))
-    assert figures[0]["perplexity"] == pytest.approx(math.exp(figures[0]["nats"]))
+        metrics.append({k: float(v) for k, v in metric.compute().items()})
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-6)
+    assert metrics[0]["bpc"] == pytest.approx(metrics[0]["nll"] / math.log(2))
+    assert metrics[0]["perplexity"] == pytest.approx(math.exp(metrics[0]["nll"]))
 
 
 def test_the_logged_loss_is_the_mean_over_the_epochs_predictions():
-    data = Counting(train_size=7, batch_size=3)
+    data = GrammarStrings(train_size=7, batch_size=3)
     model = net()
     model.optimizer = Optimizer("sgd", lr=1e-12)
     trainer = make_trainer(gpus=0, max_epochs=2, logger=False, enable_checkpointing=False)

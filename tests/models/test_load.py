@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from musegen.codecs.messages import MessageCodec
-from musegen.contracts import UserError
+from musegen.errors import UserError
 from musegen.models import load_model
 from musegen.models.lstm_midi import LSTMMidi
 

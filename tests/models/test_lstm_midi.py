@@ -11,9 +11,10 @@ from conftest import tune
 
 from musegen.codecs.messages import MessageCodec
 from musegen.codecs.midi import tidy, write_notes
-from musegen.contracts import Frames, MessageBatch, Messages, PairingError, UserError
+from musegen.errors import PairingError, UserError
+from musegen.models.layers.softmax_sampler import Sampler
 from musegen.models.lstm_midi import LSTMMidi, State
-from musegen.sampling import Sampler
+from musegen.specs import Frames, MessageBatch, Messages
 
 CODEC = MessageCodec()
 
@@ -36,7 +37,7 @@ def batch(B: int = 3, T: int = 7, seed: int = 0) -> MessageBatch:
 def test_a_fresh_network_with_zero_heads_is_uniform(heads: str) -> None:
     lstm = model(heads=heads)
     for name, parameter in lstm.heads.named_parameters():
-        if "out" in name or "from_state" in name or "held_for_note" in name:
+        if "out" in name or "from_state" in name or "active_for_note" in name:
             torch.nn.init.zeros_(parameter)
     losses = {k: float(v.detach()) for k, v in lstm.losses(batch()).items()}
     assert list(losses) == ["note", "velocity", "time"]
@@ -63,12 +64,12 @@ def test_the_three_heads_are_one_distribution(heads: str) -> None:
 def test_chained_heads_see_the_fields_before_and_only_those() -> None:
     lstm = model()
     h_ND, x_NF = torch.randn(1, 16), torch.tensor([[5, 6, 7]])
-    held_NQ = torch.zeros(1, 176)
-    before = lstm.heads(h_ND, held_NQ, x_NF)
+    active_NQ = torch.zeros(1, 176)
+    before = lstm.heads(h_ND, active_NQ, x_NF)
     for field, changes in ((0, (1, 2)), (1, (2,)), (2, ())):
         other = x_NF.clone()
         other[0, field] += 1
-        after = lstm.heads(h_ND, held_NQ, other)
+        after = lstm.heads(h_ND, active_NQ, other)
         assert [i for i in range(3) if not torch.equal(before[i], after[i])] == list(changes)
 
 
@@ -81,7 +82,7 @@ def test_padding_is_not_counted() -> None:
     nats_NF, _, _ = lstm.nats(short, "test")
     expected, _, _ = lstm.nats(alone, "val")
     torch.testing.assert_close(nats_NF[7:10], expected)
-    assert lstm.steps(short) == len(nats_NF) == 17
+    assert lstm.num_predictions(short) == len(nats_NF) == 17
 
 
 def test_a_batch_of_idle_rows_gives_no_nan() -> None:
@@ -185,10 +186,10 @@ def test_generation_samples_what_the_loss_measures() -> None:
     yes_B = torch.ones(len(every), dtype=torch.bool)
     rows = MessageBatch(torch.cat([start, every[:, None]], 1), yes_B[:, None], yes_B)
     exact = lstm.nats(rows, "test")[0].sum(1).neg().exp()
-    h_BTD, held_BTQ, _ = lstm(start[:1])
+    h_BTD, active_BTQ, _ = lstm(start[:1])
     drawn = lstm.heads.sample(
         h_BTD[0].expand(40_000, -1),
-        held_BTQ[0].expand(40_000, -1),
+        active_BTQ[0].expand(40_000, -1),
         Sampler(),
         torch.Generator().manual_seed(0),
     )

@@ -12,7 +12,7 @@ from conftest import make_notes, tune
 
 from musegen.codecs.midi import tidy
 from musegen.render.audio import ATTACK, RATE, RELEASE, RING, _string, synthesise, write_wave
-from musegen.render.files import one_each, write_pieces
+from musegen.render.samples import one_per_sample, write_pieces
 
 
 def measured_frequency(sound: np.ndarray) -> float:
@@ -122,7 +122,7 @@ def test_pieces_are_written_in_three_forms_and_bad_ones_reported(
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [
         f"0{i}.{ending}" for i in (0, 1) for ending in ("mid", "png", "wav")
     ]
-    assert [p.name for p in one_each(paths)] == ["00.mid", "01.mid"]
+    assert [p.name for p in one_per_sample(paths)] == ["00.mid", "01.mid"]
     assert sorted(paths) == sorted((tmp_path / "samples").iterdir())
     out = capsys.readouterr().out
     assert "01.mid degenerated: silence" in out

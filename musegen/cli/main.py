@@ -1,0 +1,43 @@
+"""The `musegen` command: one subcommand per module of `musegen.cli`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from musegen.errors import unknown_name
+
+COMMANDS = {
+    "train": "train a model on a data set: musegen train model=lstm_midi data=mozart",
+    "generate": "generate new samples from a run or a checkpoint",
+    "evaluate": "compute the test metrics of a run again, on its own data or on other data",
+    "report": "write the page of a run, or of several runs side by side",
+    "sweep": "search for good settings with Optuna",
+    "dissect": "look inside a char_rnn while it reads one string",
+    "count": "how far a char_rnn counts 0ⁿ1ⁿ",
+}
+
+
+def main() -> None:
+    """`musegen COMMAND key=value …`, also as `python -m musegen COMMAND key=value …`."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        sys.exit(0 if arguments else 2)
+    command = arguments[0]
+    if command not in COMMANDS:
+        print(f"musegen: {unknown_name(command, command, COMMANDS, 'command')}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
+    try:
+        importlib.import_module(f"musegen.cli.{command}").main()
+    except KeyboardInterrupt:  # while modules are imported
+        print("musegen: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def usage() -> str:
+    """The subcommands, a line each."""
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {does}" for name, does in COMMANDS.items()]
+    return "\n".join(["usage: musegen COMMAND key=value …", "", *rows])

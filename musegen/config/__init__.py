@@ -1,0 +1,1 @@
+"""Command line → checked settings → objects. Hydra composes; this package checks and builds."""

@@ -1,0 +1,46 @@
+"""Exact means over a split: nats all_reduce_sum, steps counted, one division at the end."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+
+class FieldLikelihood(Metric):
+    """Negative log-likelihood (nats) and accuracy per step, for each named field.
+
+    The sums run over all batches and all ranks before the one division, so the metric does not
+    depend on how the split was batched. `compute` gives `nats` (the sum over the fields),
+    `<field>` (its share) and `<field>_accuracy`.
+    """
+
+    full_state_update = False
+
+    nats_F: Tensor
+    correct_F: Tensor
+    steps: Tensor
+
+    def __init__(self, fields: Sequence[str]) -> None:
+        super().__init__()
+        self.fields = tuple(fields)
+        zeros_F = torch.zeros(len(self.fields), dtype=torch.float64)
+        self.add_state("nats_F", zeros_F.clone(), dist_reduce_fx="sum")
+        self.add_state("correct_F", zeros_F.clone(), dist_reduce_fx="sum")
+        self.add_state("steps", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
+
+    def update(self, nats_NF: Tensor, correct_NF: Tensor) -> None:
+        """Add N steps: their nats per field, and whether each field's arg-max was right."""
+        self.nats_F += nats_NF.sum(0, dtype=torch.float64)
+        self.correct_F += correct_NF.sum(0, dtype=torch.float64)
+        self.steps += len(nats_NF)
+
+    def compute(self) -> dict[str, Tensor]:
+        nats_F, correct_F = self.nats_F / self.steps, self.correct_F / self.steps
+        result = {"nll": nats_F.sum()}
+        for i, field in enumerate(self.fields):
+            result[field] = nats_F[i]
+            result[f"{field}_accuracy"] = correct_F[i]
+        return result

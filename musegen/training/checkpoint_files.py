@@ -1,0 +1,69 @@
+"""Checkpoint files: written whole, and read without executing anything in them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import IO, Any
+
+import torch
+from lightning_fabric.plugins import TorchCheckpointIO
+
+from musegen.errors import UserError
+from musegen.runtime.atomic import replacing
+
+
+class CheckpointFiles(TorchCheckpointIO):
+    """How Lightning writes and reads a checkpoint file here: whole, and nothing in it executed."""
+
+    def save_checkpoint(
+        self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
+    ) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with replacing(path, "wb", durable=True) as file:
+            plain = _Remembering(file)
+            try:
+                torch.save(checkpoint, plain)  # type: ignore[arg-type]
+            except RuntimeError as e:
+                raise plain.error or e from e
+
+    def load_checkpoint(
+        self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
+    ) -> dict[str, Any]:
+        """Raises `UserError` for a missing, half-written or foreign file."""
+        try:
+            return torch.load(path, map_location, weights_only=True)
+        except FileNotFoundError as e:
+            raise UserError(f"{path}: no such checkpoint") from e
+        except Exception as e:  # a broken file makes torch's reader run into anything
+            raise UserError(f"{path}: not a whole checkpoint of plain tensors and numbers") from e
+
+
+def find_checkpoint(run: Path) -> Path:
+    """The checkpoint that `run` names: the file itself, or the best (else the last) of a folder."""
+    if run.is_dir():
+        for name in ("best.ckpt", "last.ckpt"):
+            if (run / "checkpoints" / name).exists():
+                return run / "checkpoints" / name
+        raise UserError(f"run={run}: no checkpoints/best.ckpt or last.ckpt in this folder")
+    if not run.exists():
+        raise UserError(f"run={run}: no such run folder or checkpoint")
+    return run
+
+
+class _Remembering:
+    """A file that remembers why it could not be written; torch says only that it could not."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.file = file
+        self.error: OSError | None = None
+
+    def write(self, data: Any) -> int:
+        try:
+            return self.file.write(data)
+        except OSError as e:
+            self.error = e
+            raise
+
+    def flush(self) -> None:
+        self.file.flush()
