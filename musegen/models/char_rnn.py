@@ -166,11 +166,11 @@ class CharRNN(Model):
 
     @torch.inference_mode()
     def read(
-        self, rows: Sequence[np.ndarray], labels: Sequence[int] | None = None, at_once: int = 256
+        self, rows: Sequence[np.ndarray], labels: Sequence[int] | None = None, batch_size: int = 256
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each encoded text: −log p of its T classes, and the most likely classes instead.
 
-        Yields (nats_T, guess_T) per text, in the order of `rows`. The texts are read `at_once` at
+        Yields (nats_T, guess_T) per text, in the order of `rows`. The texts are read `batch_size` at
         a time, in batches of similar length.
         """
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -178,8 +178,8 @@ class CharRNN(Model):
         training = self.training
         self.eval()
         try:
-            for first in range(0, len(order), at_once):
-                indices = order[first : first + at_once]
+            for first in range(0, len(order), batch_size):
+                indices = order[first : first + batch_size]
                 batch_labels = None if labels is None else [labels[i] for i in indices]
                 batch = self.codec.batch([rows[i] for i in indices], batch_labels)
                 logits_NV, x_N = self.predicted(type(batch)(*(t.to(self.device) for t in batch)))

@@ -75,7 +75,7 @@ def test_padding_is_never_counted():
     loss = model.losses(COURSE.batch(rows))["nll"]
     alone = [nats_T for row in rows for nats_T, _ in model.read([row])]
     assert float(loss) == pytest.approx(np.concatenate(alone).mean(), rel=1e-5)
-    together = list(model.read(rows, at_once=2))
+    together = list(model.read(rows, batch_size=2))
     for a, (b, _) in zip(alone, together, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
     assert model.num_predictions(COURSE.batch(rows)) == 3 + 5 + 7
