@@ -133,7 +133,10 @@ class MessageCodec:
 
     def time_class(self, seconds: np.ndarray) -> np.ndarray:
         """Seconds → time classes. Longer times get the last class."""
-        return np.where(seconds <= 0, 0, 1 + np.searchsorted(self._time_edge, seconds))
+        classes: np.ndarray = np.where(
+            seconds <= 0, 0, 1 + np.searchsorted(self._time_edge, seconds)
+        )
+        return classes
 
     @cached_property
     def _time_value(self) -> np.ndarray:
@@ -141,18 +144,22 @@ class MessageCodec:
             centres = np.geomspace(self.time_min, self.time_max, self.time_bins)
         else:
             centres = (np.arange(self.time_bins) + 0.5) * self.time_max / self.time_bins
-        return np.r_[0.0, centres].astype(np.float32)
+        values: np.ndarray = np.r_[0.0, centres]
+        return values.astype(np.float32)
 
     @cached_property
     def _time_edge(self) -> np.ndarray:
         centres = self._time_value[1:].astype(np.float64)
         log = self.time_scale == "log"
-        middle = np.sqrt(centres[1:] * centres[:-1]) if log else (centres[1:] + centres[:-1]) / 2
-        return middle.astype(np.float32)
+        edges: np.ndarray = (
+            np.sqrt(centres[1:] * centres[:-1]) if log else (centres[1:] + centres[:-1]) / 2
+        )
+        return edges.astype(np.float32)
 
     @cached_property
     def _velocity_class(self) -> np.ndarray:
-        return np.r_[0, 1 + np.arange(127) * self.velocity_bins // 127]
+        classes: np.ndarray = np.r_[0, 1 + np.arange(127) * self.velocity_bins // 127]
+        return classes
 
     @cached_property
     def _velocity_value(self) -> np.ndarray:
@@ -160,4 +167,5 @@ class MessageCodec:
             np.median(np.flatnonzero(self._velocity_class == c))
             for c in range(1, self.velocity_bins + 1)
         ]
-        return np.r_[0, np.asarray(middle)].astype(np.uint8)
+        values: np.ndarray = np.r_[0, np.asarray(middle)]
+        return values.astype(np.uint8)
