@@ -22,8 +22,8 @@ GATES = {
 """The values of an LSTM: title and range."""
 TICKS = 32
 """Symbols below the axis of a picture, at most."""
-APART = 14
-"""Pixels between step values; nearer ones are left out."""
+MIN_DISTANCE = 14
+"""Pixels between step numbers. Closer ones are left out."""
 
 
 def draw(values: dict[str, Any], folder: Path) -> list[Path]:
@@ -79,50 +79,61 @@ def _outputs(values: dict[str, Any], figure: Figure) -> None:
 def _states(values: dict[str, Any], figure: Figure) -> None:
     axes = figure.add_subplot()
     path = np.array(values["path"])
-    points = [p["path"] for found in values["fixed_points"].values() for p in found]
-    everything = np.array([*path.tolist(), *[p for p in points if _near(p, path)]])
-    low, high = everything.min(0), everything.max(0)
-    margin = 0.08 * np.maximum(high - low, 0.1)
-    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
-    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+    _set_limits(axes, values, path)
     for k, line in enumerate(values["decision_lines"]):
         names = " | ".join(_visible(s) for s in line["symbols"])
         _draw_line(axes, line, colormaps["Dark2"](k), names)
     axes.plot(path[:, 0], path[:, 1], color="0.75", linewidth=1, zorder=1)
     symbols = list(dict.fromkeys(values["read"]))
     for k, symbol in enumerate(symbols):
-        here = np.array([p for p, s in zip(path, values["read"], strict=True) if s == symbol])
+        states = np.array([p for p, s in zip(path, values["read"], strict=True) if s == symbol])
         axes.scatter(
-            here[:, 0],
-            here[:, 1],
+            states[:, 0],
+            states[:, 1],
             s=18,
             color=f"C{k}",
             label=f"after {_visible(symbol)}",
             zorder=2,
         )
-    numbered: list[np.ndarray] = []
-    for step, here in enumerate(axes.transData.transform(path)):
-        if all(np.abs(here - other).max() >= APART for other in numbered):
-            numbered.append(here)
-            axes.annotate(str(step), path[step], (3, 3), textcoords="offset points", fontsize=7)
-    for symbol, found in values["fixed_points"].items():
-        for p in found:
-            if not _near(p["path"], path):
-                continue
-            first = "  ".join(_eigenvalue(e) for e in p["eigenvalues"][:2])
-            marker, kind = ("*", "attracting") if p["attracting"] else ("X", "not attracting")
-            x, y = p["path"]
-            axes.scatter(x, y, marker=marker, s=140, color=f"C{symbols.index(symbol)}",
-                         edgecolor="black", zorder=3,
-                         label=f"fixed by {_visible(symbol)}, {kind}:\nλ = {first}")  # fmt: skip
+    _number_steps(axes, path)
+    for symbol, points in values["fixed_points"].items():
+        for point in points:
+            if _is_visible(point["path"], path):
+                _draw_fixed_point(axes, point, symbol, f"C{symbols.index(symbol)}")
     axes.set_xlabel(values["plane"]["axes"][0])
     axes.set_ylabel(values["plane"]["axes"][1])
-    axes.set_title("state space with step values; dashed: the classifier's lines", loc="left")
+    axes.set_title("state space with step numbers; dashed: decision lines", loc="left")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _near(point: list[float], path: np.ndarray) -> bool:
-    """Whether a fixed point lies where the picture looks; one at c = 10⁶ would flatten it."""
+def _set_limits(axes: Axes, values: dict[str, Any], path: np.ndarray) -> None:
+    """Limits that contain the path and the fixed points close to it."""
+    points = [p["path"] for of_symbol in values["fixed_points"].values() for p in of_symbol]
+    drawn = np.array([*path.tolist(), *[p for p in points if _is_visible(p, path)]])
+    low, high = drawn.min(0), drawn.max(0)
+    margin = 0.08 * np.maximum(high - low, 0.1)
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+
+
+def _number_steps(axes: Axes, path: np.ndarray) -> None:
+    numbered: list[np.ndarray] = []
+    for step, pixel in enumerate(axes.transData.transform(path)):
+        if all(np.abs(pixel - other).max() >= MIN_DISTANCE for other in numbered):
+            numbered.append(pixel)
+            axes.annotate(str(step), path[step], (3, 3), textcoords="offset points", fontsize=7)
+
+
+def _draw_fixed_point(axes: Axes, point: dict[str, Any], symbol: str, colour: str) -> None:
+    eigenvalues = "  ".join(_eigenvalue(e) for e in point["eigenvalues"][:2])
+    marker, kind = ("*", "attracting") if point["attracting"] else ("X", "not attracting")
+    x, y = point["path"]
+    label = f"fixed point of {_visible(symbol)}, {kind}:\nλ = {eigenvalues}"
+    axes.scatter(x, y, marker=marker, s=140, color=colour, edgecolor="black", zorder=3, label=label)
+
+
+def _is_visible(point: list[float], path: np.ndarray) -> bool:
+    """Whether a fixed point is close to the path. One at c = 10⁶ would hide all details."""
     low, high = path.min(0), path.max(0)
     span = np.maximum(high - low, 0.1)
     return bool((np.abs(np.array(point) - (low + high) / 2) < 1.5 * span).all())
