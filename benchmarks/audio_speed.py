@@ -1,6 +1,6 @@
 """Speed of the synthesiser on a minute of music in four voices, as a multiple of real time.
 
-    python benchmarks/audio_speed.py
+python benchmarks/audio_speed.py
 """
 
 from __future__ import annotations

@@ -35,7 +35,9 @@ class FoldName(NamedTuple):
     """−log p of the network without the n-gram."""
 
 
-def test_fold(fold: int, out: Path, overrides: list[str]) -> tuple[list[FoldName], tuple[str, ...]]:
+def evaluate_fold(
+    fold: int, out: Path, overrides: list[str]
+) -> tuple[list[FoldName], tuple[str, ...]]:
     """One fold's test names, and the labels. Trains the fold's model if it is not yet trained."""
     run_dir = out / str(fold)
     typed = ["experiment=names18", f"data.fold={fold}", "sample=null", *overrides]
@@ -63,7 +65,7 @@ def main() -> None:
         overrides = [a for a in sys.argv[1:] if not a.startswith("out=")]
         names: list[FoldName] = []
         for fold in range(FOLDS):
-            of_fold, labels = test_fold(fold, Path(given[0]), overrides)
+            of_fold, labels = evaluate_fold(fold, Path(given[0]), overrides)
             names += of_fold
     print("| language | names | char_rnn | network alone | best n-gram | gain |")
     print("|---|---|---|---|---|---|")

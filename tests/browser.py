@@ -41,7 +41,9 @@ def opened(browser: Any, path: Path, **settings: Any) -> Iterator[Any]:
     page = context.new_page()
     requests: list[str] = []
     messages: list[str] = []
-    page.on("request", lambda r: requests.append(r.url) if not r.url.startswith(LOCAL_SCHEMES) else None)
+    page.on(
+        "request", lambda r: requests.append(r.url) if not r.url.startswith(LOCAL_SCHEMES) else None
+    )
     page.on("console", lambda message: messages.append(message.text))
     page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(path.as_uri())

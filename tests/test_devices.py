@@ -18,7 +18,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from exact_rbm import log_weights
-from pretended_gpu import CUDA, pretended_gpu, waits
+from simulated_gpu import CUDA, simulated_gpu, waits
 from torch import Tensor
 
 from datamodules.mnist import MNIST
@@ -33,7 +33,7 @@ needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch find
 
 @pytest.fixture(params=["simulated", pytest.param("real", marks=needs_gpu)])
 def gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    with pretended_gpu() if request.param == "simulated" else nullcontext(CUDA) as device:
+    with simulated_gpu() if request.param == "simulated" else nullcontext(CUDA) as device:
         yield device
 
 

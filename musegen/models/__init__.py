@@ -37,7 +37,9 @@ def load_model(path: str | Path) -> Model:
     kind, version = settings.pop("name", None), settings.pop("musegen_version", None)
     if kind not in MODELS:
         known = ", ".join(MODELS)
-        raise UserError(f"{path}: a checkpoint of {kind or 'another program'}; known models: {known}")
+        raise UserError(
+            f"{path}: a checkpoint of {kind or 'another program'}; known models: {known}"
+        )
     if version is None:
         raise UserError(
             f"{path}: written by musegen 0.1, which this version cannot read; train it again, or "

@@ -25,7 +25,9 @@ def test_unseen_contexts_back_off_and_unseen_symbols_are_possible() -> None:
     nats = model.nats([[2, 1]], choices=4)  # nothing follows c in training
     assert nats[1, 1] == nats[0, 1]
     unseen = model.nats([[3]], choices=4)[1, 0]
-    assert np.exp(-unseen) == pytest.approx(0.5 * (0.5 * 3 / 6 / 4))  # at the start: one kind of symbol
+    assert np.exp(-unseen) == pytest.approx(
+        0.5 * (0.5 * 3 / 6 / 4)
+    )  # at the start: one kind of symbol
 
 
 def test_probabilities_of_all_symbols_sum_to_one() -> None:

@@ -43,7 +43,9 @@ def test_polyphony_ignores_silence() -> None:
 
 
 def test_inter_onset_entropy() -> None:
-    even = make_notes([(t, t + 0.1, 60, 80) for t in (0, 0.02, 0.5, 1.01, 1.5)])  # the first two are one chord
+    even = make_notes(
+        [(t, t + 0.1, 60, 80) for t in (0, 0.02, 0.5, 1.01, 1.5)]
+    )  # the first two are one chord
     assert music.inter_onset_entropy(even) == 0
     dotted = make_notes([(t, t + 0.1, 60, 80) for t in (0, 0.75, 1, 1.75, 2)])
     assert music.inter_onset_entropy(dotted) == pytest.approx(1)

@@ -203,7 +203,9 @@ def test_initialisation_for_counting():
     difference = torch.tensor([0.0] * 5 + [8.0] * 5 + [0.0] * 10)
     for layer in range(2):
         name = f"bias_ih_l{layer}"
-        torch.testing.assert_close(getattr(counter.cells, name) - getattr(plain.cells, name), difference)
+        torch.testing.assert_close(
+            getattr(counter.cells, name) - getattr(plain.cells, name), difference
+        )
         assert not getattr(counter.cells, f"weight_hh_l{layer}").any()
     torch.testing.assert_close(counter.out.weight, 3 * plain.out.weight)
     with pytest.raises(UserError, match="counter=true needs an LSTM"):

@@ -57,7 +57,9 @@ def test_the_three_heads_form_a_joint_distribution(heads: str) -> None:
     past = torch.tensor([[3, 2, 4], [1, 0, 2]]).expand(len(all_messages), -1, -1)
     x_BLF = torch.cat([past, all_messages[:, None]], 1)
     mask_BT = torch.tensor([[False, True]]).expand(len(all_messages), -1)
-    nats_NF, _, _ = lstm.nats(MessageBatch(x_BLF, mask_BT, torch.ones(len(all_messages)) > 0), "test")
+    nats_NF, _, _ = lstm.nats(
+        MessageBatch(x_BLF, mask_BT, torch.ones(len(all_messages)) > 0), "test"
+    )
     assert float(nats_NF.detach().sum(1).neg().exp().sum()) == pytest.approx(1, abs=1e-5)
 
 

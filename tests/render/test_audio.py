@@ -30,7 +30,9 @@ def test_every_key_is_in_tune_within_5_cents(pitch: int) -> None:
     low, high = expected * 0.9, expected * 1.1
     spectrum = np.fft.rfft(sound)
     hertz = np.fft.rfftfreq(len(sound), 1 / RATE)
-    spectrum[(hertz < low) | (hertz > high)] = 0  # keep the fundamental, since a partial may be louder
+    spectrum[(hertz < low) | (hertz > high)] = (
+        0  # keep the fundamental, since a partial may be louder
+    )
     cents = 1200 * np.log2(measured_frequency(np.fft.irfft(spectrum, len(sound))) / expected)
     assert abs(cents) < 5
 

@@ -62,7 +62,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "samples" / "samples.txt").write_text("<script>alert(1)</script>\n")
     for epoch in (1, 2):
         write_tiles([np.eye(4)], folder / "previews" / f"epoch_{epoch:03d}" / "filters.png")
-    write_tiles([np.eye(4)], folder / "samples" / "00.png")  # a piano-roll, which the page draws itself
+    write_tiles(
+        [np.eye(4)], folder / "samples" / "00.png"
+    )  # a piano-roll, which the page draws itself
     write_page([folder])
     return folder
 
@@ -232,7 +234,9 @@ def test_width_and_contrast_on_every_screen(
             assert {k: v for k, v in found.items() if v < MIN_CONTRAST} == {}
 
 
-def test_elements_have_accessible_names(browser: Any, folder: Path, other: Path, tmp_path: Path) -> None:
+def test_elements_have_accessible_names(
+    browser: Any, folder: Path, other: Path, tmp_path: Path
+) -> None:
     """Controls and pictures have names, and no level of headings is skipped."""
     for path in (folder / "report.html", write_page([folder, other], tmp_path / "both.html")):
         with opened(browser, path) as page:

@@ -197,7 +197,7 @@ def _generator(device: Any = "cpu", make: Any = torch.Generator) -> torch.Genera
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[torch.device]:
+def simulated_gpu() -> Iterator[torch.device]:
     """In this block torch has a simulated GPU, and Lightning trains on it."""
     waits.clear()
     stream = SimpleNamespace(wait_stream=lambda other: None)
