@@ -16,7 +16,7 @@ SECONDS = 60
 
 
 def four_voices() -> np.ndarray:
-    """Quarter notes in bass and tenor, eighth notes in alto and soprano, at 120 beats per minute."""
+    """Quarter notes in bass and tenor, eighth notes in alto and soprano, at 120 beats/minute."""
     rng = np.random.default_rng(0)
     rows = [
         (t, t + step, low + rng.integers(0, 13), 80)

@@ -67,7 +67,7 @@ def count_notes(rolls: Sequence[np.ndarray], order: int) -> np.ndarray:
 
 
 def histories(roll_TP: np.ndarray, order: int) -> np.ndarray:
-    """(T, P): the order − 1 preceding frames of each note as a number, the latest in the lowest bit."""
+    """(T, P): each note's order − 1 preceding frames as a number, the latest in the lowest bit."""
     history_TP = np.zeros(roll_TP.shape, np.int64)
     for back in range(1, min(order, len(roll_TP))):
         history_TP[back:] |= roll_TP[:-back].astype(np.int64) << (back - 1)

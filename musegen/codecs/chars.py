@@ -150,7 +150,7 @@ class CharCodec:
 def normalise(text: str, ascii: bool = False) -> str:
     """The text in Unicode's NFC form, or with `ascii` without diacritics.
 
-    With `ascii`, characters that are not an ASCII letter plus diacritics are left out (ß, Cyrillic).
+    With `ascii`, characters without an ASCII base letter are left out (ß, Cyrillic).
     """
     if not ascii:
         return unicodedata.normalize("NFC", text)

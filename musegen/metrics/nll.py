@@ -32,7 +32,7 @@ class FieldLikelihood(Metric):
         self.add_state("steps", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, nats_NF: Tensor, correct_NF: Tensor) -> None:
-        """Add N steps: their nats per field, and whether each field's most likely class was right."""
+        """Add N steps: their nats per field, and whether the most likely class was right."""
         self.nats_F += nats_NF.sum(0, dtype=torch.float64)
         self.correct_F += correct_NF.sum(0, dtype=torch.float64)
         self.steps += len(nats_NF)

@@ -168,10 +168,10 @@ class CharRNN(Model):
     def read(
         self, rows: Sequence[np.ndarray], labels: Sequence[int] | None = None, batch_size: int = 256
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each encoded text: −log p of its T classes, and the most likely classes instead.
+        """For each encoded text: −log p of its T classes, and the most likely classes.
 
-        Yields (nats_T, guess_T) per text, in the order of `rows`. The texts are read `batch_size` at
-        a time, in batches of similar length.
+        Yields (nats_T, guess_T) per text, in the order of `rows`. The texts are read in batches of
+        similar length.
         """
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         results: dict[int, tuple[np.ndarray, np.ndarray]] = {}

@@ -201,7 +201,7 @@ class LSTMMidi(Model):
         self._carried: dict[str, State] = {}
 
     def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Messages → the LSTM's output h_BTD and the features active_BTQ of the sounding notes after
+        """Messages → the LSTM's output h_BTD, the features active_BTQ of the notes that sound after
         each message, and the next state."""
         silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
         age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
@@ -233,7 +233,7 @@ class LSTMMidi(Model):
         return y_BD, active_BQ, State(h, c, age_BP)
 
     def _ages(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
-        """age_BTP after each message, from the ages before the first; all 0 without `embed_active`."""
+        """age_BTP after each message, from the ages before the first; 0 without `embed_active`."""
         if self.embed_active is None:
             return before_BP[:, None].expand(-1, x_BTF.shape[1], -1)
         note_BT, onset_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(before_BP.dtype)

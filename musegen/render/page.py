@@ -25,7 +25,7 @@ SHADES = 4
 
 
 class Audio(NamedTuple):
-    """A piece to play: its `NOTES`, its .mid file as a data: URL, and why it is degenerate, if so."""
+    """A piece: its `NOTES`, its .mid file as a data: URL, and why it is degenerate, if it is."""
 
     name: str
     notes: np.ndarray

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 
 class Dropout(nn.Dropout):
-    """`nn.Dropout`: in training, set units to 0 with probability p and multiply the rest by 1/(1 − p).
+    """`nn.Dropout`: in training, zero units with probability p and scale the rest by 1/(1 − p).
 
     On a CPU torch draws its mask with `bernoulli_`, measured at 98 million units per second and
     core. Here four units share the 64 bits of one random number (1,500 million per second), and p
