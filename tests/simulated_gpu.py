@@ -47,11 +47,11 @@ class OnGPU(Tensor):
     def __new__(cls, inner: Tensor) -> OnGPU:
         size, layout = inner.size(), {"strides": inner.stride(), "dtype": inner.dtype}
         offset = inner.storage_offset()
-        made = Tensor._make_wrapper_subclass(
+        tensor = Tensor._make_wrapper_subclass(
             cls, size, **layout, storage_offset=offset, device=META
         )
-        made.inner = inner
-        return made
+        tensor.inner = inner
+        return tensor
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:

@@ -57,8 +57,8 @@ def test_sequences_are_independent() -> None:
     model = NGram(3, 0.5, period=2).fit([[0, 2], [], [1, 3, 0]])
     rows = [[0, 3, 1], [1], [0, 2]]
     choices = [np.array([2, 4, 2]), np.array([2]), np.array([2, 4])]
-    alone = [model.nats([row], [c]) for row, c in zip(rows, choices, strict=True)]
-    np.testing.assert_array_equal(model.nats(rows, choices), np.hstack(alone))
+    separate = [model.nats([row], [c]) for row, c in zip(rows, choices, strict=True)]
+    np.testing.assert_array_equal(model.nats(rows, choices), np.hstack(separate))
 
 
 def test_best_order_is_chosen_on_validation() -> None:

@@ -132,14 +132,14 @@ def test_ages_of_the_sounding_notes() -> None:
 
 def test_only_fresh_rows_reset_the_state() -> None:
     lstm, first, second = model(), batch(seed=1), batch(seed=2)
-    alone, _, _ = lstm.nats(second, "test")
+    fresh, _, _ = lstm.nats(second, "test")
     lstm.nats(first, "val")
     mixed = second._replace(fresh_B=torch.tensor([True, False, True]))
     nats, _, _ = lstm.nats(mixed, "val")
-    same = [
-        torch.allclose(a, b) for a, b in zip(alone.view(3, 7, 3), nats.view(3, 7, 3), strict=True)
+    equal = [
+        torch.allclose(a, b) for a, b in zip(fresh.view(3, 7, 3), nats.view(3, 7, 3), strict=True)
     ]
-    assert same == [True, False, True]
+    assert equal == [True, False, True]
 
 
 def test_no_gradients_flow_into_the_previous_batch() -> None:
@@ -171,8 +171,8 @@ def test_generation_depends_on_its_seed_alone() -> None:
     assert len(pieces) == 3
     for piece in pieces:
         np.testing.assert_array_equal(tidy(piece), piece)
-    again, other = lstm.generate(3, 50, seed=1), lstm.generate(3, 50, seed=2)
-    assert all(np.array_equal(a, b) for a, b in zip(pieces, again, strict=True))
+    same, other = lstm.generate(3, 50, seed=1), lstm.generate(3, 50, seed=2)
+    assert all(np.array_equal(a, b) for a, b in zip(pieces, same, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(pieces, other, strict=True))
     assert not np.array_equal(pieces[0], pieces[1])
 

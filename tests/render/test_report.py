@@ -214,24 +214,24 @@ def test_width_and_contrast_on_every_screen(
             }
             return 'rgb(255, 255, 255)';
         };
-        const found = {};
+        const contrasts = {};
         for (const e of document.querySelectorAll('body *')) {
             const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
             if (!own || ['SCRIPT', 'STYLE'].includes(e.tagName)) continue;
             const style = getComputedStyle(e);
             const [a, b] = [light(e.closest('svg') ? style.fill : style.color), light(ground(e))];
-            found[`${e.tagName}.${e.className}`] =
+            contrasts[`${e.tagName}.${e.className}`] =
                 (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         }
-        return found;
+        return contrasts;
     }"""
     screen = {"width": width, "height": 800}
     for path in (folder / "report.html", both):
         with opened(browser, path, color_scheme=scheme, viewport=screen) as page:
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            found = page.evaluate(contrast)
-            assert len(found) > 15
-            assert {k: v for k, v in found.items() if v < MIN_CONTRAST} == {}
+            contrasts = page.evaluate(contrast)
+            assert len(contrasts) > 15
+            assert {k: v for k, v in contrasts.items() if v < MIN_CONTRAST} == {}
 
 
 def test_elements_have_accessible_names(
