@@ -8,12 +8,13 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Interval
 
-from musegen.codecs.midi import NOTES, tidy
+from musegen.codecs.midi import NOTES, read_prime, tidy
 from musegen.constraints import PositiveFloat, check_fields
 from musegen.errors import UserError
 from musegen.specs import Messages
@@ -69,6 +70,8 @@ class MessageCodec:
       pauses have the same relative precision (by default a bin is 12 % longer than the one
       before). `"linear"` is the scale of the "Neural Mozart" course: `time_bins` equal bins from
       0 to `time_max`; in the course 10 bins up to 1 s.
+    - sustain: whether notes last under the pedal in the files that `read` reads; the data module
+      sets it to what it did itself, so that a prime is read like the training data.
 
     `decode` returns the centre of a bin: `decode(encode(x))` equals `quantise(x)`, and
     `encode(decode(c))` equals c. Raises `UserError` for settings out of range.
@@ -80,6 +83,7 @@ class MessageCodec:
     time_bins: Annotated[int, Interval(ge=2, le=10_000)] = 63
     time_min: PositiveFloat = 0.005
     time_max: PositiveFloat = 8.0
+    sustain: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -100,6 +104,13 @@ class MessageCodec:
     def to_dict(self) -> dict[str, Any]:
         """Plain settings for a checkpoint; `MessageCodec(**plain)` is the inverse."""
         return {**asdict(self), "pitch_range": list(self.pitch_range)}
+
+    def read(self, path: str | Path, seconds: float | None = None) -> np.ndarray:
+        """The stream of a MIDI file, or of its first `seconds`, as the training data were read.
+
+        Raises `UserError` as `read_prime` does.
+        """
+        return notes_to_messages(read_prime(path, seconds, sustain=self.sustain))
 
     def in_range(self, stream: np.ndarray) -> np.ndarray:
         """The stream without the messages outside `pitch_range`; the others keep their times."""

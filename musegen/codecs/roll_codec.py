@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from annotated_types import Interval
 
-from musegen.codecs.midi import NOTES
-from musegen.constraints import check_fields
+from musegen.codecs.midi import NOTES, read_notes, read_prime
+from musegen.codecs.tonality import semitones_to_c, transposed
+from musegen.constraints import PositiveInt, check_fields
 from musegen.errors import UserError
 from musegen.specs import Rolls
 
@@ -31,6 +33,9 @@ class RollCodec:
       last note.
     - repeats: a pitch in successive frames becomes one long note (`sustain`) or one note per frame
       (`retrigger`).
+    - frames_per_beat, common_key: what was done to MIDI files before `encode`. Their tempo was
+      set so that a quarter note takes so many frames; they were transposed so that their tonic is
+      C. `read` does the same to one file, such as the prime of a generation.
 
     `decode` takes any roll. `encode(decode(x))` equals x without silent frames at its end. Raises
     `UserError` for settings out of range.
@@ -39,6 +44,8 @@ class RollCodec:
     pitch_range: tuple[int, int] = (21, 109)
     dt: Annotated[float, Interval(ge=0.01, le=60)] = 0.3
     repeats: Literal["sustain", "retrigger"] = "sustain"
+    frames_per_beat: PositiveInt | None = None
+    common_key: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
@@ -55,6 +62,25 @@ class RollCodec:
     def to_dict(self) -> dict[str, Any]:
         """Plain settings for a checkpoint; `RollCodec(**plain)` is the inverse."""
         return {**asdict(self), "pitch_range": list(self.pitch_range)}
+
+    @property
+    def seconds_per_beat(self) -> float | None:
+        """How long a quarter note lasts on this grid; None where files keep their own tempo."""
+        return None if self.frames_per_beat is None else self.frames_per_beat * self.dt
+
+    def read(self, path: str | Path, seconds: float | None = None) -> np.ndarray:
+        """The roll of a MIDI file, or of its first `seconds`, as the training data were read.
+
+        Raises `UserError` as `read_prime` and `encode` do.
+        """
+        how: dict[str, Any] = {"seconds_per_beat": self.seconds_per_beat, "overlapping": True}
+        notes = read_prime(path, seconds, **how)
+        if not self.common_key:
+            return self.encode(notes)
+        whole = (
+            notes if seconds is None else read_notes(path, **how)
+        )  # of its beginning less is sure
+        return self.encode(transposed(notes, semitones_to_c(whole)))
 
     def encode(self, notes: np.ndarray) -> np.ndarray:
         """`NOTES`, overlapping or not → (T, P) uint8.

@@ -24,8 +24,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes, notes_to_messages
-from musegen.codecs.midi import read_prime
+from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes
 from musegen.constraints import (
     DropoutRate,
     NonNegativeFloat,
@@ -359,7 +358,7 @@ class LSTMMidi(Model):
         """The prime's classes, (T, F); T = 0 without a prime."""
         if prime is None:
             return np.empty((0, len(FIELDS)), np.int64)
-        prime_TF = self.codec.encode(notes_to_messages(read_prime(prime, seconds)))
+        prime_TF = self.codec.encode(self.codec.read(prime, seconds))
         if not len(prime_TF):
             raise UserError(f"prime={prime}: no notes within the model's pitch range")
         return prime_TF

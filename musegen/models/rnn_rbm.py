@@ -32,7 +32,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from musegen.codecs.midi import read_prime
 from musegen.codecs.roll_codec import RollCodec
 from musegen.constraints import (
     DropoutRate,
@@ -342,7 +341,7 @@ class RNNRBM(Model):
         """The prime's frames, (T, D); none if there is no prime."""
         if prime is None:
             return torch.zeros(0, self.spec.pitches)
-        prime_TD = codec.encode(read_prime(prime, prime_seconds)).astype(np.float32)
+        prime_TD = codec.read(prime, prime_seconds).astype(np.float32)
         if not len(prime_TD):
             raise UserError(f"prime={prime}: no notes within the model's pitch range")
         return torch.from_numpy(prime_TD)

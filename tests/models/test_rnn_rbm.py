@@ -410,7 +410,7 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
     assert samples == {".mid", ".wav", ".png"}
     model = load_model(run / "checkpoints" / "best.ckpt")
     assert isinstance(model, RNNRBM)
-    assert model.codec == RollCodec(dt=0.25)
+    assert model.codec == RollCodec(dt=0.25, frames_per_beat=1, common_key=True)
 
     code, out, err = cli(evaluate.main, f"run={run}")
     assert code == 0, err
