@@ -1,4 +1,4 @@
-"""Batches of independent rows, in a new order every epoch: images, single piano-roll frames."""
+"""Batches of independent examples, such as images and single piano-roll frames."""
 
 from __future__ import annotations
 
@@ -9,25 +9,26 @@ import numpy as np
 from datamodules.samplers import EpochBatchSampler, epoch_rng, shared_width
 
 EVAL_ROWS = 1000
-"""Rows per batch of validation and test, where the width of a batch changes no metric."""
+"""Examples per batch of validation and test, where the batch size changes no metric."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Some rows of a split, and the numbers that seed what is drawn for them."""
+    """The examples of a batch, by index, and the seed of the random numbers drawn for them."""
 
     indices: np.ndarray
     seed: tuple[int, ...]
 
     def named(self) -> str:
-        return f"training rows {', '.join(map(str, self.indices.tolist()))}"
+        """The examples as an error message names them."""
+        return f"training examples {', '.join(map(str, self.indices.tolist()))}"
 
 
 class RowSampler(EpochBatchSampler[Rows]):
-    """Batches of `batch_size` rows, in a new order every epoch (`shuffle`) or in the file's.
+    """Batches of `batch_size` examples, shuffled in every epoch (`shuffle`) or in file order.
 
-    What is drawn by lot is drawn anew in every epoch of training, and always alike in
-    evaluation (`training` false), so that the metrics of two epochs or models compare.
+    The seed of a batch is different in every epoch of training. In evaluation (`training` false)
+    it is always the same, so that the metrics of two epochs or of two models can be compared.
     """
 
     def __init__(self, n: int, batch_size: int, seed: int, training: bool, shuffle: bool) -> None:
@@ -42,8 +43,8 @@ class RowSampler(EpochBatchSampler[Rows]):
         size = self.batch_size if self.training else shared_width(self.n, self.batch_size, world)
         starts = range(0, self.n, size)
         if self.training:
-            # Persistent chains are as many as a batch has rows, and ranks must take equally
-            # many batches: what does not go round is left for another epoch.
-            whole = self.n // self.batch_size // world * world
-            starts = starts[:whole]
+            # There is one persistent chain for each example of a batch, so all batches must be
+            # full; and all ranks must take the same number. The rest waits for another epoch.
+            n_batches = self.n // self.batch_size // world * world
+            starts = starts[:n_batches]
         return [[Rows(order_N[s : s + size], (self.seed, epoch, s))] for s in starts[rank::world]]
