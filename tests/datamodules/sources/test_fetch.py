@@ -154,7 +154,7 @@ def test_the_next_mirror_sends_only_the_rest(server: str, tmp_path: Path) -> Non
 
 
 @pytest.mark.parametrize(
-    ("mirror", "there", "requested"),
+    ("mirror", "existing", "requested"),
     [
         ("whole", CONTENT[:HALF], [HALF]),
         ("good", OTHER[:HALF], [HALF, 0]),
@@ -165,9 +165,9 @@ def test_the_next_mirror_sends_only_the_rest(server: str, tmp_path: Path) -> Non
     ids=["no ranges", "of another file", "too long", "complete", "changed meanwhile"],
 )
 def test_a_part_that_does_not_fit_is_downloaded_again(
-    server: str, tmp_path: Path, mirror: str, there: bytes, requested: list[int]
+    server: str, tmp_path: Path, mirror: str, existing: bytes, requested: list[int]
 ) -> None:
-    (tmp_path / "a.bin.part").write_bytes(there)
+    (tmp_path / "a.bin.part").write_bytes(existing)
     assert fetch("a.bin", [f"{server}/{mirror}"], SHA, tmp_path).read_bytes() == CONTENT
     assert Handler.requested == [(f"/{mirror}", start) for start in requested]
     assert names(tmp_path) == ["a.bin"]
