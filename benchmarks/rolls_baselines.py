@@ -1,4 +1,4 @@
-"""Log-likelihood and accuracy per test frame of models that take each note by itself.
+"""Log-likelihood and accuracy per test frame of baselines that model each note separately.
 
 python benchmarks/rolls_baselines.py                                   # nottingham and jsb
 python benchmarks/rolls_baselines.py data=piano_roll_folder data.root=DIR
@@ -21,10 +21,13 @@ def main() -> None:
         settings = compose_config([*overrides, "model=rbm", "data.view=frames", "run_dir=unused"])
         data = build_data(resolve_config(settings))
         data.setup()
-        found, order = baselines(data.rolls)
-        for name, (nats, accuracy) in found.items():
+        results, order = baselines(data.rolls)
+        for name, (log_likelihood, accuracy) in results.items():
             name += f" (n = {order})" if name == "note_ngram" else ""
-            print(f"| {overrides[0]} | {name} | {nats:.2f} | {100 * accuracy:.2f} |", flush=True)
+            print(
+                f"| {overrides[0]} | {name} | {log_likelihood:.2f} | {100 * accuracy:.2f} |",
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 from abc import abstractmethod
 from collections.abc import Sequence
@@ -14,21 +14,15 @@ import platformdirs
 import pytorch_lightning as pl
 import torch
 
+from datamodules.splits import SPLITS, Record, changes, folder_side, split_pieces
 from musegen.codecs.midi import MICROSECONDS_PER_BEAT
 from musegen.errors import UserError
+from musegen.runtime.atomic import write_json
 from musegen.runtime.distributed import this_rank
 from musegen.specs import Spec
 
-SPLITS = ("train", "val", "test")
 NAMED = 5
 """Pieces of a batch that an error names."""
-SPLIT_FOLDERS = {
-    "train": "train",
-    "valid": "val",
-    "validation": "val",
-    "val": "val",
-    "test": "test",
-}
 
 
 class DataModule(pl.LightningDataModule):
@@ -39,6 +33,17 @@ class DataModule(pl.LightningDataModule):
     codec: Any = None
     """What turns a model's output back into music or text; travels in the checkpoint."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.record: Record = {}
+        """Which pieces an earlier run had in which split; empty for a new run."""
+        self.pieces_by_split: Record = {}
+        """After `setup`, of data that are split by piece: {"train": {key: name}, "val": …, …}."""
+        self.split_changes = ""
+        """After `setup`, one line on how the pieces differ from those of `record`."""
+        self._unrecorded: Path | None = None
+        """Where a record was looked for and is none."""
+
     @property
     @abstractmethod
     def spec(self) -> Spec:
@@ -47,6 +52,70 @@ class DataModule(pl.LightningDataModule):
     @abstractmethod
     def describe(self) -> str:
         """One line on the splits, after `setup`."""
+
+    # --- The split of an earlier run ----------------------------------------------------------
+
+    def keep_split(self, file: Path) -> None:
+        """Before `setup`: pieces that the file names keep the side they had when it was written.
+
+        Without such a file `split_changes` says so, for data that are split by the pieces' own
+        numbers: a run of an older version had another split. Raises `UserError` for a damaged one.
+        """
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            self.record = {s: {str(k): str(n) for k, n in record[s].items()} for s in SPLITS}
+        except FileNotFoundError:
+            self._unrecorded = file
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            raise UserError(f"{file}: not the record of a split ({type(e).__name__}: {e})") from e
+
+    def write_split(self, file: Path) -> None:
+        """After `setup`: write which pieces are in which split, if they were split by piece.
+
+        What is on record stays there, pieces that have gone too: they may come back.
+        """
+        if self.pieces_by_split:
+            write_json(
+                file, {s: {**self.record.get(s, {}), **self.pieces_by_split[s]} for s in SPLITS}
+            )
+
+    def side_of(self, name: str) -> str | None:
+        """The split that a piece's name states; None where it states none."""
+        return folder_side(name)
+
+    def split(
+        self,
+        names: Sequence[str],
+        keys: Sequence[str],
+        val_fraction: float,
+        test_fraction: float,
+        seed: int,
+    ) -> dict[str, list[int]]:
+        """Indices of the pieces of each split (`split_pieces`), noted for the run's record."""
+        sides = [self.side_of(name) for name in names]
+
+        def divided(record: Record) -> dict[str, list[int]]:
+            return split_pieces(keys, val_fraction, test_fraction, seed, sides, record)
+
+        def named(split: dict[str, list[int]]) -> Record:
+            return {s: {keys[i]: names[i] for i in split[s]} for s in SPLITS}
+
+        split = divided(self.record)
+        self.pieces_by_split = named(split)
+        if self._unrecorded and (None in sides or set(sides) != set(SPLITS)):
+            self.split_changes = (
+                f"data: there is no {self._unrecorded}, where a run notes its split: if it was "
+                "trained on these pieces, some of its training pieces may be in the test now"
+            )
+        if self.record:
+            try:
+                alone = named(divided({}))
+            except UserError:  # too few pieces for a split of their own
+                alone = self.pieces_by_split
+            self.split_changes = changes(self.record, self.pieces_by_split, alone)
+        return split
+
+    # -------------------------------------------------------------------------------------------
 
     def training_notes(self) -> list[np.ndarray]:
         """The training pieces as `NOTES`, after `setup`; none where the data is no music."""
@@ -102,39 +171,3 @@ def cache_folder(cache_dir: Path | None, name: str) -> Path:
             f"{folder}: cannot be written ({e.strerror}); set data.cache_dir or MUSEGEN_CACHE"
         ) from e
     return folder
-
-
-def split_pieces(
-    names: Sequence[str], val_fraction: float, test_fraction: float, seed: int
-) -> dict[str, list[int]]:
-    """Indices of the pieces of each split; a piece is never cut.
-
-    Names that begin with train/, valid/ (or val/, validation/) and test/ say themselves where
-    they belong. Otherwise the order is by a hash of (seed, name), so that a piece stays on its
-    side when others come or go, and each split has at least one piece.
-    """
-    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 < fraction < 1:
-            raise UserError(f"data.{key}={fraction}: must lie between 0 and 1")
-    folders = [SPLIT_FOLDERS.get(name.split("/")[0].lower()) for name in names]
-    if None not in folders and set(folders) == set(SPLITS):
-        return {s: [i for i, f in enumerate(folders) if f == s] for s in SPLITS}
-
-    def drawn(i: int) -> bytes:
-        return hashlib.sha256(f"{seed}/{names[i]}".encode()).digest()
-
-    n = len(names)
-    n_val, n_test = max(1, round(n * val_fraction)), max(1, round(n * test_fraction))
-    if n < 3 or n_val + n_test >= n:
-        raise UserError(
-            f"{n} usable piece{'s' if n != 1 else ''} cannot be split by piece into train, "
-            "validation and test: 3 at least are needed, or smaller data.val_fraction and "
-            "data.test_fraction"
-        )
-    order = sorted(range(n), key=drawn)
-    held_out = n_val + n_test
-    return {
-        "test": sorted(order[:n_test]),
-        "val": sorted(order[n_test:held_out]),
-        "train": sorted(order[held_out:]),
-    }

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 from datamodules.base import SPLITS, DataModule
 from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng, shared_width
 from musegen.codecs.chars import CharCodec
+from musegen.codecs.midi import printable
 from musegen.errors import UserError
 from musegen.specs import LabelledTokenBatch, TokenBatch
 
@@ -26,14 +27,16 @@ def read_text(path: Path) -> str:
     """
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise UserError(f"{path}: {size:,} bytes, but a text may have {MAX_BYTES:,}")
+            raise UserError(f"{printable(path)}: {size:,} bytes, but a text may have {MAX_BYTES:,}")
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as e:
-        raise UserError(f"{path}: not UTF-8 (byte {e.start} is {e.object[e.start]:#04x})") from e
+        raise UserError(
+            f"{printable(path)}: not UTF-8 (byte {e.start} is {e.object[e.start]:#04x})"
+        ) from e
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror})") from e
+        raise UserError(f"{printable(path)}: cannot be read ({e.strerror})") from e
     if not text.strip():
-        raise UserError(f"{path}: empty")
+        raise UserError(f"{printable(path)}: empty")
     return text
 
 

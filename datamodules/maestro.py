@@ -7,11 +7,12 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datamodules.base import SPLITS, cache_folder, data_root
+from datamodules.base import cache_folder, data_root
+from datamodules.files import files_below
 from datamodules.message_streams import MidiFolder
-from datamodules.midi_files import Piece
 from datamodules.sources.archives import unpack
 from datamodules.sources.fetch import fetch
+from datamodules.splits import SPLIT_FOLDERS
 from musegen.errors import UserError
 
 MAESTRO_URLS = (
@@ -44,12 +45,8 @@ class Maestro(MidiFolder):
             raise UserError(f"data.composer={self.composer}: not among {'; '.join(composers)}")
         return [(name, folder / name) for name in sorted(self.catalogue)]
 
-    def split(self, pieces: list[Piece]) -> dict[str, list[int]]:
-        names = {"train": "train", "validation": "val", "test": "test"}
-        sides = [names.get(self.catalogue[p.name]) for p in pieces]
-        if any(s not in sides for s in SPLITS):
-            return super().split(pieces)
-        return {s: [i for i, side in enumerate(sides) if side == s] for s in SPLITS}
+    def side_of(self, name: str) -> str | None:
+        return SPLIT_FOLDERS.get(self.catalogue[name])
 
     def _is_wanted(self, composer: str) -> bool:
         return self.composer is None or self.composer.lower() in composer.lower()
@@ -57,8 +54,9 @@ class Maestro(MidiFolder):
     def _folder(self) -> Path:
         root = data_root(self.root, "maestro")
         if root is not None and root.is_dir():
-            for table in sorted(root.rglob(TABLE)):
-                return table.parent
+            for _, table, _ in files_below(root, (".csv",)):
+                if table.name == TABLE:
+                    return table.parent
         archive = root / MAESTRO_ZIP if root is not None and root.is_dir() else root
         if archive is None or not archive.exists():
             if self.root is not None:

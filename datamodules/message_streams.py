@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 from torch.utils.data import DataLoader
 
-from datamodules.base import SPLITS, DataModule, cache_folder, data_root, split_pieces
+from datamodules.base import SPLITS, DataModule, cache_folder, data_root
 from datamodules.message_rows import (
     Augment,
     MessageRows,
@@ -25,7 +26,7 @@ from musegen.specs import Messages
 
 
 class MidiFolder(DataModule):
-    """Every .mid and .midi file below `root`, as message streams.
+    """Every MIDI file (.mid, .midi, .kar, .rmi) below `root`, as message streams.
 
     - codec: classes of note, velocity and time. sustain: pedal-held notes last.
     - window: messages predicted per row; batch_size: rows.
@@ -35,8 +36,8 @@ class MidiFolder(DataModule):
       back-propagation) instead of shuffled windows.
     - transpose: training pieces are shifted by up to so many semitones either way; tempo: their
       times are stretched or shortened by up to this share. 0 switches either off.
-    - val_fraction, test_fraction, split_seed: split by piece, unless the folder has train/,
-      valid/ and test/.
+    - val_fraction, test_fraction, split_seed: split by piece (`datamodules.splits`), unless the
+      folder has train/, valid/ and test/.
 
     Validation and test always read whole pieces in order, every message counted once.
     """
@@ -70,7 +71,7 @@ class MidiFolder(DataModule):
         if carry and loss_on == "last":
             raise UserError("data: carry=true teaches every position; leave data.loss_on at every")
         self.root, self.sustain, self.cache_dir = root, sustain, cache_dir
-        self.codec: MessageCodec = codec or MessageCodec()
+        self.codec: MessageCodec = replace(codec or MessageCodec(), sustain=sustain)
         self.window, self.batch_size, self.num_workers = window, batch_size, num_workers
         self.loss_on, self.carry, self.transpose, self.tempo = loss_on, carry, transpose, tempo
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
@@ -87,21 +88,18 @@ class MidiFolder(DataModule):
             raise UserError("data=midi_folder needs a folder of MIDI files: add data.root=DIR")
         return midi_files(data_root(self.root, ""))
 
-    def split(self, pieces: list[Piece]) -> dict[str, list[int]]:
-        names = [p.name for p in pieces]
-        return split_pieces(names, self.val_fraction, self.test_fraction, self.split_seed)
-
     def prepare_data(self) -> None:
         self.setup()  # fills the caches, once per node
 
     def setup(self, stage: str | None = None) -> None:
         if self.pieces:
             return
-        pieces = read_pieces(self.files(), self.cache_dir, self.sustain)
+        pieces = read_pieces(self.files(), self.cache_dir, self.sustain, self.side_of)
         usable = [p for p in pieces if len(self.codec.in_range(p.stream))]
         if not usable:
             raise UserError(f"no piece has a note within pitch_range={self.codec.pitch_range}")
-        split = self.split(usable)
+        names, keys = [p.name for p in usable], [p.key for p in usable]
+        split = self.split(names, keys, self.val_fraction, self.test_fraction, self.split_seed)
         self.pieces = {s: [usable[i] for i in split[s]] for s in SPLITS}
 
     def describe(self) -> str:

@@ -15,7 +15,7 @@ from datamodules.base import SPLITS, DataModule, cache_folder, data_root
 from datamodules.frames import EVAL_ROWS, Rows, RowSampler
 from datamodules.samplers import batch_loader
 from datamodules.sources.fetch import fetch
-from datamodules.sources.idx import read_idx_images
+from datamodules.sources.idx import find_idx, read_idx_images
 from musegen.errors import UserError
 from musegen.specs import FrameBatch, Frames
 
@@ -34,7 +34,7 @@ Binarize = Literal["none", "threshold", "sample"]
 
 
 class Images(Dataset[FrameBatch]):
-    """(N, D) bytes → batches of intensities in [0, 1], made 0 or 1 by threshold or by lot."""
+    """(N, D) bytes → batches of intensities in [0, 1], made 0 or 1 by a threshold or at random."""
 
     def __init__(self, pixels_ND: np.ndarray, binarize: Binarize) -> None:
         self.pixels_ND, self.binarize = torch.from_numpy(pixels_ND.copy()), binarize
@@ -57,9 +57,10 @@ def _drawn(p_BD: Tensor, seed: tuple[int, ...]) -> Tensor:
 class MNIST(DataModule):
     """28×28 handwritten digits (LeCun et al. 1998): train 50,000, validation 10,000, test 10,000.
 
-    - root: a folder with the two idx files of images, raw or .gz; without it they are taken
-      from MUSEGEN_DATA/mnist, else downloaded once to the cache. Always checked by hash.
-    - binarize: `none` gives intensities as probabilities, `threshold` 1 from one half on,
+    - root: a folder with the two idx files of images, plain or gzipped, or the one that
+      torchvision has downloaded them to; without it they are taken from MUSEGEN_DATA/mnist, else
+      downloaded once to the cache. Always checked by hash.
+    - binarize: `none` gives intensities as probabilities, `threshold` 1 from one half up,
       `sample` 1 with the intensity as its probability.
     - shuffle: a new order every epoch; false keeps the file's, as the deep learning tutorial.
     """
@@ -102,10 +103,7 @@ class MNIST(DataModule):
             urls = [f"{mirror}{name}.gz" for mirror in MIRRORS]
             folder = cache_folder(self.cache_dir, "mnist")
             return fetch(name, urls, SHA256[name], folder, gzipped=True)
-        for path in (root / name, root / f"{name}.gz"):
-            if path.exists():
-                return path
-        raise UserError(f"{root}: holds neither {name} nor {name}.gz")
+        return find_idx(root, name)
 
     def prepare_data(self) -> None:
         self.setup()  # downloads to the cache, once per node

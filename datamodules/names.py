@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pkgutil
 from abc import abstractmethod
@@ -13,8 +12,11 @@ import numpy as np
 
 from datamodules.base import SPLITS, cache_folder, data_root
 from datamodules.char_data import CharDataModule, read_text
+from datamodules.files import files_below
 from datamodules.sources.fetch import fetch
+from datamodules.splits import drawn, fill_empty, side_at
 from musegen.codecs.chars import CharCodec, normalise
+from musegen.codecs.midi import printable
 from musegen.errors import UserError, unknown_name
 from musegen.specs import LabelledTokens
 
@@ -50,11 +52,13 @@ class LabelledNames(CharDataModule):
       so learns what a strange character is worth.
     - balance: training batches draw a label of n names with a chance ∝ n^(1 − balance): 0 takes
       every name once, 1 draws all labels equally often.
-    - val_fraction, test_fraction, split_seed: each label is split by itself, after its names
-      have been made unique, by a hash of the name; a label of one or two names has them all in
-      training.
+    - val_fraction, test_fraction, split_seed: names are made unique, and each one's side is a
+      function of its own hash (`datamodules.splits`), so that it keeps its side when others come
+      or go. A label of three names or more has at least one in each split, one of less has them
+      all in training.
     - fold: which part is the test's, counted from 0. The folds 0 … 1/test_fraction − 1 together
-      test every name once, which the labels of 70 names need.
+      test every name, which the labels of 70 names need; a name is tested twice only where one
+      fold has no other name of its label.
 
     Raises `UserError` in `setup` for a label without names, and for labels or characters that a
     given codec cannot code.
@@ -137,18 +141,17 @@ class LabelledNames(CharDataModule):
         return list(dict.fromkeys(name for name in spelt if name))
 
     def _split(self, names: list[str]) -> dict[str, list[str]]:
-        n = len(names)
-        if n < 3:
-            return {"test": [], "val": [], "train": names}
-        order = sorted(names, key=self._drawn)
-        first, last = (round(k * n * self.test_fraction) for k in (self.fold, self.fold + 1))
-        last = max(last, first + 1)
-        rest = order[last:] + order[:first]
-        n_val = max(1, round(n * self.val_fraction))
-        return {"test": order[first:last], "val": rest[:n_val], "train": rest[n_val:]}
-
-    def _drawn(self, name: str) -> bytes:
-        return hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
+        """The names of one label by split, in order of what was drawn for them."""
+        number = {
+            name: (drawn(self.split_seed, name) - self.fold * self.test_fraction) % 1
+            for name in names
+        }
+        order = sorted(names, key=number.__getitem__)
+        sides = [side_at(number[name], self.val_fraction, self.test_fraction) for name in order]
+        fill_empty(sides, range(len(order)))
+        if len(names) < 3 or "train" not in sides:
+            sides = ["train"] * len(order)
+        return {s: [n for n, side in zip(order, sides, strict=True) if side == s] for s in SPLITS}
 
 
 LONGEST = 1000
@@ -173,16 +176,16 @@ class Names(LabelledNames):
 
     def names(self) -> dict[str, list[str]]:
         folder = self._folder()
-        files = sorted(folder.glob("*.txt"))
+        files = files_below(folder, (".txt",), deep=False) if folder.is_dir() else []
         if not files:
             raise UserError(f"{folder}: holds no LABEL.txt file with a name a line")
-        names = {path.stem: read_text(path).splitlines() for path in files}
-        for path, found in zip(files, names.values(), strict=True):
+        names = {Path(name).stem: read_text(path).splitlines() for name, path, _ in files}
+        for (_, path, _), found in zip(files, names.values(), strict=True):
             for number, name in enumerate(found, start=1):
                 if len(name) > LONGEST:
                     raise UserError(
-                        f"{path}: line {number} has {len(name):,} characters; a name may have "
-                        f"{LONGEST:,}"
+                        f"{printable(path)}: line {number} has {len(name):,} characters; "
+                        f"a name may have {LONGEST:,}"
                     )
         return names
 

@@ -168,8 +168,6 @@ class PianoRolls(DataModule):
     ) -> None:
         super().__init__()
         self.rolls_codec = RollCodec(pitch_range, dt, repeats)
-        # What an RBM writes of single frames are pictures, which need no codec.
-        self.codec = self.rolls_codec if view == "rolls" else None
         self.batch_size = {"rolls": 16, "frames": 100}[view] if batch_size is None else batch_size
         if min(self.batch_size, 1 if chunk_length is None else chunk_length) < 1:
             raise UserError(
@@ -183,6 +181,11 @@ class PianoRolls(DataModule):
         self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
         self.rolls: dict[str, list[np.ndarray]] = {}
         """(T, P) uint8 arrays of 0 and 1 by split, after `setup`."""
+
+    @property
+    def codec(self) -> RollCodec | None:
+        """None for single frames: what an RBM writes of them are pictures, which need no codec."""
+        return self.rolls_codec if self.view == "rolls" else None
 
     @property
     def spec(self) -> Rolls | Frames:

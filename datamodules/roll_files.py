@@ -2,30 +2,31 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from datamodules.base import SPLITS, cache_folder, data_root, split_pieces
-from datamodules.midi_files import in_parallel, midi_files, read_all, warn_left_out
+from datamodules.base import SPLITS, cache_folder, data_root
+from datamodules.midi_files import File, Onsets, in_parallel, midi_files, read_all, warn_left_out
 from datamodules.piano_rolls import PianoRolls
 from datamodules.sources.archives import unpack
 from datamodules.sources.fetch import fetch
 from datamodules.sources.music21_scores import convert_chorales
-from datamodules.tonality import semitones_to_c
 from musegen.codecs.midi import read_notes
+from musegen.codecs.tonality import semitones_to_c, transposed
 from musegen.errors import UserError
 
 
 class RollFolder(PianoRolls):
-    """Every .mid and .midi file below `root`, sampled every `dt` seconds.
+    """Every MIDI file (.mid, .midi, .kar, .rmi) below `root`, sampled every `dt` seconds.
 
     - frames_per_beat: normalises the tempo: a quarter note of any file takes so many frames.
       dt is then the seconds a frame lasts when it is played.
-    - common_key: pieces are moved so that their tonic is C, as the benchmark's.
-    - val_fraction, test_fraction, split_seed: split by piece, unless the folder has train/,
-      valid/ and test/.
+    - common_key: pieces are transposed so that their tonic is C, as the benchmark's.
+    - val_fraction, test_fraction, split_seed: split by piece (`datamodules.splits`), unless the
+      folder has train/, valid/ and test/.
 
     Files without a note in pitch_range or too long for a roll are left out and named in one
     warning. Other settings as for `PianoRolls`.
@@ -42,9 +43,10 @@ class RollFolder(PianoRolls):
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if frames_per_beat is not None and frames_per_beat < 1:
-            raise UserError(f"data.frames_per_beat={frames_per_beat}: must be at least 1, or null")
-        self.root, self.frames_per_beat, self.common_key = root, frames_per_beat, common_key
+        self.rolls_codec = replace(
+            self.rolls_codec, frames_per_beat=frames_per_beat, common_key=common_key
+        )
+        self.root = root
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
         self.split_seed = split_seed
 
@@ -55,25 +57,26 @@ class RollFolder(PianoRolls):
         return midi_files(data_root(self.root, ""))
 
     def read(self) -> dict[str, list[np.ndarray]]:
-        names, rolls = zip(*self.all_rolls().items(), strict=True)
-        split = split_pieces(names, self.val_fraction, self.test_fraction, self.split_seed)
-        return {s: [rolls[i] for i in split[s]] for s in SPLITS}
+        files = self.all_rolls()
+        names, keys = [f.name for f in files], [f.key for f in files]
+        split = self.split(names, keys, self.val_fraction, self.test_fraction, self.split_seed)
+        return {s: [files[i].array for i in split[s]] for s in SPLITS}
 
-    def all_rolls(self) -> dict[str, np.ndarray]:
+    def all_rolls(self) -> list[File]:
         """The roll of every usable file, by its name."""
         cache = cache_folder(self.cache_dir, "notes")
-        by_beat = self.frames_per_beat is not None
+        by_beat = self.rolls_codec.frames_per_beat is not None
         parse, variant = (_in_beats, "-beats") if by_beat else (_in_seconds, "")
-        pieces = read_all(self.files(), cache, variant, parse)
-        rolls, problems = {}, []
-        for name, notes in pieces:
+        pieces = read_all(self.files(), cache, variant, parse, _onsets, self.side_of)
+        rolls, problems = [], []
+        for name, notes, key in pieces:
             try:
                 roll_TP = self._roll(notes)
             except UserError as e:
                 problems.append(f"{name}: {e}")
                 continue
             if roll_TP.any():
-                rolls[name] = roll_TP
+                rolls.append(File(name, roll_TP, key))
             else:
                 problems.append(f"{name}: no note within pitch_range")
         if not rolls:
@@ -82,19 +85,23 @@ class RollFolder(PianoRolls):
         return rolls
 
     def _roll(self, notes: np.ndarray) -> np.ndarray:
-        notes = notes.copy()
-        if self.frames_per_beat is not None:
+        codec = self.rolls_codec
+        if codec.seconds_per_beat is not None:
+            notes = notes.copy()
             for column in ("start", "end"):
-                notes[column] *= self.frames_per_beat * self.rolls_codec.dt
-        if self.common_key:
-            shifted = notes["pitch"].astype(int) + semitones_to_c(notes)
-            notes = notes[(shifted >= 0) & (shifted < 128)]
-            notes["pitch"] = shifted[(shifted >= 0) & (shifted < 128)]
-        return self.rolls_codec.encode(notes)
+                notes[column] *= codec.seconds_per_beat
+        if codec.common_key:
+            notes = transposed(notes, semitones_to_c(notes))
+        return codec.encode(notes)
 
 
 def _in_seconds(path: Path) -> np.ndarray:
     return read_notes(path, overlapping=True)
+
+
+def _onsets(notes: np.ndarray) -> Onsets:
+    notes = notes[notes["end"] > notes["start"]]
+    return notes["start"], notes["pitch"]
 
 
 def _in_beats(path: Path) -> np.ndarray:

@@ -7,6 +7,7 @@ import shutil
 import zipfile
 from pathlib import Path
 
+from datamodules.files import RESOURCE_FORK
 from musegen.errors import UserError
 from musegen.runtime.progress import track
 
@@ -14,7 +15,7 @@ MAX_UNPACKED = 1 << 30
 
 
 def unpack(archive: Path, into: Path, endings: tuple[str, ...], needed: str) -> Path:
-    """Unpack the members with these endings to the new folder `into`; returns it.
+    """Unpack the members with these endings, in any case, to the new folder `into`; returns it.
 
     Nothing is done where it holds a file or folder called `needed` already. Raises `UserError`
     for what is no zip file, for members that would land outside the folder, for more than 1 GiB,
@@ -25,7 +26,7 @@ def unpack(archive: Path, into: Path, endings: tuple[str, ...], needed: str) -> 
     part = into.with_name(f"{into.name}-unpacking-{os.getpid()}")
     try:
         with zipfile.ZipFile(archive) as zipped:
-            members = [m for m in zipped.infolist() if m.filename.endswith(endings)]
+            members = [m for m in zipped.infolist() if _is_wanted(m.filename, endings)]
             if sum(m.file_size for m in members) > MAX_UNPACKED:
                 raise UserError(f"{archive}: unpacks to more than {MAX_UNPACKED >> 20} MiB")
             for m in track(members, f"unpacking {archive.name}", "files"):
@@ -45,3 +46,7 @@ def unpack(archive: Path, into: Path, endings: tuple[str, ...], needed: str) -> 
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return into
+
+
+def _is_wanted(name: str, endings: tuple[str, ...]) -> bool:
+    return name.lower().endswith(endings) and not name.split("/")[-1].startswith(RESOURCE_FORK)

@@ -51,8 +51,11 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     data = build_data(settings, **({"codec": model.codec} if takes_codec else {}))
     if data.spec != model.spec:
         raise PairingError(f"{checkpoint} has learned {model.spec}, but these data are {data.spec}")
+    data.keep_split(checkpoint.parent.parent / "split.json")
     data.prepare_data()
     data.setup("test")
+    if data.split_changes:
+        print(data.split_changes)
     metrics = all_test_metrics(model, data, settings)
     print(format_test_table(metrics))
     name = "evaluation.json" if overrides else "test.json"

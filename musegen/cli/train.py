@@ -95,6 +95,7 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     if checkpoint is not None:
         started -= prepare_resume(checkpoint, model, trainer)
+        data.keep_split(run_dir / "split.json")
     with host_lock():
         data.prepare_data()
     data.setup()
@@ -140,7 +141,10 @@ def write_config(
         if path.exists():
             before = path.read_text(encoding="utf-8")
         write_text(path, OmegaConf.to_yaml(settings))
+        data.write_split(path.with_name("split.json"))
         print(banner(trainer, model, data, path.parent), flush=True)
+        if data.split_changes:
+            print(data.split_changes)
     for logger in trainer.loggers:
         logger.log_hyperparams(settings)
 

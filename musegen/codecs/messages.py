@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from musegen.codecs.midi import NOTES, tidy
+from musegen.codecs.midi import NOTES, read_prime, tidy
 from musegen.errors import UserError
 from musegen.specs import Messages
 
@@ -66,6 +67,8 @@ class MessageCodec:
       centres run geometrically from `time_min` to `time_max` seconds, so that ornaments and
       pauses keep the same relative precision (12 % apart by default); `"linear"` is the scale
       of the "Neural Mozart" course: `time_bins` equal bins from 0 to `time_max`, 10 up to 1 s.
+    - sustain: whether notes last under the pedal in the files that `read` reads; the data module
+      sets it to what it did itself, so that a prime is read like the training data.
 
     `decode` takes the centre of a bin, so `decode(encode(x))` equals `quantise(x)`, and
     `encode(decode(c))` equals c.
@@ -77,6 +80,7 @@ class MessageCodec:
     time_bins: int = 63
     time_min: float = 0.005
     time_max: float = 8.0
+    sustain: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.pitch_range
@@ -103,6 +107,13 @@ class MessageCodec:
     def to_dict(self) -> dict[str, Any]:
         """Plain settings for a checkpoint; `MessageCodec(**plain)` is the inverse."""
         return {**asdict(self), "pitch_range": list(self.pitch_range)}
+
+    def read(self, path: str | Path, seconds: float | None = None) -> np.ndarray:
+        """The stream of a MIDI file, or of its first `seconds`, as the training data were read.
+
+        Raises `UserError` as `read_prime` does.
+        """
+        return notes_to_messages(read_prime(path, seconds, sustain=self.sustain))
 
     def in_range(self, stream: np.ndarray) -> np.ndarray:
         """The stream without messages outside `pitch_range`, the clock unchanged."""

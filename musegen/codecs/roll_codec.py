@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
+from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from musegen.codecs.midi import NOTES
+from musegen.codecs.midi import NOTES, read_notes, read_prime
+from musegen.codecs.tonality import semitones_to_c, transposed
 from musegen.errors import UserError
 from musegen.specs import Rolls
 
@@ -27,6 +29,9 @@ class RollCodec:
       the tutorial looks at k·dt, where a tick more or less decides. The roll ends with its
       last note.
     - repeats: a pitch in successive frames is one note `sustain`, or is `retrigger` in every one.
+    - frames_per_beat, common_key: what was done to MIDI files before `encode`. Their tempo was
+      set so that a quarter note takes so many frames; they were transposed so that their tonic is
+      C. `read` does the same to one file, such as the prime of a generation.
 
     `decode` takes any roll. `encode(decode(x))` equals x but for silent frames at its end.
     """
@@ -34,6 +39,8 @@ class RollCodec:
     pitch_range: tuple[int, int] = (21, 109)
     dt: float = 0.3
     repeats: Literal["sustain", "retrigger"] = "sustain"
+    frames_per_beat: int | None = None
+    common_key: bool = False
 
     def __post_init__(self) -> None:
         low, high = self.pitch_range
@@ -44,6 +51,8 @@ class RollCodec:
             raise UserError(f"dt={self.dt}: must be 0.01 to 60 seconds")
         if self.repeats not in ("sustain", "retrigger"):
             raise UserError(f"repeats={self.repeats}: choose sustain or retrigger")
+        if self.frames_per_beat is not None and self.frames_per_beat < 1:
+            raise UserError(f"frames_per_beat={self.frames_per_beat}: must be at least 1, or null")
 
     @property
     def spec(self) -> Rolls:
@@ -53,6 +62,25 @@ class RollCodec:
     def to_dict(self) -> dict[str, Any]:
         """Plain settings for a checkpoint; `RollCodec(**plain)` is the inverse."""
         return {**asdict(self), "pitch_range": list(self.pitch_range)}
+
+    @property
+    def seconds_per_beat(self) -> float | None:
+        """How long a quarter note lasts on this grid; None where files keep their own tempo."""
+        return None if self.frames_per_beat is None else self.frames_per_beat * self.dt
+
+    def read(self, path: str | Path, seconds: float | None = None) -> np.ndarray:
+        """The roll of a MIDI file, or of its first `seconds`, as the training data were read.
+
+        Raises `UserError` as `read_prime` and `encode` do.
+        """
+        how: dict[str, Any] = {"seconds_per_beat": self.seconds_per_beat, "overlapping": True}
+        notes = read_prime(path, seconds, **how)
+        if not self.common_key:
+            return self.encode(notes)
+        whole = (
+            notes if seconds is None else read_notes(path, **how)
+        )  # of its beginning less is sure
+        return self.encode(transposed(notes, semitones_to_c(whole)))
 
     def encode(self, notes: np.ndarray) -> np.ndarray:
         """`NOTES`, overlapping or not → (T, P) uint8.

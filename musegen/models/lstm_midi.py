@@ -23,8 +23,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes, notes_to_messages
-from musegen.codecs.midi import read_prime
+from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes
 from musegen.errors import UserError
 from musegen.metrics.nll import FieldLikelihood
 from musegen.models.base import Model
@@ -337,7 +336,7 @@ class LSTMMidi(Model):
         start_TF = np.array([self.spec.sizes])  # "before the piece"
         primed_TF = np.empty((0, len(FIELDS)), np.int64)
         if prime is not None:
-            primed_TF = self.codec.encode(notes_to_messages(read_prime(prime, prime_seconds)))
+            primed_TF = self.codec.encode(self.codec.read(prime, prime_seconds))
             if not len(primed_TF):
                 raise UserError(f"prime={prime}: no notes within the model's pitch range")
         training = self.training

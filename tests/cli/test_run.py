@@ -16,11 +16,12 @@ from pathlib import Path
 import mido
 import pytest
 import torch
-from conftest import ROOT
+from conftest import ROOT, tune
 from omegaconf import OmegaConf
 
 from musegen.cli import count, dissect, evaluate, generate, report
 from musegen.cli import train as train_module
+from musegen.codecs.midi import write_notes
 from musegen.metrics.music import LABELS
 
 TINY = ["model.hidden=16", "model.layers=1", "model.head_width=8", "data.window=16",
@@ -159,7 +160,9 @@ def test_an_evaluation_changes_no_model(run: Path, cli, other: list[str]) -> Non
 
 
 def test_evaluation_on_other_data_takes_the_checkpoints_codec(run: Path, cli, midi_folder) -> None:
-    other = ["data=midi_folder", f"data.root={midi_folder}", "data.split_seed=7"]
+    for i in range(6):
+        write_notes(tune(10 + i), midi_folder.parent / f"{i}.mid")
+    other = ["data=midi_folder", f"data.root={midi_folder.parent}"]
     code, out, err = cli(evaluate.main, f"run={run}", *other)
     assert code == 0, err
     written = json.loads((run / "evaluation.json").read_text())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import struct
 import time
 from pathlib import Path
@@ -91,6 +92,34 @@ def test_smpte_division(tmp_path: Path) -> None:
     assert read_notes(path)["end"][0] == pytest.approx(0.5)
 
 
+@pytest.mark.parametrize(("frames", "per_second"), [(24, 24), (25, 25), (29, 30 / 1.001), (30, 30)])
+def test_frames_per_second(tmp_path: Path, frames: int, per_second: float) -> None:
+    """29 stands for the 29.97 of television."""
+    path = save(tmp_path / "a.mid", [on(60, 64, 0), off(60, 400)])
+    data = bytearray(path.read_bytes())
+    data[12:14] = struct.pack(">bB", -frames, 4)
+    path.write_bytes(data)
+    assert read_notes(path)["end"][0] == pytest.approx(100 / per_second)
+
+
+def test_asynchronous_tracks_have_their_own_tempos(tmp_path: Path) -> None:
+    slow = mido.MetaMessage("set_tempo", tempo=1_000_000)
+    tracks = [slow, on(60, 64, 0), off(60, 100)], [on(62, 64, 0), off(62, 100)]
+    notes = read_notes(save(tmp_path / "a.mid", *tracks, type=2))
+    assert notes[["start", "end"]].tolist() == [(0.0, 1.0), (1.0, 1.5)]
+
+
+def test_what_is_no_file_is_refused(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mid")
+    for name, said in (
+        ("pipe.mid", "not a file"),
+        ("none.mid", "No such file"),
+        (".", "not a file"),
+    ):
+        with pytest.raises(UserError, match=said):
+            read_prime(tmp_path / name)
+
+
 def test_asynchronous_tracks_follow_each_other(tmp_path: Path) -> None:
     path = save(
         tmp_path / "a.mid", [on(60, 64, 0), off(60, 100)], [on(62, 64, 0), off(62, 100)], type=2
@@ -161,14 +190,16 @@ def test_a_forged_delta_after_the_last_note_does_no_harm(tmp_path: Path) -> None
     [
         (b"", "ends too early"),
         (b"just some text, not music\n", "MThd not found"),
-        (b"MThd\0\0\0\6\0\1\0\1\0\0MTrk\0\0\0\4\0\xff\x2f\0", None),  # no notes at division 0
+        (b"MThd\0\0\0\6\0\1\0\1\0\0MTrk\0\0\0\4\0\xff\x2f\0", "gives no unit of time"),
+        (b"MThd\0\0\0\6\0\1\0\1\xe7\0MTrk\0\0\0\4\0\xff\x2f\0", "gives no unit of time"),
+        (b"MThd\0\0\0\6\0\1\0\1\0\x60", "holds no track"),
         (b"MThd\0\0\0\6\0\1\0\1\0\x60MTrk\0\0\1\0\0\x90\x40", "ends too early"),
     ],
 )
-def test_unreadable_files(tmp_path: Path, content: bytes, reason: str | None) -> None:
+def test_unreadable_files(tmp_path: Path, content: bytes, reason: str) -> None:
     path = tmp_path / "a.mid"
     path.write_bytes(content)
-    with pytest.raises(UserError, match=reason or "ZeroDivisionError"):
+    with pytest.raises(UserError, match=reason):
         read_notes(path)
 
 
@@ -221,7 +252,7 @@ def test_odd_files_give_notes_or_one_clear_line(real_data: Path) -> None:
         rows = list(csv.DictReader(table, delimiter="\t"))
     assert len(rows) > 200
     for row in rows:
-        started = time.perf_counter()
+        started = time.process_time()
         by_mido = row["mido_notes_or_error"]
         try:
             notes = read_notes(folder / row["file"])
@@ -234,7 +265,7 @@ def test_odd_files_give_notes_or_one_clear_line(real_data: Path) -> None:
             # clip=True more files can be read than the index tells of.
             assert not by_mido.isdigit() or len(notes) <= int(by_mido)
             assert np.isfinite(notes["end"]).all()
-        assert time.perf_counter() - started < 20
+        assert time.process_time() - started < 20
 
 
 def test_the_beginning_of_a_prime(tmp_path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import mido
 import numpy as np
 import pytest
 from conftest import make_notes, tune
@@ -13,6 +14,7 @@ from hypothesis.extra.numpy import arrays
 
 from musegen.codecs.midi import read_notes, write_notes
 from musegen.codecs.roll_codec import RollCodec
+from musegen.codecs.tonality import MAJOR, MINOR
 from musegen.errors import UserError
 from musegen.specs import Rolls, spec_from_dict
 
@@ -120,3 +122,55 @@ def test_settings_survive_a_checkpoint() -> None:
 def test_settings_out_of_range(wrong: dict, said: str) -> None:
     with pytest.raises(UserError, match=said):
         RollCodec(**wrong)
+
+
+def eighths(path: Path, pitches: list[int], tempo: int) -> Path:
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)])
+    for pitch in pitches:
+        track.append(mido.Message("note_on", note=pitch))
+        track.append(mido.Message("note_off", note=pitch, time=240))
+    mido.MidiFile(ticks_per_beat=480, tracks=[track]).save(path)
+    return path
+
+
+D_MAJOR = [62, 64, 66, 67, 69, 71, 73, 74, 74, 69, 66, 62]
+
+
+@pytest.mark.parametrize("tempo", [300_000, 500_000, 1_234_567])
+def test_a_file_is_read_on_the_grid_and_in_the_key_of_the_training_data(
+    tempo: int, tmp_path: Path
+) -> None:
+    path = eighths(tmp_path / "a.mid", D_MAJOR, tempo)
+    roll_TP = RollCodec(dt=0.2, frames_per_beat=2, common_key=True).read(path)
+    assert (np.argwhere(roll_TP)[:, 1] + 21).tolist() == [p - 2 for p in D_MAJOR]
+    assert len(roll_TP) == len(D_MAJOR)
+    plain = RollCodec(dt=0.2)
+    np.testing.assert_array_equal(plain.read(path), plain.encode(read_notes(path)))
+    # The seconds are the file's own: five eighths, whatever a frame lasts. The key is that of the
+    # whole file: its first notes alone would be taken for another one.
+    five = RollCodec(dt=0.2, frames_per_beat=2, common_key=True).read(path, 2.5 * tempo / 1e6)
+    np.testing.assert_array_equal(five, roll_TP[:5])
+
+
+def test_the_beginning_of_a_file_with_two_tempos(tmp_path: Path) -> None:
+    path = eighths(tmp_path / "a.mid", D_MAJOR, 500_000)
+    file = mido.MidiFile(path)
+    file.tracks[0].insert(9, mido.MetaMessage("set_tempo", tempo=1_000_000))
+    file.save(path)  # four eighths of 0.25 s, then of 0.5 s
+    codec = RollCodec(dt=0.1, frames_per_beat=2)
+    assert [len(codec.read(path, s)) for s in (0.5, 1.0, 1.5, 2.0, 99.0)] == [2, 4, 5, 6, 12]
+
+
+def test_a_codec_of_an_old_checkpoint() -> None:
+    plain = {"pitch_range": [21, 109], "dt": 0.3, "repeats": "sustain"}
+    assert RollCodec(**plain) == RollCodec()
+    codec = RollCodec(frames_per_beat=4, common_key=True)
+    assert RollCodec(**codec.to_dict()) == codec
+    with pytest.raises(UserError, match="frames_per_beat=0"):
+        RollCodec(frames_per_beat=0)
+
+
+def test_key_profiles_are_music21s() -> None:
+    discrete = pytest.importorskip("music21.analysis.discrete")
+    for mode, weights in (("major", MAJOR), ("minor", MINOR)):
+        assert list(weights) == pytest.approx(discrete.TemperleyKostkaPayne().getWeights(mode))

@@ -26,10 +26,12 @@ WHOLE = b"".join(n.to_bytes(4, "big") for n in (2051, 4, 2, 3)) + PIXELS
 SHA = hashlib.sha256(WHOLE).hexdigest()
 
 
+@pytest.mark.parametrize("packed", [False, True])
 @pytest.mark.parametrize("name", ["images", "images.gz"])
-def test_idx(tmp_path: Path, name: str) -> None:
+def test_idx(tmp_path: Path, name: str, packed: bool) -> None:
+    """Whether a file is gzipped is not a matter of its name."""
     path = tmp_path / name
-    path.write_bytes(gzip.compress(WHOLE) if name.endswith("gz") else WHOLE)
+    path.write_bytes(gzip.compress(WHOLE) if packed else WHOLE)
     images_ND = read_idx_images(path, SHA)
     assert images_ND.tolist() == [list(PIXELS[i : i + 6]) for i in range(0, 24, 6)]
 
@@ -43,11 +45,22 @@ def test_idx(tmp_path: Path, name: str) -> None:
         ("a", b"\0\0\x08\x01" + WHOLE[4:], "magic number 2049"),
         ("a", WHOLE[:-1] + b"x", "not MNIST's file"),
         ("a.gz", gzip.compress(WHOLE)[:-9], "not a whole gzip file"),
-        ("a.gz", WHOLE, "not a whole gzip file"),
+        ("a.gz", WHOLE[:-1], "39 bytes, but 4 images"),
+        ("a", gzip.compress(WHOLE)[:-9], "not a whole gzip file"),
         ("a.gz", gzip.compress(WHOLE[:-1]), "truncated"),
     ],
-    ids=["short", "long", "empty", "labels", "changed", "short gzip", "not gzip", "short within"],
-)
+    ids=[
+        "short",
+        "long",
+        "empty",
+        "labels",
+        "changed",
+        "short gzip",
+        "short and unpacked",
+        "short gzip without .gz",
+        "short within",
+    ],
+)  # fmt: skip
 def test_broken_idx(tmp_path: Path, name: str, content: bytes, said: str) -> None:
     path = tmp_path / name
     path.write_bytes(content)
@@ -114,6 +127,24 @@ def test_fetched_once_and_again_where_the_cache_rotted(server: str, tmp_path: Pa
 def test_root_without_the_files(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds neither train-images-idx3-ubyte nor"):
         MNIST(root=tmp_path).setup()
+
+
+@pytest.mark.parametrize("ending", ["", ".gz"])
+@pytest.mark.parametrize("place", [".", "raw", "MNIST/raw"])
+@pytest.mark.parametrize("dot", ["-", "."])
+@pytest.mark.parametrize("own_folder", [False, True])
+def test_where_others_put_the_files(
+    tmp_path: Path, monkeypatch, ending: str, place: str, dot: str, own_folder: bool
+) -> None:
+    """torchvision's MNIST/raw/; the names on LeCun's page; an archive that unpacks to folders."""
+    monkeypatch.setattr(mnist, "SHA256", dict.fromkeys(mnist.SHA256, SHA))
+    for name in (mnist.TRAIN, mnist.TEST):
+        called = name.replace("-idx", f"{dot}idx")
+        folder = tmp_path / place / (called if own_folder else "")
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{called}{ending}").write_bytes(gzip.compress(WHOLE) if ending else WHOLE)
+    images = MNIST(root=tmp_path).images()
+    assert len(images["train"]) == len(images["test"]) == 4
 
 
 def test_downloaded_to_the_cache_when_nothing_is_named(tmp_path, monkeypatch, server) -> None:

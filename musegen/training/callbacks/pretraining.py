@@ -1,4 +1,4 @@
-"""Two stages before an RNN-RBM is taught as a whole: its RBM alone, its recurrent net alone."""
+"""Pretraining of an RNN-RBM in two stages: first its RBM, then its recurrent network."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musegen.errors import UserError
+from musegen.constraints import NonNegativeInt, PositiveFloat, PositiveInt, check_arguments
 from musegen.models.rbm import RBM
 from musegen.models.rnn_rbm import RNNRBM
 from musegen.specs import FrameBatch, Frames, RollBatch
@@ -20,31 +20,28 @@ Log = Callable[[str, int, int, float], None]
 
 
 class Pretraining(pl.Callback):
-    """Stages `rbm` and `rnn` of a run; the fit that follows teaches everything jointly.
+    """Stages `rbm` and `rnn`, before the fit that trains all weights jointly.
 
-    - `rbm`: W, b_v and b_h as those of one RBM of single frames in random order, by PCD with
-      `rbm_k` steps, momentum 0.5, L2 2e-4 and a rate that falls to 0 along a cosine.
-    - `rnn`: the recurrent net and W_uv as those of a net that predicts every frame by itself,
+    - `rbm`: trains W, b_v and b_h as one RBM of single frames in random order, by PCD with
+      `rbm_k` steps, momentum 0.5, L2 2e-4 and a learning rate that falls to 0 along a cosine.
+    - `rnn`: trains the recurrent network and W_uv as a network that predicts every frame directly,
       p(v(t)) = σ(c + u(t−1) W_uv), by cross-entropy with AdamW (ICML 2012, section 4).
 
-    A stage of 0 epochs is left out. A resumed run has them behind it. Each epoch's metric goes
-    to the loggers: `rbm/reconstruction` and `rnn/cross_entropy`, nats per frame.
+    A stage with 0 epochs is skipped; a resumed run skips both. Each epoch's metric is logged:
+    `rbm/reconstruction` and `rnn/cross_entropy`, nats per frame. Raises `UserError` for a setting
+    outside its range.
     """
 
+    @check_arguments
     def __init__(
         self,
-        rbm_epochs: int = 100,
-        rbm_lr: float = 0.1,
-        rbm_k: int = 5,
-        rbm_batch_size: int = 100,
-        rnn_epochs: int = 0,
-        rnn_lr: float = 0.003,
+        rbm_epochs: NonNegativeInt = 100,
+        rbm_lr: PositiveFloat = 0.1,
+        rbm_k: PositiveInt = 5,
+        rbm_batch_size: PositiveInt = 100,
+        rnn_epochs: NonNegativeInt = 0,
+        rnn_lr: PositiveFloat = 0.003,
     ) -> None:
-        if min(rbm_epochs, rnn_epochs) < 0 or min(rbm_k, rbm_batch_size) < 1:
-            raise UserError(
-                f"pretraining: rbm_epochs={rbm_epochs} and rnn_epochs={rnn_epochs} must not be "
-                f"negative, rbm_k={rbm_k} and rbm_batch_size={rbm_batch_size} at least 1"
-            )
         self.rbm_epochs, self.rbm_k, self.rbm_batch_size = rbm_epochs, rbm_k, rbm_batch_size
         self.rbm_optimizer = Optimizer(
             "sgd", rbm_lr, weight_decay=2e-4, momentum=0.5, schedule="cosine"
@@ -65,15 +62,15 @@ class Pretraining(pl.Callback):
             for logger in trainer.loggers:
                 logger.log_metrics({metric: value, "epoch": epoch}, epoch)
             if trainer.is_global_zero and epoch + 1 in (1, epochs):
-                print(f"stage {metric} {value:.4f} after {epoch + 1}/{epochs} epochs", flush=True)
+                print(f"pretraining: {metric} {value:.4f}, epoch {epoch + 1}/{epochs}", flush=True)
 
         self.train_rbm(pl_module, batches, log)
         self.train_rnn(pl_module, batches, log)
-        # Every rank has taught its own share of the data; all go on from the first one's weights.
+        # Each rank has trained on its part of the data; all continue with the weights of rank 0.
         pl_module.load_state_dict(trainer.strategy.broadcast(pl_module.state_dict()))
 
     def train_rbm(self, model: RNNRBM, batches: Sequence[RollBatch], log: Log) -> None:
-        """Stage `rbm`, by the house's own RBM."""
+        """Stage `rbm`, with `musegen.models.rbm.RBM`."""
         if not self.rbm_epochs:
             return
         x_ND = torch.cat([b.x_BTD[b.mask_BT] for b in batches])
@@ -81,12 +78,15 @@ class Pretraining(pl.Callback):
         rbm.to(x_ND)
         shared = {"W_DH": model.W_DH, "b_v": model.b_v, "b_h": model.b_h}
         rbm.load_state_dict(shared | {"b_v": log_odds(x_ND)}, strict=False)
-        width = min(self.rbm_batch_size, len(x_ND))
+        batch_size = min(self.rbm_batch_size, len(x_ND))
 
         def frames() -> list[FrameBatch]:
             order_N = torch.randperm(len(x_ND), device=x_ND.device)
-            # Persistent chains are as many as a batch has rows: the last rows wait their turn.
-            return [FrameBatch(x_ND[i_B]) for i_B in order_N.split(width)][: len(x_ND) // width]
+            # There are as many persistent chains as a batch has frames, so a last, smaller batch is
+            # left out of the epoch.
+            return [FrameBatch(x_ND[i_B]) for i_B in order_N.split(batch_size)][
+                : len(x_ND) // batch_size
+            ]
 
         def loss(batch: FrameBatch) -> tuple[Tensor, Tensor]:
             with torch.no_grad():
@@ -99,10 +99,10 @@ class Pretraining(pl.Callback):
         model.load_state_dict({name: rbm.state_dict()[name] for name in shared}, strict=False)
 
     def train_rnn(self, model: RNNRBM, batches: Sequence[RollBatch], log: Log) -> None:
-        """Stage `rnn`."""
+        """Stage `rnn`, the recurrent network and W_uv."""
         if not self.rnn_epochs:
             return
-        net = nn.Module()  # what this stage moves
+        net = nn.Module()  # the weights of this stage
         net.recurrence, net.W_uv = model.recurrence, model.W_uv
         net.c = nn.Parameter(log_odds(torch.cat([b.x_BTD[b.mask_BT] for b in batches])))
 
@@ -112,8 +112,8 @@ class Pretraining(pl.Callback):
         def loss(batch: RollBatch) -> tuple[Tensor, Tensor]:
             u_NR = model.dropout(model.recurrence.states_before(batch.x_BTD)[batch.mask_BT])
             logit_ND, x_ND = net.c + u_NR @ model.W_uv, batch.x_BTD[batch.mask_BT]
-            cross = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="sum")
-            return cross / len(x_ND), cross.detach() / len(x_ND)
+            total = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="sum")
+            return total / len(x_ND), total.detach() / len(x_ND)
 
         metrics = train_epochs(net, self.rnn_optimizer, self.rnn_epochs, pieces, loss)
         for epoch, value in enumerate(metrics):
@@ -127,25 +127,28 @@ def train_epochs(
     batches: Callable[[], list[Any]],
     loss: Callable[[Any], tuple[Tensor, Tensor]],
 ) -> Iterator[float]:
-    """Update the net batch by batch; yields every epoch's mean metric.
+    """Train `net` for some epochs; yields the mean metric of each.
 
-    A loop of its own: these updates take a millisecond, and Lightning would take another.
+    `batches` gives the batches of an epoch, `loss` the loss and the metric of a batch. This is not
+    a Lightning loop because an update takes one millisecond, and Lightning would add another.
     """
-    updates = optimizer.build(net.parameters())
+    torch_optimizer = optimizer.build(net.parameters())
     total = epochs * len(batches())
-    rate = torch.optim.lr_scheduler.LambdaLR(updates, lambda step: optimizer.rate(step, total))
+    scheduler = torch.optim.lr_scheduler.LambdaLR(
+        torch_optimizer, lambda step: optimizer.rate(step, total)
+    )
     for _ in range(epochs):
         metrics = []
         for batch in batches():
-            part, metric = loss(batch)
-            updates.zero_grad()
-            part.backward()
-            updates.step()
-            rate.step()
+            value, metric = loss(batch)
+            torch_optimizer.zero_grad()
+            value.backward()
+            torch_optimizer.step()
+            scheduler.step()
             metrics.append(metric)
         yield float(torch.stack(metrics).mean())
 
 
 def log_odds(x_ND: Tensor) -> Tensor:
-    """The logit of each unit's mean; one row more, half on, keeps it finite."""
+    """The logit of each unit's mean; one more frame with every unit at ½ keeps it finite."""
     return ((x_ND.sum(0) + 0.5) / (len(x_ND) + 1)).logit()

@@ -1,25 +1,29 @@
-"""An RBM's log-likelihood while it learns."""
+"""The log-likelihood of an RBM during training."""
 
 from __future__ import annotations
 
 import pytorch_lightning as pl
 
+from musegen.constraints import NonNegativeInt, PositiveInt, check_arguments
 from musegen.models.rbm import RBM
 from musegen.runtime.distributed import single_process
 
 
 class RBMLikelihood(pl.Callback):
-    """Logs `RBM.assess` on the validation split as `val/log_likelihood`, … every so many epochs.
+    """Logs the metrics of `RBM.assess` on the validation split, `val/log_likelihood`, ….
 
     - every: epochs between two estimates; null for none.
-    - chains, reverse_rows, schedule: as for `assess`; the default is a tenth of the ais_steps.
+    - chains, reverse_rows, schedule: as in `assess`; by default a tenth of its AIS steps.
+
+    Raises `UserError` for a setting outside its range.
     """
 
+    @check_arguments
     def __init__(
         self,
-        every: int | None = None,
-        chains: int = 100,
-        reverse_rows: int = 0,
+        every: PositiveInt | None = None,
+        chains: NonNegativeInt = 100,
+        reverse_rows: NonNegativeInt = 0,
         schedule: tuple[tuple[int, float], ...] = ((50, 0.5), (400, 0.9), (1000, 1.0)),
     ) -> None:
         self.every, self.chains = every, chains

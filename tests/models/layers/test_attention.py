@@ -1,4 +1,4 @@
-"""Pointers into a piece's own past against their equations, one step at a time."""
+"""Causal attention against its equations, one step at a time."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ U_BTR = torch.randn(B, T, R, generator=G, dtype=torch.float64)
 X_BTD = (torch.rand(B, T, D, generator=G) < 0.5).double()
 
 
-def drawn(span: int) -> CausalAttention:
+def random_attention(span: int) -> CausalAttention:
     torch.manual_seed(0)
     attention = CausalAttention(R, D, HEADS, WIDTH, span).double()
     for p in attention.parameters():
@@ -24,8 +24,8 @@ def drawn(span: int) -> CausalAttention:
 
 
 @torch.no_grad()
-def by_hand(attention: CausalAttention, b: int, t: int) -> torch.Tensor:
-    """r(t) of one sequence, each score written out."""
+def reference(attention: CausalAttention, b: int, t: int) -> torch.Tensor:
+    """r(t) of one sequence, with every score computed by itself."""
     past = range(max(0, t - attention.span), t)
     parts = []
     for m in range(HEADS):
@@ -43,19 +43,19 @@ def by_hand(attention: CausalAttention, b: int, t: int) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("span", [1, 3, 4, 20])
-def test_each_step_reads_its_own_past(span: int) -> None:
-    # Spans shorter than the sequence take it in blocks; 3 divides it and 4 does not.
-    attention = drawn(span)
+def test_each_step_attends_to_its_own_past(span: int) -> None:
+    # Spans shorter than the sequence are computed in blocks; 3 divides its length, 4 does not.
+    attention = random_attention(span)
     r_BTZ = attention.all_steps(U_BTR, X_BTD)
     assert r_BTZ.shape == (B, T, attention.out_features)
     for b in range(B):
         for t in range(T):
-            torch.testing.assert_close(r_BTZ[b, t], by_hand(attention, b, t))
+            torch.testing.assert_close(r_BTZ[b, t], reference(attention, b, t))
             torch.testing.assert_close(attention.step(t, U_BTR, X_BTD)[b], r_BTZ[b, t])
 
 
-def test_what_is_to_come_is_not_seen() -> None:
-    attention, t = drawn(20), 5
+def test_later_frames_are_masked() -> None:
+    attention, t = random_attention(20), 5
     other_BTD = X_BTD.clone()
     other_BTD[:, t:] = 1 - X_BTD[:, t:]
     before, after = (attention.all_steps(U_BTR, x) for x in (X_BTD, other_BTD))
@@ -63,22 +63,22 @@ def test_what_is_to_come_is_not_seen() -> None:
     assert not torch.equal(before[:, t + 1], after[:, t + 1])
 
 
-def test_every_weight_has_the_gradient_that_differences_give() -> None:
-    attention = drawn(4)
+def test_gradients_equal_finite_differences() -> None:
+    attention = random_attention(4)
     names = [name for name, _ in attention.named_parameters()]
 
     def r(*weights: torch.Tensor) -> torch.Tensor:
-        own = dict(zip(names, weights, strict=True))
+        named = dict(zip(names, weights, strict=True))
         u_BTR, x_BTD = U_BTR[:1, :6], X_BTD[:1, :6]
-        blocks = [(0, 0, 4), (4, 0, 6)]
+        blocks = [(0, 0, 4), (4, 0, 6)]  # first query, first key, end of both
         return torch.cat(
             [
                 torch.func.functional_call(
                     attention,
-                    own,
-                    (u_BTR[:, now:last], u_BTR[:, first:last], x_BTD[:, first:last], now - first),
+                    named,
+                    (u_BTR[:, query:end], u_BTR[:, key:end], x_BTD[:, key:end], query - key),
                 )
-                for now, first, last in blocks
+                for query, key, end in blocks
             ],
             dim=1,
         )

@@ -1,4 +1,4 @@
-"""The recurrent nets against the equations, one step at a time."""
+"""The recurrent networks against their equations, one step at a time."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from musegen.models.layers.recurrence import Recurrence, TanhSteps
 D, R = 3, 4
 
 
-def net(cell: str, learn_initial_state: bool = False) -> Recurrence:
+def random_recurrence(cell: str, learn_initial_state: bool = False) -> Recurrence:
     torch.manual_seed(0)
     recurrence = Recurrence(cell, D, R, 0.5, learn_initial_state).double()
     if learn_initial_state:
@@ -21,8 +21,8 @@ def net(cell: str, learn_initial_state: bool = False) -> Recurrence:
 X_BTD = (torch.rand(2, 5, D, generator=torch.Generator().manual_seed(1)) < 0.5).double()
 
 
-def test_the_tanh_cell_is_the_papers_equation() -> None:
-    recurrence = net("tanh")
+def test_the_tanh_cell_has_the_equation_of_the_paper() -> None:
+    recurrence = random_recurrence("tanh")
     cell = recurrence.cell
     torch.nn.init.normal_(cell.b_u)
     u_BR = torch.zeros(2, R, dtype=torch.float64)
@@ -33,7 +33,7 @@ def test_the_tanh_cell_is_the_papers_equation() -> None:
     torch.testing.assert_close(recurrence.states_before(X_BTD), torch.stack(expected, dim=1))
 
 
-def test_its_own_way_back_is_the_gradient() -> None:
+def test_the_backward_pass_of_tanh_steps_is_the_gradient() -> None:
     g = torch.Generator().manual_seed(2)
     inputs = [
         torch.randn(*size, generator=g, dtype=torch.float64, requires_grad=True)
@@ -43,8 +43,8 @@ def test_its_own_way_back_is_the_gradient() -> None:
 
 
 @pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
-def test_a_sequence_goes_on_from_a_state(cell: str) -> None:
-    recurrence = net(cell, learn_initial_state=True)
+def test_a_sequence_can_be_continued_from_a_state(cell: str) -> None:
+    recurrence = random_recurrence(cell, learn_initial_state=True)
     whole_BTR, end = recurrence(X_BTD, recurrence.start(2))
     first_BTR, between = recurrence(X_BTD[:, :2], recurrence.start(2))
     second_BTR, last = recurrence(X_BTD[:, 2:], between)
@@ -57,7 +57,7 @@ def test_a_sequence_goes_on_from_a_state(cell: str) -> None:
 
 @pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
 @pytest.mark.parametrize("learn_initial_state", [False, True])
-def test_the_start_is_zero_or_learned(cell: str, learn_initial_state: bool) -> None:
+def test_the_initial_state_is_zero_or_learned(cell: str, learn_initial_state: bool) -> None:
     recurrence = Recurrence(cell, D, R, 0.5, learn_initial_state).double()
     assert not recurrence.initial_SR.any()
     recurrence.states_before(X_BTD).square().sum().backward()

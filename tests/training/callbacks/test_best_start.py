@@ -1,4 +1,4 @@
-"""The best of several starts: it is the one that counts farthest, by the seed."""
+"""Of several random starts, the one with the highest counting capacity is kept."""
 
 import pytest
 import torch
@@ -12,13 +12,13 @@ from musegen.training.optimizer import Optimizer
 from musegen.training.trainer import make_trainer
 
 
-def test_the_farthest_counter_is_kept(monkeypatch):
-    far = iter([3, 7, 5])
-    seen = []
+def test_the_start_with_the_highest_capacity_is_kept(monkeypatch):
+    capacities = iter([3, 7, 5])
+    tried = []
 
     def capacity(net, grammar, up_to):
-        seen.append({k: v.clone() for k, v in net.state_dict().items()})
-        return next(far)
+        tried.append({k: v.clone() for k, v in net.state_dict().items()})
+        return next(capacities)
 
     monkeypatch.setattr(best_start, "capacity", capacity)
     data = GrammarStrings(train_size=20, batch_size=20, n_max=3, val_n=(1, 9))
@@ -29,10 +29,11 @@ def test_the_farthest_counter_is_kept(monkeypatch):
     trainer.datamodule = data
     BestStart(3, steps=2).on_fit_start(trainer, model)
     for name, weights in model.state_dict().items():
-        assert torch.equal(weights, seen[1][name])
-    assert not torch.equal(seen[0]["out.weight"], seen[1]["out.weight"])
+        assert torch.equal(weights, tried[1][name])
+    assert not torch.equal(tried[0]["out.weight"], tried[1]["out.weight"])
 
 
-def test_refuses_no_tries():
-    with pytest.raises(UserError, match="tries=0"):
-        BestStart(tries=0)
+@pytest.mark.parametrize("name", ["tries", "steps"])
+def test_settings_out_of_range(name):
+    with pytest.raises(UserError, match=f"{name}=0: should be greater than or equal to 1"):
+        BestStart(**{name: 0})
