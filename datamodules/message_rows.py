@@ -9,7 +9,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datamodules.midi_files import Piece
-from datamodules.samplers import EpochBatchSampler, epoch_rng, shared_width
+from datamodules.samplers import EpochBatchSampler, epoch_rng, eval_batch_size
 from musegen.codecs.messages import FIELDS, MessageCodec
 from musegen.specs import MessageBatch
 
@@ -31,7 +31,7 @@ class StreamSlice:
     tempo: float = 1.0
 
 
-class MessageRows(Dataset[MessageBatch]):
+class MessageDataset(Dataset[MessageBatch]):
     """The `StreamSlice`s of a batch → a `MessageBatch` with `window` predictions per row.
 
     With `only_last` the mask marks only the last prediction of each row.
@@ -85,7 +85,7 @@ class MessageWindowSampler(EpochBatchSampler[StreamSlice]):
         batch_size: int,
         seed: int = 0,
         shuffle: bool = False,
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.lengths, self.window, self.stride = lengths, window, stride
@@ -102,7 +102,7 @@ class MessageWindowSampler(EpochBatchSampler[StreamSlice]):
             slices = [slices[i] for i in rng.permutation(len(slices))]
         size = self.batch_size
         if not self.shuffle:
-            size = shared_width(len(slices), size, world)
+            size = eval_batch_size(len(slices), size, world)
         batches = [slices[b : b + size] for b in range(0, len(slices), size)]
         # In training all ranks must take the same number of batches; the rest waits for another
         # epoch. In evaluation every window counts, on any rank.
@@ -133,7 +133,7 @@ class MessageStreamSampler(EpochBatchSampler[StreamSlice]):
         batch_rows: int,
         seed: int = 0,
         shuffle: bool = False,
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.lengths, self.window, self.batch_rows = lengths, window, batch_rows
@@ -170,12 +170,12 @@ class MessageStreamSampler(EpochBatchSampler[StreamSlice]):
 
 
 def _draw_augmentation(
-    augment: Augment | None, piece: int, rng: np.random.Generator
+    augment: Augmentation | None, piece: int, rng: np.random.Generator
 ) -> tuple[int, float]:
     return augment.draw(piece, rng) if augment else (0, 1.0)
 
 
-class Augment:
+class Augmentation:
     """Random transposition and tempo. A transposed piece stays within the codec's pitch range.
 
     - semitones: the largest transposition up or down.

@@ -136,6 +136,6 @@ class EpochBatchSampler(Sampler[list[T]]):
         return n
 
 
-def shared_width(n: int, width: int, world: int) -> int:
+def eval_batch_size(n: int, width: int, world: int) -> int:
     """The size of an evaluation batch, at most `width`, so that every process gets an example."""
     return max(1, min(width, -(-n // world)))

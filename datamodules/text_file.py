@@ -31,7 +31,7 @@ class Window(NamedTuple):
     last: int
 
 
-class WindowRows(Dataset[TokenBatch | LabelledTokenBatch]):
+class TextWindowDataset(Dataset[TokenBatch | LabelledTokenBatch]):
     """The `Window`s of a batch → a `TokenBatch`; each row starts with the class of the start."""
 
     def __init__(self, stream: np.ndarray, codec: CharCodec) -> None:
@@ -148,4 +148,4 @@ class TextFile(CharDataModule):
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
         stream = self.coded(split)[0]
         batches = TextWindowSampler(len(stream), self.window, self.batch_size, self.seed, shuffle)
-        return batch_loader(WindowRows(stream, self.codec), batches, self.num_workers)
+        return batch_loader(TextWindowDataset(stream, self.codec), batches, self.num_workers)
