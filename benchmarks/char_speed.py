@@ -1,14 +1,14 @@
-"""How much faster than the course's per-character loop, and than a bare loop, in one run.
+"""Training speed of char_rnn, compared with the course's loop over characters and a bare loop.
 
-    python benchmarks/char_speed.py                  # data=anbn, and data=names where it is there
+    python benchmarks/char_speed.py                  # data=anbn, and data=names if present
     python benchmarks/char_speed.py hidden=64 batch_size=1024
 
-The course reads one string at a time and one character at a time, and updates after each string.
-Ours is the same net (same cell, sizes and optimiser, float32, torch's own number of threads) on
-padded batches; both see the same training strings. `fit` is Lightning with the default callbacks'
-work left out, the bare loop its batches and losses without Lightning. The rows are measured in
-turns, five times each, and the best of each counts: another process on the machine can only slow
-one down.
+The course's loop reads one string at a time, character by character, and updates after each
+string. musegen trains the same network (same cell, sizes and optimiser, float32, torch's default
+number of threads) on padded batches of the same strings. `fit` is Lightning's loop without the
+default callbacks; the bare loop has the same batches and losses without Lightning. The three are
+measured alternately, five times each, and the best time counts, because other processes can only
+make a measurement slower.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ ADAM = Optimizer(lr=1e-3)
 
 
 class CourseNet(nn.Module):
-    """The course's net, one character per call: embedding → cell → linear → log-softmax."""
+    """The course's network, one character per call: embedding → cell → linear → log-softmax."""
 
     def __init__(self, model: CharRNN) -> None:
         super().__init__()
@@ -108,15 +108,15 @@ def measure(
     data.prepare_data()
     data.setup()
     model = CharRNN(data.codec.spec, data.codec, **settings)
-    ways: dict[str, Callable[[], float]] = {
+    loops: dict[str, Callable[[], float]] = {
         "course": lambda: course_loop(model, data, strings),
         "bare": lambda: bare_loop(model, data, epochs),
         "fit": lambda: fit(model, data, epochs),
     }
-    best = dict.fromkeys(ways, 0.0)
+    best = dict.fromkeys(loops, 0.0)
     for _ in range(ROUNDS):
-        for way, run in ways.items():
-            best[way] = max(best[way], run())
+        for loop, run in loops.items():
+            best[loop] = max(best[loop], run())
     net = f"{settings['cell']} {settings['hidden']}, batch {data.batch_size}"
     print(f"| {name} ({net}) | {best['fit'] / best['course']:.0f} × "
           f"| {best['bare'] / best['course']:.0f} × | {best['bare'] / best['fit']:.2f} |",
@@ -125,19 +125,19 @@ def measure(
 
 def main() -> None:
     with console.one_line_errors():
-        given = console.key_values(sys.argv[1:])
-        keep_freed_memory()  # as train.py does; here for all contestants
+        settings = console.key_values(sys.argv[1:])
+        keep_freed_memory()  # as in train.py; it applies to all three loops
         print("| data (net) | fit : course | bare loop : course | time of fit : bare loop |")
         print("|---|---|---|---|")
         for cell, hidden in (("rnn", 2), ("lstm", 1)):
-            data = GrammarStrings(train_size=20_000, batch_size=given.get("batch_size", 2000))
+            data = GrammarStrings(train_size=20_000, batch_size=settings.get("batch_size", 2000))
             measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=2)
-        for hidden in (given.get("hidden", 128), 256):
-            names = Names(batch_size=given.get("batch_size", 512))
+        for hidden in (settings.get("hidden", 128), 256):
+            names = Names(batch_size=settings.get("batch_size", 512))
             try:
                 measure("names", names, {"cell": "lstm", "hidden": hidden}, 100, epochs=1)
             except UserError as e:
-                print(f"names left out: {e}")
+                print(f"names are left out: {e}")
 
 
 if __name__ == "__main__":

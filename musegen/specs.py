@@ -1,9 +1,10 @@
-"""What data and models agree on: specs at composition time, batches at run time.
+"""The interface of data and models: a spec when they are paired, batches at run time.
 
 Shape letters, used as suffixes of tensor names throughout:
 
     B batch row    T time step    D visible unit or pitch    H hidden unit
     V vocabulary   S sample       F field of a message (note, velocity, time)
+    L = T + 1      N selected positions of a batch           P pitch
 """
 
 from __future__ import annotations
@@ -15,12 +16,12 @@ from torch import Tensor
 
 from musegen.errors import UserError
 
-# --- Specs: what flows, and how wide it is -------------------------------------------------
+# --- Specs: the kind of the data and its sizes -------------------------------------------------
 
 
 @dataclass(frozen=True)
 class Spec:
-    """The kind and the sizes of the data; every size a model needs comes from here."""
+    """The kind and the sizes of the data. A model takes every size that it needs from its spec."""
 
     kind: ClassVar[str] = "spec"
 
@@ -64,7 +65,7 @@ class LabelledTokens(Spec):
 
 @dataclass(frozen=True)
 class Messages(Spec):
-    """Streams of MIDI messages as (note, velocity, time) classes; the sizes count classes."""
+    """Streams of MIDI messages as (note, velocity, time) classes. The sizes count classes."""
 
     kind: ClassVar[str] = "messages"
     notes: int
@@ -87,7 +88,7 @@ def spec_from_dict(plain: dict[str, Any]) -> Spec:
     sizes = dict(plain)
     kind = sizes.pop("kind", None)
     try:
-        return SPECS[kind](**sizes)
+        return SPECS[str(kind)](**sizes)
     except (KeyError, TypeError) as e:
         raise UserError(f"not a spec that this version knows: {plain}") from e
 
@@ -102,21 +103,21 @@ class FrameBatch(NamedTuple):
 
 
 class RollBatch(NamedTuple):
-    """x_BTD in {0, 1}, float; mask_BT is True where a frame is real and not padding."""
+    """x_BTD in {0, 1}, float; mask_BT is True for a frame of the data and False for padding."""
 
     x_BTD: Tensor
     mask_BT: Tensor
 
 
 class TokenBatch(NamedTuple):
-    """x_BL int64 with L = T + 1: x[:, :-1] is read, x[:, 1:] predicted where mask_BT is True."""
+    """x_BL int64, L = T + 1: x[:, :-1] is the input, x[:, 1:] the target where mask_BT is True."""
 
     x_BL: Tensor
     mask_BT: Tensor
 
 
 class LabelledTokenBatch(NamedTuple):
-    """A `TokenBatch` with one label per row, int64."""
+    """A `TokenBatch` with one label per sequence, int64."""
 
     x_BL: Tensor
     mask_BT: Tensor
@@ -124,10 +125,10 @@ class LabelledTokenBatch(NamedTuple):
 
 
 class MessageBatch(NamedTuple):
-    """x_BLF int64 with L = T + 1: x[:, :-1] is read, x[:, 1:] predicted where mask_BT is True.
+    """x_BLF int64, L = T + 1: x[:, :-1] is the input, x[:, 1:] the target where mask_BT is True.
 
-    A class equal to the field's size stands for "before the piece". fresh_B is True where the
-    row starts anew; elsewhere it continues the same row of the batch before.
+    A class equal to the field's size means "before the piece". fresh_B is True where a batch row
+    starts a new sequence; elsewhere the row continues the same row of the previous batch.
     """
 
     x_BLF: Tensor

@@ -1,6 +1,6 @@
-"""What a trained model has to beat on the test split: simple models of the same data.
+"""The baselines of each kind of data, with their metrics on the test split.
 
-Their metrics are named `<baseline>_<metric>`, after the metric of the model they stand beside.
+Their metrics are named `<baseline>_<metric>`, where `<metric>` is the model's metric to compare.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ BASELINE_NAMES = {
     "note_ngram": "best note n-gram",
     "base_rate": "independent units",
 }
-"""Baselines by name, as a person reads them; after the name and an underscore comes the metric."""
+"""The labels of the baselines by name."""
 
 
 def text_baselines(data: Any) -> dict[str, float]:
-    """Bits per character of n-grams of orders 1 to 6, and of the order that validation picks."""
+    """Bits per character of n-grams of orders 1 to 6, and of the best order on validation."""
     train, val, test = (data.coded(s) for s in ("train", "val", "test"))
     size = data.spec.vocab_size
     model, order = best_ngram(train, val, size, MAX_ORDER)
@@ -41,10 +41,10 @@ def text_baselines(data: Any) -> dict[str, float]:
 
 
 def message_baselines(data: Any) -> dict[str, float]:
-    """Nats per message and by field: each field's own frequencies, and the n-gram over the fields
-    in their order (each given those before it), of the order that validation picks."""
+    """Nats per message and field of a unigram per field, and of an n-gram over the sequence of all
+    fields (each given the preceding ones) with the best order on validation."""
     sizes = np.array(data.spec.sizes)
-    # One row of classes a piece, the fields told apart.
+    # Each piece is one sequence of classes. The offsets give every field its own classes.
     offsets = np.cumsum([0, *sizes[:-1]])
     rows = {s: [(c + offsets).ravel() for c in data.coded(s)] for s in ("train", "val", "test")}
     choices = {s: [np.resize(sizes, len(row)) for row in rows[s]] for s in ("val", "test")}
@@ -53,27 +53,27 @@ def message_baselines(data: Any) -> dict[str, float]:
     )
     nats = model.nats(rows["test"], choices["test"]).reshape(MAX_ORDER, -1, len(FIELDS)).mean(1)
     metrics: dict[str, float] = {}
-    for name, of_fields in (("unigram", nats[0]), ("ngram", nats[order - 1])):
-        metrics[f"{name}_nll"] = float(of_fields.sum())
-        metrics |= {f"{name}_{f}": float(n) for f, n in zip(FIELDS, of_fields, strict=True)}
+    for name, nats_F in (("unigram", nats[0]), ("ngram", nats[order - 1])):
+        metrics[f"{name}_nll"] = float(nats_F.sum())
+        metrics |= {f"{name}_{f}": float(n) for f, n in zip(FIELDS, nats_F, strict=True)}
     return metrics | {"ngram_order": order}
 
 
 def roll_baselines(data: Any) -> dict[str, float]:
-    """Nats and accuracy (percent) per frame of models that take each note by itself."""
-    found, order = note_ngram.baselines(data.rolls)
+    """Nats and accuracy (percent) per frame of models with independent notes."""
+    results, order = note_ngram.baselines(data.rolls)
     metrics: dict[str, float] = {}
-    for name, (nats, accuracy) in found.items():
+    for name, (nats, accuracy) in results.items():
         metrics |= {f"{name}_log_likelihood": nats, f"{name}_accuracy": 100 * accuracy}
     return metrics | {"note_ngram_order": order}
 
 
 def frame_baselines(data: Any) -> dict[str, float]:
-    """Nats per row of independent units that are on as often as in training.
+    """Nats per example of independent units with the training split's frequencies.
 
-    One is added to how often each was on, and off. Values between 0 and 1 are probabilities, and
-    for the pseudo-likelihood, which of independent units is the likelihood, they are rounded: as
-    for an RBM.
+    p_d = (n_d + 1) / (n + 2), where n_d counts the examples in which unit d is on. Values between
+    0 and 1 are probabilities. For the pseudo-likelihood, which equals the likelihood if units are
+    independent, they are rounded, as for an RBM.
     """
     on_D, n = torch.zeros(data.spec.dim, dtype=torch.float64), 0
     for batch in data.train_dataloader():
@@ -81,8 +81,8 @@ def frame_baselines(data: Any) -> dict[str, float]:
     p_D = (on_D + 1) / (n + 2)
     logit_D, log_off = p_D.logit(), (1 - p_D).log().sum()
     x_ND = torch.cat([batch.x_BD.double() for batch in data.test_dataloader()])
-    read = {"log_likelihood": x_ND, "pseudo_likelihood": x_ND.round()}
-    return {f"base_rate_{f}": float((x @ logit_D).mean() + log_off) for f, x in read.items()}
+    inputs = {"log_likelihood": x_ND, "pseudo_likelihood": x_ND.round()}
+    return {f"base_rate_{k}": float((x @ logit_D).mean() + log_off) for k, x in inputs.items()}
 
 
 BASELINES: dict[type[Spec], Callable[[Any], dict[str, float]]] = {
@@ -91,33 +91,34 @@ BASELINES: dict[type[Spec], Callable[[Any], dict[str, float]]] = {
     Rolls: roll_baselines,
     Frames: frame_baselines,
 }
-"""Of labelled texts the n-gram is read name by name beside the network (`metrics.names`)."""
+"""`baselines.name_quality` compares models of labelled texts with an n-gram, name by name."""
 
 
 def baselines(data: Any) -> dict[str, float]:
-    """The test metrics of the baselines for this kind of data, after `data.setup()`.
+    """The test metrics of the baselines for this kind of data. Call `data.setup()` before.
 
-    They learn from the data's own training split, and n-grams choose their order on validation.
+    They are fitted to the training split, and n-grams use the best order on validation.
     """
     return BASELINES[type(data.spec)](data) if type(data.spec) in BASELINES else {}
 
 
 def with_baselines(metrics: Iterable[str]) -> list[tuple[str, str, str]]:
-    """(name, metric, baseline) of each: below a model's metric, whose baseline is "", those of
-    the baselines; what only baselines have comes last."""
+    """(name, metric, baseline) of each: after a model's metric, whose baseline is "", the same
+    metric of the baselines. Metrics that only baselines have are last."""
     names = list(metrics)
-    parted = {name: _parted(name) for name in names}
-    own = [name for name in names if not parted[name][0]]
+    split = {name: _split_name(name) for name in names}
     rows = []
-    for metric in own:
+    for metric in names:
+        if split[metric][0]:
+            continue
         rows.append((metric, metric, ""))
-        rows += [(name, metric, b) for name, (b, of) in parted.items() if b and of == metric]
-    shown = {name for name, _, _ in rows}
-    return rows + [(n, of, b) for n, (b, of) in parted.items() if n not in shown]
+        rows += [(name, metric, b) for name, (b, m) in split.items() if b and m == metric]
+    listed = {name for name, _, _ in rows}
+    return rows + [(name, m, b) for name, (b, m) in split.items() if name not in listed]
 
 
-def _parted(name: str) -> tuple[str, str]:
-    """`ngram_bpc` → (ngram, bits); a model's own metric has no baseline."""
+def _split_name(name: str) -> tuple[str, str]:
+    """`ngram_bpc` → ("ngram", "bpc"). The baseline of a model's own metric is ""."""
     for baseline in BASELINE_NAMES:
         if name.startswith(f"{baseline}_"):
             return baseline, name.removeprefix(f"{baseline}_")

@@ -1,4 +1,4 @@
-"""Interpolated n-grams over integer sequences: the baseline that every network must beat."""
+"""Interpolated n-grams over integer sequences, a baseline for every network."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ import numpy as np
 
 
 class Counts(NamedTuple):
-    """What followed each context of one length.
+    """The counts of the symbols after each context of one length.
 
-    Contexts are numbered by their place among the sorted `context_C`, (context without its oldest
-    symbol, oldest symbol) as one number each; a symbol after a context is such a number too.
+    A context is encoded as one number, (context without its oldest symbol, oldest symbol). Its
+    index is its position in the sorted `context_C`.
     """
 
     context_C: np.ndarray
     pair_P: np.ndarray
-    """(context, symbol) as one number, sorted."""
+    """(index of the context, symbol) as one number, sorted."""
     count_P: np.ndarray
     total_C: np.ndarray
     kinds_C: np.ndarray
-    """Different symbols that followed."""
+    """The number of different symbols after the context."""
 
 
 class NGram:
@@ -29,23 +29,22 @@ class NGram:
 
         P_k(x | c) = (max(N(c, x) − d, 0) + d · T(c) · P_{k−1}(x | c')) / N(c)
 
-    where c is the last k−1 symbols, c' all but the oldest of them, N a count in the training
-    sequences, and T(c) how many different symbols followed c (Ney, Essen & Kneser 1994). A
-    context never seen falls back to the shorter one; below order 1 stands 1/choices.
+    where c is the last k−1 symbols, c' is c without its oldest symbol, N is a count in the training
+    sequences, and T(c) is the number of different symbols after c (Ney, Essen & Kneser 1994). An
+    unseen context falls back to the shorter one. P_0 is 1/choices.
 
-    Every sequence is read as if an endless row of a symbol of its own stood before it. In
-    sequences whose positions take turns (the fields of messages) c' never forgets whose turn of
-    the `period` it is: the last fallback is the frequency within that turn.
+    Every sequence is padded on the left with the symbol `BEFORE`. In periodic sequences (the
+    fields of messages) every context, also the shortest, includes the position modulo `period`.
     """
 
     BEFORE = -1
 
     def __init__(self, order: int, discount: float, period: int = 1) -> None:
         if order < 1 or not 0 < discount < 1:
-            raise ValueError(f"order={order} must be at least 1, discount={discount} in (0, 1)")
+            raise ValueError(f"order={order} should be at least 1, discount={discount} in (0, 1)")
         self.order, self.discount, self.period = order, discount, period
         self.base = 0
-        """More than any symbol, counted from 0 for `BEFORE`, or turn; one less was never seen."""
+        """Larger than any shifted symbol (`BEFORE` is 0) and position; base − 1 means "unseen"."""
         self.tables: list[Counts] = []
 
     def fit(self, sequences: Iterable[Sequence[int]]) -> NGram:
@@ -65,20 +64,20 @@ class NGram:
         return self
 
     def _columns(self, sequences: Sequence[np.ndarray]) -> list[np.ndarray]:
-        """Of every position of all sequences: its symbol, whose turn it is, and the order − 1
-        symbols before it, the latest first; symbols counted from 0 for `BEFORE`."""
+        """For every position of all sequences: its symbol, its position modulo `period`, and the
+        order − 1 symbols before it, the latest first. Symbols are shifted so that `BEFORE` is 0."""
         back = self.order - 1
-        before = np.full(back, self.BEFORE)
-        padded = np.concatenate([part for s in sequences for part in (before, s)]) - self.BEFORE
+        padding = np.full(back, self.BEFORE)
+        padded = np.concatenate([part for s in sequences for part in (padding, s)]) - self.BEFORE
         padded = np.minimum(padded, self.base - 1)
         lengths_S = np.array([len(s) for s in sequences])
         ends_S = np.cumsum(lengths_S + back)
         within_N = np.concatenate([np.arange(n) for n in lengths_S])
-        place_N = within_N + np.repeat(ends_S - lengths_S, lengths_S)
+        index_N = within_N + np.repeat(ends_S - lengths_S, lengths_S)
         return [
-            padded[place_N],
+            padded[index_N],
             within_N % self.period,
-            *(padded[place_N - k] for k in range(1, self.order)),
+            *(padded[index_N - k] for k in range(1, self.order)),
         ]
 
     def discounted(self, discount: float) -> NGram:
@@ -90,55 +89,55 @@ class NGram:
     def nats(
         self, sequences: Sequence[Sequence[int]], choices: int | Sequence[np.ndarray]
     ) -> np.ndarray:
-        """−log p of every symbol given those before it in its sequence, for each order: (order,
-        N) nats, the sequences one after the other.
+        """−log p of every symbol given the preceding ones of its sequence: (order, N) nats, with
+        the sequences concatenated.
 
-        `choices` is the number of symbols that could stand at each place (the uniform floor).
+        `choices` is the number of possible symbols at each position, which defines P_0.
         """
         symbol_N, *older = self._columns([np.asarray(s, np.int64) for s in sequences])
-        floor = choices if isinstance(choices, int) else np.concatenate(choices)
-        p_N = np.full(len(symbol_N), 1.0) / floor
+        num_choices = choices if isinstance(choices, int) else np.concatenate(choices)
+        p_N = np.full(len(symbol_N), 1.0) / num_choices
         context_N, known_N = np.zeros(len(symbol_N), np.int64), np.ones(len(symbol_N), bool)
         probability = np.empty((self.order, len(symbol_N)))
         d = self.discount
         for k, (table, older_N) in enumerate(zip(self.tables, older, strict=True)):
-            context_N, found_N = _found(table.context_C, context_N * self.base + older_N)
+            context_N, found_N = _find(table.context_C, context_N * self.base + older_N)
             known_N &= found_N
-            pair_N, seen_N = _found(table.pair_P, context_N * self.base + symbol_N)
-            more_N = np.where(seen_N, table.count_P[pair_N] - d, 0.0)
-            backed_N = d * table.kinds_C[context_N] * p_N
-            p_N = np.where(known_N, (more_N + backed_N) / table.total_C[context_N], p_N)
+            pair_N, seen_N = _find(table.pair_P, context_N * self.base + symbol_N)
+            discounted_N = np.where(seen_N, table.count_P[pair_N] - d, 0.0)
+            backoff_N = d * table.kinds_C[context_N] * p_N
+            p_N = np.where(known_N, (discounted_N + backoff_N) / table.total_C[context_N], p_N)
             probability[k] = p_N
         return -np.log(probability)
 
     def distribution(self, context: Sequence[int], choices: int) -> np.ndarray:
         """P(x | context) of the highest order, for each x of 0 … choices − 1.
 
-        `context` is all that stands before; where nothing takes turns, its last order − 1 symbols
-        are enough.
+        `context` is the whole preceding sequence. With `period` 1 its last order − 1 symbols are
+        enough.
         """
         padded = [self.BEFORE] * (self.order - 1) + list(context)
         latest_first = [s - self.BEFORE for s in padded[len(context) :][::-1]]
         p_V, number = np.full(choices, 1.0 / choices), 0
-        given = [len(context) % self.period, *latest_first]
-        for table, older in zip(self.tables, given, strict=False):  # no tables before `fit`
-            place_1, found_1 = _found(table.context_C, np.array([number * self.base + older]))
+        columns = [len(context) % self.period, *latest_first]
+        for table, older in zip(self.tables, columns, strict=False):  # no tables before `fit`
+            index_1, found_1 = _find(table.context_C, np.array([number * self.base + older]))
             if not found_1[0]:
                 break
-            number = int(place_1[0])
+            number = int(index_1[0])
             edges = np.searchsorted(table.pair_P, [number * self.base, (number + 1) * self.base])
-            followed = slice(*edges)
+            pairs = slice(*edges)
             p_V *= self.discount * table.kinds_C[number]
-            symbols = table.pair_P[followed] % self.base + self.BEFORE
-            p_V[symbols] += table.count_P[followed] - self.discount
+            symbols = table.pair_P[pairs] % self.base + self.BEFORE
+            p_V[symbols] += table.count_P[pairs] - self.discount
             p_V /= table.total_C[number]
         return p_V
 
 
-def _found(sorted_K: np.ndarray, wanted_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where each wanted number stands among the sorted ones, and whether it does."""
-    place_N = np.searchsorted(sorted_K, wanted_N).clip(max=len(sorted_K) - 1)
-    return place_N, sorted_K[place_N] == wanted_N
+def _find(sorted_K: np.ndarray, value_N: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The index of each value among the sorted ones, and whether it is one of them."""
+    index_N = np.searchsorted(sorted_K, value_N).clip(max=len(sorted_K) - 1)
+    return index_N, sorted_K[index_N] == value_N
 
 
 def best_ngram(
@@ -149,9 +148,9 @@ def best_ngram(
     discounts: Sequence[float] = (0.5, 0.7, 0.9),
     period: int = 1,
 ) -> tuple[NGram, int]:
-    """The n-gram and the order that give the validation sequences the fewest nats.
+    """The n-gram and the order with the smallest negative log-likelihood of the validation set.
 
-    `choices` belongs to `val`, as in `NGram.nats`.
+    `choices` describes `val`, as in `NGram.nats`.
     """
     counted = NGram(max_order, discounts[0], period).fit(train)
     tried = []

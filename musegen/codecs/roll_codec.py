@@ -1,61 +1,61 @@
-"""Notes in seconds ↔ binary piano-rolls: one row per time step, one column per pitch."""
+"""Notes in seconds ↔ binary piano-rolls: one row per frame, one column per pitch."""
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Interval
 
 from musegen.codecs.midi import NOTES, read_notes, read_prime
 from musegen.codecs.tonality import semitones_to_c, transposed
+from musegen.constraints import PositiveInt, check_fields
 from musegen.errors import UserError
 from musegen.specs import Rolls
 
 MAX_FRAMES = 200_000
-"""Over sixteen hours at 0.3 s. A finer dt or a forged delta time ends here, not in the memory."""
+"""More than sixteen hours at 0.3 s. The limit prevents that a tiny dt or a wrong delta time in a
+file fills the memory."""
 VELOCITY = 80
-"""Of decoded notes; a roll knows none."""
+"""The velocity of decoded notes, since a roll has no velocities."""
 
 
 @dataclass(frozen=True)
 class RollCodec:
     """`NOTES` ↔ (T, P) uint8 rolls of 0 and 1, column 0 = MIDI pitch `pitch_range[0]`.
 
-    - pitch_range: pitches `pitch_range[0]` to `pitch_range[1] - 1`; others are left out.
-    - dt: seconds a frame lasts. Frame k holds the pitches that sound at its middle,
-      start ≤ (k + ½)·dt < end, so that notes on a grid of dt may be half a frame early or late;
-      the tutorial looks at k·dt, where a tick more or less decides. The roll ends with its
+    - pitch_range: pitches `pitch_range[0]` to `pitch_range[1] - 1`. Others are left out.
+    - dt: seconds per frame. Frame k contains the pitches that sound at its middle,
+      start ≤ (k + ½)·dt < end, so that notes on a grid of dt may be half a frame early or late.
+      The tutorial samples at k·dt, where one tick can change the frame. The roll ends with its
       last note.
-    - repeats: a pitch in successive frames is one note `sustain`, or is `retrigger` in every one.
+    - repeats: a pitch in successive frames becomes one long note (`sustain`) or one note per frame
+      (`retrigger`).
     - frames_per_beat, common_key: what was done to MIDI files before `encode`. Their tempo was
       set so that a quarter note takes so many frames; they were transposed so that their tonic is
       C. `read` does the same to one file, such as the prime of a generation.
 
-    `decode` takes any roll. `encode(decode(x))` equals x but for silent frames at its end.
+    `decode` takes any roll. `encode(decode(x))` equals x without silent frames at its end. Raises
+    `UserError` for settings out of range.
     """
 
     pitch_range: tuple[int, int] = (21, 109)
-    dt: float = 0.3
+    dt: Annotated[float, Interval(ge=0.01, le=60)] = 0.3
     repeats: Literal["sustain", "retrigger"] = "sustain"
-    frames_per_beat: int | None = None
+    frames_per_beat: PositiveInt | None = None
     common_key: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         low, high = self.pitch_range
-        object.__setattr__(self, "pitch_range", (low, high))
         if not 0 <= low < high <= 128:
-            raise UserError(f"pitch_range={[low, high]}: must lie within [0, 128], low first")
-        if not 0.01 <= self.dt <= 60:
-            raise UserError(f"dt={self.dt}: must be 0.01 to 60 seconds")
-        if self.repeats not in ("sustain", "retrigger"):
-            raise UserError(f"repeats={self.repeats}: choose sustain or retrigger")
-        if self.frames_per_beat is not None and self.frames_per_beat < 1:
-            raise UserError(f"frames_per_beat={self.frames_per_beat}: must be at least 1, or null")
+            raise UserError(f"pitch_range={[low, high]}: should satisfy 0 ≤ low < high ≤ 128")
 
     @property
     def spec(self) -> Rolls:
+        """The number of pitches."""
         low, high = self.pitch_range
         return Rolls(high - low)
 
@@ -85,14 +85,14 @@ class RollCodec:
     def encode(self, notes: np.ndarray) -> np.ndarray:
         """`NOTES`, overlapping or not → (T, P) uint8.
 
-        Raises `UserError`, before anything is allocated, for more than `MAX_FRAMES` frames.
+        Raises `UserError` for more than `MAX_FRAMES` frames, before the roll is allocated.
         """
         low, high = self.pitch_range
         notes = notes[(notes["pitch"] >= low) & (notes["pitch"] < high)]
         if (length := notes["end"].max(initial=0.0) / self.dt) > MAX_FRAMES:
             raise UserError(
                 f"{length:,.0f} frames of dt={self.dt} s, but a roll may have {MAX_FRAMES:,}: "
-                "choose a greater dt, or shorten the piece"
+                "choose a larger dt, or shorten the piece"
             )
         first_N, stop_N = (np.ceil(notes[c] / self.dt - 0.5).astype(int) for c in ("start", "end"))
         roll_TP = np.zeros((stop_N.max(initial=0), high - low), np.uint8)
@@ -101,7 +101,7 @@ class RollCodec:
         return roll_TP
 
     def decode(self, roll_TP: np.ndarray) -> np.ndarray:
-        """(T, P) of 0 and 1, of any number type → `NOTES` in the canonical order."""
+        """(T, P) of 0 and 1, of any numeric type → `NOTES` in the canonical order."""
         on_PT = np.asarray(roll_TP).T > 0
         if self.repeats == "retrigger":
             pitch, first = np.nonzero(on_PT)
@@ -109,7 +109,7 @@ class RollCodec:
         else:
             edges_PT = np.diff(on_PT.astype(np.int8), axis=1, prepend=0, append=0)
             pitch, first = np.nonzero(edges_PT > 0)
-            stop = np.nonzero(edges_PT < 0)[1]  # pitch by pitch, like the onsets
+            stop = np.nonzero(edges_PT < 0)[1]  # in the same order as the onsets: by pitch
         notes = np.empty(len(pitch), NOTES)
         notes["start"], notes["end"] = first * self.dt, stop * self.dt
         notes["pitch"], notes["velocity"] = pitch + self.pitch_range[0], VELOCITY

@@ -1,4 +1,4 @@
-"""Figures of predicted piano-roll frames, as the ICML 2012 benchmark defines them."""
+"""Accuracy of predicted piano-roll frames, as the ICML 2012 benchmark defines it."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ def frame_accuracy(reference_ND: Tensor, sampled_SND: Tensor) -> Tensor:
 
         mean over samples of  TP / max(N_reference, N_sampled)
 
-    where TP counts the notes that both frames have, so that a note in another's place costs
-    once; two silent frames agree fully. Samples are drawn given the true history. The metric of
-    a set is the mean over its frames (Boulanger-Lewandowski, Bengio & Vincent 2012, after Bay,
-    Ehmann & Downie 2009).
+    where TP is the number of notes that both frames contain, so that a wrong note in place of a
+    right one counts as one error. Two silent frames have accuracy 1. The samples are drawn given
+    the true history. The accuracy of a set is the mean over its frames (Boulanger-Lewandowski,
+    Bengio & Vincent 2012, after Bay, Ehmann & Downie 2009).
     """
     reference_ND, sampled_SND = reference_ND.bool(), sampled_SND.bool()
-    right_SN = (reference_ND & sampled_SND).sum(-1)
-    most_SN = sampled_SND.sum(-1).maximum(reference_ND.sum(-1))
-    return ((right_SN + (most_SN == 0)) / most_SN.clamp(min=1)).mean(0)
+    common_SN = (reference_ND & sampled_SND).sum(-1)
+    larger_SN = sampled_SND.sum(-1).maximum(reference_ND.sum(-1))
+    return ((common_SN + (larger_SN == 0)) / larger_SN.clamp(min=1)).mean(0)

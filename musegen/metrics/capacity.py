@@ -1,4 +1,4 @@
-"""How far a net counts: its likeliest symbol after every prefix, against what may follow."""
+"""How far a network counts: its most likely symbol after every prefix against the grammar."""
 
 from __future__ import annotations
 
@@ -9,12 +9,11 @@ from musegen.codecs.grammars import END, Grammar
 
 
 class Counted(NamedTuple):
-    """The string of size n, spelt with its end as one more symbol, and what the net said.
+    """The string of size n, with its end as one more symbol, and the network's predictions.
 
-    `differing` counts the positions where the two differ: the course's measure, in which the
-    first "1", which nothing announces, costs one. `right` forgives what the grammar leaves open:
-    after every prefix the likeliest symbol was one that may follow, and the end came exactly
-    where it belongs.
+    `differing` counts the positions where the two differ. It is the course's measure, in which
+    the first "1" is one error, since no network can predict it. `right` is whether after every
+    prefix the most likely symbol was one that the grammar allows, with the end at the right place.
     """
 
     n: int
@@ -25,29 +24,29 @@ class Counted(NamedTuple):
 
 
 def counted(model: Any, grammar: Grammar, sizes: Sequence[int]) -> Iterator[Counted]:
-    """The table's rows for the grammar's deepest strings of these sizes."""
+    """A `Counted` for the deepest string of each size."""
     codec = model.codec
     texts = [grammar.nested(n) for n in sizes]
-    spelt = dict(enumerate(codec.symbols)) | {codec.end_class: END}
-    # The end is written as the course writes it: 2 after the symbols 0 and 1.
-    shown = spelt | {codec.end_class: str(codec.end_class)}
+    symbols = dict(enumerate(codec.symbols)) | {codec.end_class: END}
+    # The end is printed as in the course: 2, after the symbols 0 and 1.
+    printed = symbols | {codec.end_class: str(codec.end_class)}
     rows = [codec.encode(t) for t in texts]
     for n, text, row, (_, guess_T) in zip(sizes, texts, rows, model.read(rows), strict=True):
         guesses = guess_T.tolist()
         legal = grammar.legal(text)
         yield Counted(
             n,
-            "".join(shown[c] for c in row.tolist()),
-            "".join(shown[c] for c in guesses),
+            "".join(printed[c] for c in row.tolist()),
+            "".join(printed[c] for c in guesses),
             int((guess_T != row).sum()),
-            all(spelt[g] in may for g, may in zip(guesses, legal, strict=True)),
+            all(symbols[g] in allowed for g, allowed in zip(guesses, legal, strict=True)),
         )
 
 
 def capacity(model: Any, grammar: Grammar, up_to: int, stride: int = 50) -> int:
-    """The largest N ≤ `up_to` with every n ≤ N right; 0 if the first is wrong.
+    """The largest N ≤ `up_to` such that every n ≤ N is right; 0 if n = 1 is wrong.
 
-    Sizes are read `stride` at a time, and no further than the first mistake.
+    The strings are read `stride` sizes at a time, until the first error.
     """
     for first in range(1, up_to + 1, stride):
         sizes = range(first, min(first + stride, up_to + 1))

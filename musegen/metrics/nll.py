@@ -1,4 +1,4 @@
-"""Exact means over a split: nats all_reduce_sum, steps counted, one division at the end."""
+"""Exact means over a split: sums of nats and counts of steps, divided once at the end."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from torchmetrics import Metric
 class FieldLikelihood(Metric):
     """Negative log-likelihood (nats) and accuracy per step, for each named field.
 
-    The sums run over all batches and all ranks before the one division, so the metric does not
-    depend on how the split was batched. `compute` gives `nats` (the sum over the fields),
-    `<field>` (its share) and `<field>_accuracy`.
+    The sums are over all batches and all ranks, with one division at the end, so that the metric
+    does not depend on the batch size. `compute` returns `nll` (the sum over the fields), `<field>`
+    (the field's negative log-likelihood) and `<field>_accuracy`.
     """
 
     full_state_update = False
@@ -32,12 +32,13 @@ class FieldLikelihood(Metric):
         self.add_state("steps", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
     def update(self, nats_NF: Tensor, correct_NF: Tensor) -> None:
-        """Add N steps: their nats per field, and whether each field's arg-max was right."""
+        """Add N steps: their nats per field, and whether the most likely class was right."""
         self.nats_F += nats_NF.sum(0, dtype=torch.float64)
         self.correct_F += correct_NF.sum(0, dtype=torch.float64)
         self.steps += len(nats_NF)
 
     def compute(self) -> dict[str, Tensor]:
+        """The means over all steps so far."""
         nats_F, correct_F = self.nats_F / self.steps, self.correct_F / self.steps
         result = {"nll": nats_F.sum()}
         for i, field in enumerate(self.fields):

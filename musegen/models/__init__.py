@@ -1,4 +1,4 @@
-"""The models, one file each, and how a checkpoint becomes a model again."""
+"""The models, one file each, and how to load one from a checkpoint."""
 
 from __future__ import annotations
 
@@ -15,19 +15,20 @@ from musegen.training.checkpoint_files import CheckpointFiles, find_checkpoint
 
 
 def load(run: str | Path) -> Model:
-    """The trained model of a run folder (its best checkpoint) or of a checkpoint file.
+    """Load the trained model of a run folder (its best checkpoint) or of a checkpoint file.
 
-    The model is on the CPU and in evaluation mode; it needs no data. Raises `UserError` as
+    The model is on the CPU and in evaluation mode, and needs no data. Raises `UserError` as
     `load_model` does, and for a folder without a checkpoint.
     """
     return load_model(find_checkpoint(Path(run).expanduser()))
 
 
 def load_model(path: str | Path) -> Model:
-    """The model of a checkpoint, on the CPU and in evaluation mode; needs no data.
+    """Load the model of a checkpoint, on the CPU and in evaluation mode. It needs no data.
 
-    Nothing in the file is executed: it is read with `weights_only=True`. Raises `UserError` for
-    a missing, truncated or foreign file, and for one that does not fit this version's models.
+    No code in the file is executed: it is read with `weights_only=True`. Raises `UserError` for
+    a missing or truncated file, for a file of another program, and for a checkpoint that does not
+    fit this version's models.
     """
     checkpoint = CheckpointFiles().load_checkpoint(path)
     settings: dict[str, Any] = (
@@ -36,10 +37,12 @@ def load_model(path: str | Path) -> Model:
     kind, version = settings.pop("name", None), settings.pop("musegen_version", None)
     if kind not in MODELS:
         known = ", ".join(MODELS)
-        raise UserError(f"{path}: a checkpoint of {kind or 'another program'}, not of {known}")
+        raise UserError(
+            f"{path}: a checkpoint of {kind or 'another program'}; known models: {known}"
+        )
     if version is None:
         raise UserError(
-            f"{path}: written by musegen 0.1, which this version cannot read; train again, or "
+            f"{path}: written by musegen 0.1, which this version cannot read; train it again, or "
             "install musegen 0.1"
         )
     try:

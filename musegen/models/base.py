@@ -1,4 +1,4 @@
-"""What every model of this house shares: hyper-parameters, one training step, one evaluation."""
+"""The base class of all models: hyper-parameters, the training step and the evaluation."""
 
 from __future__ import annotations
 
@@ -24,50 +24,50 @@ from musegen.specs import Spec, spec_from_dict
 from musegen.training.optimizer import Optimizer
 
 SEED_STRIDE = 0x9E3779B1
-"""2³² over the golden ratio, odd: seeds of neighbouring updates lie far apart."""
+"""2³² divided by the golden ratio, rounded to an odd number: successive seeds are far apart."""
 
 
 class LossReadback:
-    """An update's loss, on its way to the CPU."""
+    """The loss of one update, copied to the CPU without waiting for the GPU."""
 
     def __init__(self, loss: Tensor, batch_idx: int) -> None:
         self.batch_idx = batch_idx
         self._loss = loss.detach()
         self._arrived: torch.cuda.Event | None = None
         if loss.is_cuda:
-            # `item` would wait for all that the GPU has been given by then.
+            # `item` would wait for everything that is queued on the GPU.
             self._loss = self._loss.to("cpu", non_blocking=True)
             self._arrived = torch.cuda.Event()
             self._arrived.record()
 
     def value(self) -> float:
-        """Waits for this update's forward pass, and for no other."""
+        """The loss. Waits for the forward pass of this update only."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._loss.item()
 
 
 MODELS: dict[str, type[Model]] = {}
-"""Every model by its name; subclasses of `Model` add themselves."""
+"""Every model by its name. Subclasses of `Model` register themselves."""
 
 
 class Model(pl.LightningModule):
-    """A generative model: `losses` teaches it, `score` measures it, `generate` lets it speak.
+    """A generative model: `losses` trains it, `score` evaluates it, `generate` samples from it.
 
     Subclasses take every size from the spec and call `self.save_settings()` in their constructor.
-    What is saved in a checkpoint is plain (numbers, strings, lists, dicts) and loads with
-    `weights_only=True`; `load_from_checkpoint` gives the model back without its data.
+    A checkpoint holds plain values (numbers, strings, lists, dicts) and loads with
+    `weights_only=True`. `load_from_checkpoint` restores the model without its data.
     """
 
     name: ClassVar[str]
     """Its name in conf/model and in checkpoints."""
     reads: ClassVar[tuple[type[Spec], ...]]
-    """The kinds of data it can be paired with."""
+    """The kinds of data that it can be paired with."""
     codec_type: ClassVar[type | None] = None
     fits_16_bits: ClassVar[bool] = True
     """Whether its weights may be kept in 16 bits, as by `trainer.precision=bf16-true`."""
     monitor: ClassVar[tuple[str, str]] = ("val/nll", "min")
-    """The score that decides which checkpoint is best, and whether it is a "min" or a "max"."""
+    """The metric that decides which checkpoint is best, and whether "min" or "max" is best."""
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -107,11 +107,11 @@ class Model(pl.LightningModule):
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
-        """Named parts of the training loss; `backward()` on their sum is the update."""
+        """Named scalar parts of the training loss; `backward()` on their sum gives the update."""
 
     @abstractmethod
     def new_metric(self) -> Metric:
-        """What accumulates `score` over a split; its `compute` gives a dict of named metrics."""
+        """The metric that `score` updates over a split. Its `compute` returns metrics by name."""
 
     @abstractmethod
     def score(self, batch: Any, metric: Metric, stage: str) -> None:
@@ -119,45 +119,46 @@ class Model(pl.LightningModule):
 
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
-        """New samples; `musegen.render.samples.WRITERS` says what each kind of spec expects."""
+        """New samples, in the form that `musegen.render.samples.WRITERS` expects for the spec."""
 
     def filters(self) -> np.ndarray | None:
-        """(H, D): what each hidden unit looks for in a frame, for models that have such units."""
+        """The weights (H, D) of each hidden unit to a frame; None for models without such units."""
         return None
 
     def assess(self, data: Any) -> dict[str, float]:
-        """Figures of the test split that no pass over its batches gives, e.g. log Z by AIS."""
+        """Test metrics that a pass over the batches does not give, such as log Z by AIS."""
         return {}
 
     def num_predictions(self, batch: Any) -> int:
-        """How many predictions a batch holds, the weight of its loss in the epoch's mean."""
+        """The number of predictions in a batch: the weight of its loss in the epoch's mean."""
         return len(batch[0])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the hook it is in 44 times an update, and torch asks each time whether
-        # that is a parameter or a module: more than a twentieth of a small net's update.
+        # Lightning internals: see musegen.training.lightning_compat. Lightning sets this attribute
+        # 44 times per update, and torch checks each time whether the value is a parameter or a
+        # module. That takes more than 5 % of the time of a small network's update.
         if name == "_current_fx_name":
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
 
-    # --- What a resumed run needs beside weights and optimiser --------------------------------
+    # --- What resuming needs besides weights and optimiser ------------------------------------
 
     def training_state(self) -> dict[str, Any]:
-        """What this process carries from update to update: plain values and tensors.
+        """The state of this process that lasts from update to update: plain values and tensors.
 
-        Subclasses add their own: persistent chains, the state carried along a piece.
+        Subclasses add their own: persistent chains, the recurrent state along a piece.
         """
         return {"accumulated": dict(self._accumulated)}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `training_state`."""
+        """Restore what `training_state` returned."""
         self._accumulated = {
             name: (total, count) for name, (total, count) in state["accumulated"].items()
         }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the training state of every process, where the optimiser's is saved too."""
+        """Add the training state of every process, if the optimiser's state is saved as well."""
         if "optimizer_states" not in checkpoint:
             return
         own = tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), self.training_state())
@@ -170,7 +171,8 @@ class Model(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         states = checkpoint.get("processes")
         if states:
-            # More processes than before: theirs start as copies and part with the first draw.
+            # With more processes than before, the new ones start as copies. They differ from the
+            # first random draw on.
             own = states[self.global_rank % len(states)]
             self.load_training_state(tree_map_only(Tensor, lambda t: t.to(self.device), own))
 
@@ -181,12 +183,12 @@ class Model(pl.LightningModule):
         self._stream = int(words.generate_state(1)[0])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make what this update draws a function of (seed, rank, number of the batch).
+        """Make the random draws of this update a function of (seed, rank, number of the batch).
 
-        Chains and dropout then differ between ranks, and a resumed run draws what it would have
-        drawn: no random stream needs saving.
+        Chains and dropout then differ between ranks, and a resumed run draws the same numbers as
+        an uninterrupted one, without a saved state of the generator.
         """
-        # An odd stride visits all 2³² seeds of torch's generator before one comes twice.
+        # An odd stride visits all 2³² seeds of torch's generator before it repeats one.
         done = self.trainer.fit_loop.total_batch_idx
         seed = (self._stream + done * SEED_STRIDE) % 2**32
         if self.device.type == "cuda":
@@ -202,16 +204,17 @@ class Model(pl.LightningModule):
         trainer = self.trainer
         if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
             self._log_accumulated()
-        share = self._share(steps)
-        return loss if share == 1 else loss * share
+        weight = self._rank_weight(steps)
+        return loss if weight == 1 else loss * weight
 
-    # Lightning reads the signature in every update; made once, it is found at once.
+    # Lightning internals: see musegen.training.lightning_compat. Lightning inspects the signature
+    # in every update; this attribute caches it.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def _check(self, loss: Tensor, batch_idx: int) -> None:
-        """Stop before a loss that is no number moves the weights; on a GPU one update later.
+        """Stop before a loss that is not finite changes the weights; on a GPU one update later.
 
-        To look at it there at once would let the GPU wait for the CPU in every update.
+        An immediate check on a GPU would make it wait for the CPU in every update.
         """
         last, self._last_loss = self._last_loss, LossReadback(loss, batch_idx)
         if last is None or not loss.is_cuda:
@@ -228,19 +231,20 @@ class Model(pl.LightningModule):
                 "/checkpoints/last.ckpt"
             )
 
-    def _share(self, steps: int) -> float:
-        """What makes DDP's mean over processes the mean over all predictions of their batches."""
+    def _rank_weight(self, steps: int) -> float:
+        """The factor of this process's loss that turns DDP's mean over processes into the mean over
+        all predictions of their batches."""
         world = this_rank()[1]
         if world == 1:
             return 1.0
-        every = all_reduce_sum(torch.tensor(float(steps), device=self.device))
-        return steps * world / max(1.0, float(every))
+        total = all_reduce_sum(torch.tensor(float(steps), device=self.device))
+        return steps * world / max(1.0, float(total))
 
     def accumulate(self, weight: int, **metrics: Tensor) -> None:
-        """Count metrics of a training batch, means over `weight` predictions, towards the epoch's.
+        """Add metrics of a training batch, means over `weight` predictions, to the epoch's means.
 
-        Their means are logged as `train/…` with the epoch's last batch. A small net's update
-        takes a few milliseconds, and `self.log` in each would be a good part of it.
+        The means are logged as `train/…` with the epoch's last batch. `self.log` in every update
+        would take a large part of a small network's few milliseconds per update.
         """
         for name, value in metrics.items():
             total, count = self._accumulated.get(name, (torch.zeros_like(value), 0))
@@ -269,17 +273,18 @@ class Model(pl.LightningModule):
     def _report(self, metric: Metric, stage: str) -> None:
         metrics = {f"{stage}/{name}": value for name, value in metric.compute().items()}
         metric.reset()
-        # Equal on all ranks already; float64, since in float32 the last digits would go.
+        # Already equal on all ranks. float32 would lose the last digits.
         self.log_dict({k: v.double() for k, v in metrics.items()}, sync_dist=True)
 
     def learning_rate_factors(self) -> dict[nn.Parameter, float]:
-        """Parameters whose learning rate is a multiple of the optimiser's."""
+        """Factors of the learning rate, for parameters with a learning rate of their own."""
         return {}
 
     def configure_optimizers(self) -> Any:
         return self.optimizer.configure(
             self.parameters(),
-            # Asked now, the trainer would begin the epoch before a resumed run knows its place.
+            # Called later: at this point the trainer would start the epoch before a resumed run has
+            # restored its position.
             lambda: int(self.trainer.estimated_stepping_batches),
             *self.monitor,
             rates=self.learning_rate_factors(),

@@ -1,11 +1,11 @@
-"""A look inside a `char_rnn` while it reads one string.
+"""The internal states of a `char_rnn` while it reads one string.
 
-The numbers behind the pictures of `musegen.render.dissection`: every hidden
-unit over time, the state space with the classifier's decision lines, the output probabilities,
-an LSTM's gates, and the fixed points of the maps state → cell(x, state) for each symbol x of the
-string, with the eigenvalues of the Jacobian there. A 2-unit net counts by a fixed point of each
-map on its side of the decision line with reciprocal eigenvalues (Rodriguez, Wiles & Elman 1999).
-All of it is the net's: an n-gram's share of p (`model.ngram_weight`) is left out.
+Computes the values that `musegen.render.dissection` draws: every hidden unit over time, the state
+space with the classifier's decision lines, the output probabilities, an LSTM's gates, and the
+fixed points of the maps state → cell(x, state) for each symbol x of the string, with the
+eigenvalues of the Jacobian there. A network of two units counts with one fixed point per map, on
+either side of the decision line, whose eigenvalues are reciprocal (Rodriguez, Wiles & Elman
+1999). All values are the network's: the n-gram model (`model.ngram_weight`) is left out.
 """
 
 from __future__ import annotations
@@ -22,42 +22,42 @@ from torch import Tensor
 from musegen.errors import UserError
 from musegen.models.char_rnn import CharRNN
 
-MOST = 4
-"""Symbols whose decision lines and fixed points are looked for: 6 lines, 4 maps."""
+MAX_SYMBOLS = 4
+"""Decision lines and fixed points are computed for so many symbols: 6 lines, 4 maps."""
 STARTS, NEWTON_STEPS = 60, 50
-CONVERGED, SAME = 1e-9, 1e-5
-"""Residual of a fixed point, and the distance under which two are the same; both are relative for
-states beyond 1, such as a cell that settles only after millions of steps."""
+MAX_RESIDUAL, SAME_POINT = 1e-9, 1e-5
+"""The residual of a fixed point, and the distance below which two points are the same. Both are
+relative for states above 1, such as a cell that converges only after millions of steps."""
 
 
 class Dissected:
-    """A `char_rnn` in double precision, taken apart into one step of its cells.
+    """One step of a `char_rnn` in double precision, as a function of its state.
 
-    The state s is every layer's h, and behind them every layer's c for an LSTM.
+    The state s (S,) is the concatenation of every layer's h and, for an LSTM, every layer's c.
     """
 
     def __init__(self, model: CharRNN, label: str | None = None) -> None:
         if model.codec.labels is not None and label is None:
             known = ", ".join(model.codec.labels[:5])
-            raise UserError(f"this model writes for a label: add label=NAME, e.g. {known}")
+            raise UserError(f"this model needs a label: add label=NAME, e.g. {known}")
         self.model = copy.deepcopy(model).double().eval()
         self.codec = model.codec
         self.layers, self.hidden = self.model.cells.num_layers, self.model.cells.hidden_size
         self.kind = self.model.cells.mode.split("_")[0].lower()
         self.size = self.layers * self.hidden * (2 if self.kind == "lstm" else 1)
-        read = self.model.embed.weight.detach()
+        embedding_VD = self.model.embed.weight.detach()
         if label is not None:
-            class_ = self.codec.label_class(label)
+            label_class = self.codec.label_class(label)
             assert self.model.embed_label is not None
-            read = read + self.model.embed_label.weight[class_].detach()
-        self.read_VD = read
+            embedding_VD = embedding_VD + self.model.embed_label.weight[label_class].detach()
+        self.embedding_VD = embedding_VD
 
     def step(self, symbol: int, s: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The next state, and the top layer's parts: h, and for an LSTM c, i, f, o and g."""
+        """The next state, and the top layer's values: h, and for an LSTM c, i, f, o and g."""
         n = self.layers * self.hidden
         h_old = s[:n].split(self.hidden)
         c_old = s[n:].split(self.hidden) if self.kind == "lstm" else ()
-        x = self.read_VD[symbol]
+        x = self.embedding_VD[symbol]
         h_new, c_new, parts = [], [], {}
         for k in range(self.layers):
             w_x, w_h, b_x, b_h = (w.detach() for w in self.model.cells.all_weights[k])
@@ -82,11 +82,11 @@ class Dissected:
         return torch.cat([*h_new, *c_new]), parts
 
     def map(self, symbol: int) -> Callable[[Tensor], Tensor]:
-        """The state's map s → cell(symbol, s)."""
+        """The map s → cell(symbol, s)."""
         return lambda s: self.step(symbol, s)[0]
 
     def logits(self, s: Tensor) -> Tensor:
-        """The classifier's logits at a state; they look at the top layer's h alone."""
+        """The classifier's logits at a state, a function of the top layer's h alone."""
         return self.model.out(self.top(s)).detach()
 
     def top(self, s: Tensor) -> Tensor:
@@ -99,44 +99,53 @@ def fixed_points(
 ) -> list[dict[str, np.ndarray]]:
     """States s = step(s), by Newton's method from each start, with the Jacobian's eigenvalues.
 
-    Newton's step solves (J − 1) Δ = s − step(s); it is halved until the residual shrinks, and a
-    start from which it no longer does is given up. Attracting, repelling and saddle points are
-    found alike.
+    Finds attracting, repelling and saddle points.
     """
     jacobian = torch.func.jacfwd(step)
-    found: list[dict[str, np.ndarray]] = []
-    for s in starts:
-        residual = step(s) - s
-        for _ in range(NEWTON_STEPS):
-            if residual.norm() < CONVERGED * s.norm().clamp(min=1):
-                break
-            slope = jacobian(s) - torch.eye(len(s), dtype=s.dtype)
-            move, singular = torch.linalg.solve_ex(slope, -residual)
-            if singular or not move.isfinite().all():
-                move = torch.linalg.lstsq(slope, -residual).solution
-            share = 1.0
-            while share > 1e-3:
-                there = s + share * move
-                further = step(there) - there
-                if further.norm() < residual.norm():
-                    break
-                share /= 2
-            else:
-                break
-            s, residual = there, further
-        if residual.norm() >= CONVERGED * s.norm().clamp(min=1):
+    points: list[dict[str, np.ndarray]] = []
+    for start in starts:
+        s = _newton(step, jacobian, start)
+        if s is None:
             continue
-        point = s.numpy()
-        near = SAME * max(1.0, float(np.abs(point).max()))
-        if all(np.abs(point - f["state"]).max() > near for f in found):
-            found.append({"state": point, "eigenvalues": np.linalg.eigvals(jacobian(s).numpy())})
-    return found
+        state = s.numpy()
+        distance = SAME_POINT * max(1.0, float(np.abs(state).max()))
+        if all(np.abs(state - p["state"]).max() > distance for p in points):
+            points.append({"state": state, "eigenvalues": np.linalg.eigvals(jacobian(s).numpy())})
+    return points
+
+
+def _newton(
+    step: Callable[[Tensor], Tensor], jacobian: Callable[[Tensor], Tensor], s: Tensor
+) -> Tensor | None:
+    """The fixed point that damped Newton steps reach from s; None if they do not converge.
+
+    A Newton step solves (J − 1) Δ = s − step(s). It is halved until the residual decreases.
+    """
+    residual = step(s) - s
+    for _ in range(NEWTON_STEPS):
+        if residual.norm() < MAX_RESIDUAL * s.norm().clamp(min=1):
+            break
+        matrix = jacobian(s) - torch.eye(len(s), dtype=s.dtype)
+        move, singular = torch.linalg.solve_ex(matrix, -residual)
+        if singular or not move.isfinite().all():
+            move = torch.linalg.lstsq(matrix, -residual).solution
+        factor = 1.0
+        while factor > 1e-3:
+            candidate = s + factor * move
+            candidate_residual = step(candidate) - candidate
+            if candidate_residual.norm() < residual.norm():
+                break
+            factor /= 2
+        else:
+            break
+        s, residual = candidate, candidate_residual
+    return s if residual.norm() < MAX_RESIDUAL * s.norm().clamp(min=1) else None
 
 
 def dissect(model: CharRNN, string: str, label: str | None = None) -> dict[str, Any]:
-    """Every number of the pictures, in plain lists. Raises `UserError` for an empty string."""
+    """All values of the pictures, as plain lists. Raises `UserError` for an empty string."""
     if not string:
-        raise UserError("string=: write the string to read, e.g. string=00001111")
+        raise UserError("string=: should be the string to read, e.g. string=00001111")
     net = Dissected(model, label)
     codec = net.codec
     coded = codec.encode(string)
@@ -149,12 +158,12 @@ def dissect(model: CharRNN, string: str, label: str | None = None) -> dict[str, 
             states.append(s)
             parts.append(part)
         logits_TV = torch.stack([net.logits(s) for s in states[1:]])
-        maps = list(dict.fromkeys(read[1:]))[:MOST]
-        points = {symbols[x]: fixed_points(net.map(x), _starts(net, states)) for x in maps}
+        mapped = list(dict.fromkeys(read[1:]))[:MAX_SYMBOLS]
+        points = {symbols[x]: fixed_points(net.map(x), _starts(net, states)) for x in mapped}
     h_TH = torch.stack([net.top(s) for s in states[1:]]).numpy()
     plane = _plane(net, h_TH)
     likeliest = logits_TV.argmax(-1).tolist()
-    spoken = list(dict.fromkeys([*likeliest, *coded.tolist()]))[:MOST]
+    compared = list(dict.fromkeys([*likeliest, *coded.tolist()]))[:MAX_SYMBOLS]
     return {
         "cell": net.kind,
         "string": string,
@@ -167,45 +176,49 @@ def dissect(model: CharRNN, string: str, label: str | None = None) -> dict[str, 
         "plane": plane,
         "path": _project(net, plane, torch.stack(states[1:]).numpy()).tolist(),
         "decision_lines": [
-            _line(net, plane, a, b, symbols) for a, b in itertools.combinations(sorted(spoken), 2)
+            _line(net, plane, a, b, symbols) for a, b in itertools.combinations(sorted(compared), 2)
         ],
         "fixed_points": {
-            x: [
-                {
-                    "state": f["state"].tolist(),
-                    "path": _project(net, plane, f["state"][None])[0].tolist(),
-                    "likeliest": symbols[int(net.logits(torch.as_tensor(f["state"])).argmax())],
-                    "eigenvalues": [[float(e.real), float(e.imag)] for e in _largest(f)],
-                    "attracting": bool(np.abs(f["eigenvalues"]).max() < 1),
-                }
-                for f in found
-            ]
-            for x, found in points.items()
+            symbol: [_plain_fixed_point(net, plane, point, symbols) for point in of_symbol]
+            for symbol, of_symbol in points.items()
         },
     }
 
 
-def _largest(found: dict[str, np.ndarray], n: int = 16) -> list[complex]:
-    """The eigenvalues of greatest modulus, which decide how a state moves."""
-    return sorted(found["eigenvalues"].tolist(), key=lambda e: -abs(e))[:n]
+def _plain_fixed_point(
+    net: Dissected, plane: dict[str, Any], point: dict[str, np.ndarray], symbols: list[str]
+) -> dict[str, Any]:
+    state = point["state"]
+    return {
+        "state": state.tolist(),
+        "path": _project(net, plane, state[None])[0].tolist(),
+        "likeliest": symbols[int(net.logits(torch.as_tensor(state)).argmax())],
+        "eigenvalues": [[float(e.real), float(e.imag)] for e in _largest(point)],
+        "attracting": bool(np.abs(point["eigenvalues"]).max() < 1),
+    }
+
+
+def _largest(point: dict[str, np.ndarray], n: int = 16) -> list[complex]:
+    """The eigenvalues of largest modulus, which dominate the dynamics at the point."""
+    return sorted(point["eigenvalues"].tolist(), key=lambda e: -abs(e))[:n]
 
 
 def _starts(net: Dissected, states: list[Tensor]) -> list[Tensor]:
-    """Where to look for fixed points: visited states, and others at random in their box."""
+    """Starts of the search for fixed points: visited states, and random ones in their range."""
     visited = torch.stack(states)
     rng = torch.Generator().manual_seed(0)
-    n = max(8, STARTS // max(1, net.size // 16))  # a wide net's Jacobians are dear
+    n = max(8, STARTS // max(1, net.size // 16))  # a wide network's Jacobians are slow
     span = 1.5 * visited.abs().amax(0).clamp(min=1)
-    drawn = (2 * torch.rand(n, net.size, generator=rng, dtype=torch.float64) - 1) * span
-    some = visited[torch.linspace(0, len(visited) - 1, min(n, len(visited))).long()]
-    return [*some, *drawn]
+    random = (2 * torch.rand(n, net.size, generator=rng, dtype=torch.float64) - 1) * span
+    selected = visited[torch.linspace(0, len(visited) - 1, min(n, len(visited))).long()]
+    return [*selected, *random]
 
 
 def _plane(net: Dissected, h_TH: np.ndarray) -> dict[str, Any]:
-    """The plane that the state space is drawn in: origin and two directions of the top h.
+    """The plane in which the state space is drawn: origin and two directions of the top h.
 
-    Two units are drawn as they are; one LSTM unit over its cell; more in the plane of the two
-    principal components of the visited states.
+    Two units are the axes themselves; one LSTM unit is drawn against its cell; more units are
+    projected on the first two principal components of the visited states.
     """
     if net.hidden == 1:
         axes = ["c", "h"] if net.kind == "lstm" else ["h", ""]
@@ -215,9 +228,9 @@ def _plane(net: Dissected, h_TH: np.ndarray) -> dict[str, Any]:
         return {"axes": axes, "origin": [0.0, 0.0], "directions": np.eye(2).tolist()}
     centre = h_TH.mean(0)
     _, scale, directions = np.linalg.svd(h_TH - centre, full_matrices=True)
-    share = np.zeros(2)
-    share[: len(scale)] = (scale**2 / max(float((scale**2).sum()), 1e-300))[:2]
-    axes = [f"component {k + 1} ({share[k]:.0%} of the variance)" for k in range(2)]
+    fraction = np.zeros(2)
+    fraction[: len(scale)] = (scale**2 / max(float((scale**2).sum()), 1e-300))[:2]
+    axes = [f"component {k + 1} ({fraction[k]:.0%} of the variance)" for k in range(2)]
     return {"axes": axes, "origin": centre.tolist(), "directions": directions[:2].tolist()}
 
 
@@ -234,7 +247,7 @@ def _project(net: Dissected, plane: dict[str, Any], states: np.ndarray) -> np.nd
 def _line(
     net: Dissected, plane: dict[str, Any], a: int, b: int, symbols: list[str]
 ) -> dict[str, Any]:
-    """Where the logits of two symbols are equal: normal · (x, y) + offset = 0, a beyond 0."""
+    """Where two symbols' logits are equal: normal · (x, y) + offset = 0; positive where a wins."""
     out = net.model.out
     w_H = (out.weight[a] - out.weight[b]).detach().numpy()
     bias = float((out.bias[a] - out.bias[b]).detach())

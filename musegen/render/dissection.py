@@ -1,4 +1,4 @@
-"""Pictures of a dissected net: units, probabilities, state space, gates."""
+"""Pictures of the internal states of a `char_rnn`: units, probabilities, state space, gates."""
 
 from __future__ import annotations
 
@@ -13,113 +13,127 @@ from matplotlib.figure import Figure
 
 from musegen.runtime.atomic import replacing
 
-LINES_AT_MOST = 8
-"""More units than these are drawn as a map of colours."""
+MAX_LINES = 8
+"""More units are drawn as an image instead of lines."""
 GATES = {
     "h": ("output h", (-1, 1)), "c": ("cell c", None), "i": ("input gate i", (0, 1)),
     "f": ("forget gate f", (0, 1)), "o": ("output gate o", (0, 1)), "g": ("candidate g", (-1, 1)),
 }  # fmt: skip
-"""An LSTM's parts: title and range."""
+"""The values of an LSTM: title and range."""
 TICKS = 32
-"""Symbols written below a picture as wide as the page."""
-APART = 14
-"""Pixels between step numbers; nearer ones are left out."""
+"""Symbols below the axis of a picture, at most."""
+MIN_DISTANCE = 14
+"""Pixels between step numbers. Closer ones are left out."""
 
 
-def draw(numbers: dict[str, Any], folder: Path) -> list[Path]:
-    """Write units.png, outputs.png, states.png and, for an LSTM, gates.png."""
+def draw(values: dict[str, Any], folder: Path) -> list[Path]:
+    """Write units.png, outputs.png, states.png and, for an LSTM, gates.png.
+
+    `values` are those of `musegen.models.dissection.dissect`. Returns the paths.
+    """
     pictures = {"units": _units, "outputs": _outputs, "states": _states}
-    if "c" in numbers["units"]:
+    if "c" in values["units"]:
         pictures["gates"] = _gates
     paths = []
-    for name, picture in pictures.items():
-        metric = Figure(figsize=(9, 6), layout="constrained")
-        picture(numbers, metric)
+    for name, draw_picture in pictures.items():
+        figure = Figure(figsize=(9, 6), layout="constrained")
+        draw_picture(values, figure)
         paths.append(folder / f"{name}.png")
         with replacing(paths[-1], "wb") as file:
-            metric.savefig(file, format="png", dpi=110)
+            figure.savefig(file, format="png", dpi=110)
     return paths
 
 
-def _units(numbers: dict[str, Any], metric: Figure) -> None:
-    axes = metric.add_subplot()
-    _over_time(axes, np.array(numbers["units"]["h"]), numbers["read"], "unit", TICKS)
-    axes.set_ylabel("unit" if len(numbers["units"]["h"][0]) > LINES_AT_MOST else "h")
+def _units(values: dict[str, Any], figure: Figure) -> None:
+    axes = figure.add_subplot()
+    _over_time(axes, np.array(values["units"]["h"]), values["read"], "unit", TICKS)
+    axes.set_ylabel("unit" if len(values["units"]["h"][0]) > MAX_LINES else "h")
     axes.set_xlabel("symbol read, step")
     axes.set_title("hidden units after reading each symbol", loc="left")
 
 
-def _gates(numbers: dict[str, Any], metric: Figure) -> None:
-    panels = metric.subplots(3, 2, sharex=True).ravel()
+def _gates(values: dict[str, Any], figure: Figure) -> None:
+    panels = figure.subplots(3, 2, sharex=True).ravel()
     for axes, (key, (title, limits)) in zip(panels, GATES.items(), strict=True):
-        values_TH = np.array(numbers["units"][key])
-        _over_time(axes, values_TH, numbers["read"], "unit", TICKS // 2)
-        if limits and values_TH.shape[1] <= LINES_AT_MOST:
+        values_TH = np.array(values["units"][key])
+        _over_time(axes, values_TH, values["read"], "unit", TICKS // 2)
+        if limits and values_TH.shape[1] <= MAX_LINES:
             margin = 0.06 * (limits[1] - limits[0])
             axes.set_ylim(limits[0] - margin, limits[1] + margin)
         axes.set_title(title, loc="left", fontsize=10)
 
 
-def _outputs(numbers: dict[str, Any], metric: Figure) -> None:
-    axes = metric.add_subplot()
-    p_TV = np.array(numbers["probabilities"])
-    shown = np.sort(np.argsort(-p_TV.max(0))[:LINES_AT_MOST])
+def _outputs(values: dict[str, Any], figure: Figure) -> None:
+    axes = figure.add_subplot()
+    p_TV = np.array(values["probabilities"])
+    shown = np.sort(np.argsort(-p_TV.max(0))[:MAX_LINES])
     for v in shown:
-        axes.plot(p_TV[:, v], marker=".", label=_visible(numbers["symbols"][v]))
+        axes.plot(p_TV[:, v], marker=".", label=_visible(values["symbols"][v]))
     axes.set_ylim(-0.03, 1.03)
     axes.set_title("probability of the next symbol", loc="left")
     axes.legend(title="next", loc="center left", bbox_to_anchor=(1, 0.5))
     axes.set_xlabel("symbol read, step")
-    _read_along(axes, numbers["read"], TICKS)
+    _label_steps(axes, values["read"], TICKS)
 
 
-def _states(numbers: dict[str, Any], metric: Figure) -> None:
-    axes = metric.add_subplot()
-    path = np.array(numbers["path"])
-    points = [p["path"] for found in numbers["fixed_points"].values() for p in found]
-    everything = np.array([*path.tolist(), *[p for p in points if _near(p, path)]])
-    low, high = everything.min(0), everything.max(0)
-    margin = 0.08 * np.maximum(high - low, 0.1)
-    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
-    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
-    for k, line in enumerate(numbers["decision_lines"]):
+def _states(values: dict[str, Any], figure: Figure) -> None:
+    axes = figure.add_subplot()
+    path = np.array(values["path"])
+    _set_limits(axes, values, path)
+    for k, line in enumerate(values["decision_lines"]):
         names = " | ".join(_visible(s) for s in line["symbols"])
         _draw_line(axes, line, colormaps["Dark2"](k), names)
     axes.plot(path[:, 0], path[:, 1], color="0.75", linewidth=1, zorder=1)
-    symbols = list(dict.fromkeys(numbers["read"]))
+    symbols = list(dict.fromkeys(values["read"]))
     for k, symbol in enumerate(symbols):
-        here = np.array([p for p, s in zip(path, numbers["read"], strict=True) if s == symbol])
+        states = np.array([p for p, s in zip(path, values["read"], strict=True) if s == symbol])
         axes.scatter(
-            here[:, 0],
-            here[:, 1],
+            states[:, 0],
+            states[:, 1],
             s=18,
             color=f"C{k}",
             label=f"after {_visible(symbol)}",
             zorder=2,
         )
-    numbered: list[np.ndarray] = []
-    for step, here in enumerate(axes.transData.transform(path)):
-        if all(np.abs(here - other).max() >= APART for other in numbered):
-            numbered.append(here)
-            axes.annotate(str(step), path[step], (3, 3), textcoords="offset points", fontsize=7)
-    for symbol, found in numbers["fixed_points"].items():
-        for p in found:
-            if not _near(p["path"], path):
-                continue
-            first = "  ".join(_eigenvalue(e) for e in p["eigenvalues"][:2])
-            marker, kind = ("*", "attracting") if p["attracting"] else ("X", "not attracting")
-            x, y = p["path"]
-            axes.scatter(x, y, marker=marker, s=140, color=f"C{symbols.index(symbol)}",
-                         edgecolor="black", zorder=3,
-                         label=f"fixed by {_visible(symbol)}, {kind}:\nλ = {first}")  # fmt: skip
-    axes.set_xlabel(numbers["plane"]["axes"][0])
-    axes.set_ylabel(numbers["plane"]["axes"][1])
-    axes.set_title("state space with step numbers; dashed: the classifier's lines", loc="left")
+    _number_steps(axes, path)
+    for symbol, points in values["fixed_points"].items():
+        for point in points:
+            if _is_visible(point["path"], path):
+                _draw_fixed_point(axes, point, symbol, f"C{symbols.index(symbol)}")
+    axes.set_xlabel(values["plane"]["axes"][0])
+    axes.set_ylabel(values["plane"]["axes"][1])
+    axes.set_title("state space with step numbers; dashed: decision lines", loc="left")
     axes.legend(fontsize=7, loc="center left", bbox_to_anchor=(1, 0.5))
 
 
-def _near(point: list[float], path: np.ndarray) -> bool:
-    """Whether a fixed point lies where the picture looks; one at c = 10⁶ would flatten it."""
+def _set_limits(axes: Axes, values: dict[str, Any], path: np.ndarray) -> None:
+    """Limits that contain the path and the fixed points close to it."""
+    points = [p["path"] for of_symbol in values["fixed_points"].values() for p in of_symbol]
+    drawn = np.array([*path.tolist(), *[p for p in points if _is_visible(p, path)]])
+    low, high = drawn.min(0), drawn.max(0)
+    margin = 0.08 * np.maximum(high - low, 0.1)
+    axes.set_xlim(low[0] - margin[0], high[0] + margin[0])
+    axes.set_ylim(low[1] - margin[1], high[1] + margin[1])
+
+
+def _number_steps(axes: Axes, path: np.ndarray) -> None:
+    numbered: list[np.ndarray] = []
+    for step, pixel in enumerate(axes.transData.transform(path)):
+        if all(np.abs(pixel - other).max() >= MIN_DISTANCE for other in numbered):
+            numbered.append(pixel)
+            axes.annotate(str(step), path[step], (3, 3), textcoords="offset points", fontsize=7)
+
+
+def _draw_fixed_point(axes: Axes, point: dict[str, Any], symbol: str, colour: str) -> None:
+    eigenvalues = "  ".join(_eigenvalue(e) for e in point["eigenvalues"][:2])
+    marker, kind = ("*", "attracting") if point["attracting"] else ("X", "not attracting")
+    x, y = point["path"]
+    label = f"fixed point of {_visible(symbol)}, {kind}:\nλ = {eigenvalues}"
+    axes.scatter(x, y, marker=marker, s=140, color=colour, edgecolor="black", zorder=3, label=label)
+
+
+def _is_visible(point: list[float], path: np.ndarray) -> bool:
+    """Whether a fixed point is close to the path. One at c = 10⁶ would hide all details."""
     low, high = path.min(0), path.max(0)
     span = np.maximum(high - low, 0.1)
     return bool((np.abs(np.array(point) - (low + high) / 2) < 1.5 * span).all())
@@ -136,9 +150,9 @@ def _draw_line(axes: Axes, line: dict[str, Any], colour: Any, names: str) -> Non
 
 
 def _over_time(axes: Axes, values_TH: np.ndarray, read: list[str], what: str, ticks: int) -> None:
-    if values_TH.shape[1] > LINES_AT_MOST:
-        most = np.abs(values_TH).max()
-        image = axes.imshow(values_TH.T, aspect="auto", cmap="RdBu_r", vmin=-most, vmax=most,
+    if values_TH.shape[1] > MAX_LINES:
+        limit = np.abs(values_TH).max()
+        image = axes.imshow(values_TH.T, aspect="auto", cmap="RdBu_r", vmin=-limit, vmax=limit,
                             interpolation="nearest")  # fmt: skip
         axes.figure.colorbar(image, ax=axes)
     else:
@@ -147,11 +161,11 @@ def _over_time(axes: Axes, values_TH: np.ndarray, read: list[str], what: str, ti
         if values_TH.shape[1] > 1:
             axes.legend(fontsize=8)
         axes.ticklabel_format(axis="y", useOffset=False)
-    _read_along(axes, read, ticks)
+    _label_steps(axes, read, ticks)
 
 
-def _read_along(axes: Axes, read: list[str], most: int) -> None:
-    """The symbols that were read, below the steps; every so many if there are more than `most`."""
+def _label_steps(axes: Axes, read: list[str], most: int) -> None:
+    """Label the steps with the input symbols, at most `most` of them."""
     names = [_visible(s) for s in read]
     every = math.ceil(len(names) / most)
     steps = range(0, len(names), every)

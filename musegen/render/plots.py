@@ -1,4 +1,4 @@
-"""Pictures, drawn with matplotlib and written as PNG."""
+"""Piano-roll pictures, drawn with matplotlib and written as PNG."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MultipleLocator
 
 from musegen.runtime.atomic import replacing
 
@@ -15,11 +16,11 @@ SECONDS_PER_INCH = 6.0
 
 
 def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
-    """Draw `NOTES` as bars, time in seconds × MIDI pitch, darker for louder."""
+    """Draw `NOTES` as bars: time in seconds × MIDI pitch. Louder notes are darker."""
     seconds = notes["end"].max(initial=1.0)
     width = float(np.clip(seconds / SECONDS_PER_INCH, 6, 60))
-    metric = Figure(figsize=(width, 4), layout="constrained")
-    axes = metric.add_subplot()
+    figure = Figure(figsize=(width, 4), layout="constrained")
+    axes = figure.add_subplot()
     bars = PatchCollection(
         [Rectangle((n["start"], n["pitch"] - 0.45), n["end"] - n["start"], 0.9) for n in notes],
         cmap="viridis_r",
@@ -32,17 +33,11 @@ def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
     axes.set_ylim(int(notes["pitch"].min(initial=60)) - 3, int(notes["pitch"].max(initial=72)) + 3)
     axes.set_xlabel("time (s)")
     axes.set_ylabel("MIDI note")
-    axes.yaxis.set_major_locator(_octaves())
+    axes.yaxis.set_major_locator(MultipleLocator(12))
     axes.yaxis.set_major_formatter(lambda pitch, _: f"C{int(pitch) // 12 - 1} ({int(pitch)})")
     axes.grid(axis="y", alpha=0.3)
-    metric.colorbar(bars, label="velocity", pad=0.01)
+    figure.colorbar(bars, label="velocity", pad=0.01)
     if title:
         axes.set_title(title, loc="left", fontsize=10)
     with replacing(path, "wb") as file:
-        metric.savefig(file, format="png", dpi=110)
-
-
-def _octaves():
-    from matplotlib.ticker import MultipleLocator
-
-    return MultipleLocator(12)
+        figure.savefig(file, format="png", dpi=110)

@@ -1,4 +1,4 @@
-"""The page of a run folder, or of several runs side by side."""
+"""The report page of a run folder, or of several runs side by side."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from musegen.render.page import Audio, Picture, Run, number, page
 from musegen.runtime.atomic import write_text
 
 REPORT, FACTS, MUSIC = "report.html", "run.json", "music.json"
-PLOT = 600
-"""Pixels across from which on a picture is a plot; narrower ones are tiles, a pixel a unit."""
+PLOT_WIDTH = 600
+"""Pictures of at least so many pixels are plots. Narrower ones are tiles, one pixel per unit."""
 PIECES = ("samples", "generated")
-"""Folders whose .mid files are played; each has a picture beside it that is not needed here."""
+"""Folders with .mid and .txt samples."""
 
 
 def write_page(folders: Sequence[Path], out: Path | None = None) -> Path:
-    """Write the page of a run folder into it, or of several into `out`; returns its path.
+    """Write the page of one run into its folder, or of several runs into `out`. Returns its path.
 
-    Raises `UserError` for a folder that holds no run.
+    Raises `UserError` for a folder without a run.
     """
     folders = [folder.resolve() for folder in folders]
     common = Path(os.path.commonpath([folder.parent for folder in folders]))
@@ -38,23 +38,23 @@ def write_page(folders: Sequence[Path], out: Path | None = None) -> Path:
 
 
 def load_run(folder: Path, name: str) -> Run:
-    """What a run folder tells; what is not in it is left out."""
+    """Read a run folder. Everything but its config may be missing."""
     if not folder.is_dir():
         raise UserError(f"run={folder}: no such run folder")
     config = load_run_config(folder / "config.yaml")
     facts = _read_json(folder / FACTS)
     model, data = (config[group]["_target_"].rpartition(".")[2] for group in ("model", "data"))
-    data = config["data"].get("name", data)  # of several sets that one class reads
+    data = config["data"].get("name", data)  # the data set, if a class reads several
     commands = {"train": facts["command"]} if facts.get("command") else {}
-    commands["test again"] = f"musegen evaluate run={folder}"
-    commands["generate more"] = f"musegen generate run={folder}"
+    commands["test"] = f"musegen evaluate run={folder}"
+    commands["generate"] = f"musegen generate run={folder}"
     return Run(
         name=name,
         title=f"{model} on {data}",
-        facts={"Model": model, "Data": data, **_spoken(facts, config)},
+        facts={"Model": model, "Data": data, **_labelled_facts(facts, config)},
         commands=commands,
         config=(folder / "config.yaml").read_text(encoding="utf-8"),
-        settings=_flat(
+        settings=_flatten(
             {k: v for k, v in config.items() if k not in ("overrides", "resume")},
             str(config.get("run_dir")),
         ),
@@ -72,23 +72,23 @@ def load_run(folder: Path, name: str) -> Run:
     )
 
 
-def _spoken(facts: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
-    """run.json as a person reads it, with the seed of the config."""
-    spoken = {"Seed": str(config.get("seed"))}
+def _labelled_facts(facts: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
+    """The values of run.json and the config's seed as texts, by label."""
+    seed = {"Seed": str(config.get("seed"))}
     if not facts:
-        return spoken
+        return seed
     minutes, seconds = divmod(round(facts["seconds"]), 60)
     hours, minutes = divmod(minutes, 60)
     return {
-        "Weights": f"{facts['weights']:,}",
+        "Parameters": f"{facts['weights']:,}",
         "Splits": facts["data"],
         "Device": facts["device"],
         "Precision": facts["precision"],
-        "Began": facts["started"],
-        "Took": f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s",
+        "Started": facts["started"],
+        "Duration": f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s",
         "Epochs": str(facts["epochs"]),
         f"Best {config.get('monitor')}": number(facts["best"]),
-        **spoken,
+        **seed,
         "Versions": ", ".join(f"{k} {v}" for k, v in facts["versions"].items()),
         **({"Commit": facts["commit"]} if facts["commit"] else {}),
     }
@@ -97,50 +97,50 @@ def _spoken(facts: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
 def _audio(path: Path, folder: Path) -> Audio:
     notes = read_notes(path)
     name = path.relative_to(folder).with_suffix("").as_posix()
-    return Audio(name, notes, _address(path, "audio/midi"), degenerate(notes))
+    return Audio(name, notes, _data_url(path, "audio/midi"), degenerate(notes))
 
 
 def _pictures(folder: Path) -> list[Picture]:
-    """Every picture of the folder, of those made epoch by epoch the last; piano-rolls are drawn
-    by the page itself."""
-    found = []
+    """The pictures of the folder, without those of earlier epochs and without piano-rolls, which
+    the page draws itself."""
+    pictures = []
     for path in sorted(folder.rglob("*.png")):
-        made = path.parent
-        earlier = made.name.startswith("epoch_") and made != max(made.parent.glob("epoch_*"))
+        parent = path.parent
+        earlier = parent.name.startswith("epoch_") and parent != max(parent.parent.glob("epoch_*"))
         if not earlier and not path.with_suffix(".mid").exists():
             name = path.relative_to(folder).with_suffix("").as_posix()
-            width = int.from_bytes(path.read_bytes()[16:20], "big")
-            tiles = width if width < PLOT else None
-            found.append(Picture(name, _address(path, "image/png"), tiles))
-    return found
+            width = int.from_bytes(path.read_bytes()[16:20], "big")  # in the PNG's header
+            tile_width = width if width < PLOT_WIDTH else None
+            pictures.append(Picture(name, _data_url(path, "image/png"), tile_width))
+    return pictures
 
 
-def _address(path: Path, kind: str) -> str:
-    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+def _data_url(path: Path, media_type: str) -> str:
+    return f"data:{media_type};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def _history(path: Path) -> dict[str, list[tuple[float, float]]]:
-    """(epoch from 1, value) of each column of metrics.csv, the last value of an epoch."""
+    """(epoch, value) of each column of metrics.csv: the last value of each epoch, from epoch 1."""
     if not path.exists():
         return {}
     columns: dict[str, dict[float, float]] = {}
     with open(path, newline="") as table:
         for row in csv.DictReader(table):
             if not row.get("epoch"):
-                continue  # the test metrics, which belong to none
+                continue  # test metrics have no epoch
             for name, value in row.items():
                 if value and name not in ("epoch", "step"):
                     columns.setdefault(name, {})[float(row["epoch"]) + 1] = float(value)
     return {name: sorted(points.items()) for name, points in columns.items()}
 
 
-def _flat(config: Any, run_dir: str, name: str = "") -> dict[str, str]:
-    """`{"model": {"hidden": 8}}` → `{"model.hidden": "8"}`, the run's folder under one name."""
+def _flatten(config: Any, run_dir: str, name: str = "") -> dict[str, str]:
+    """`{"model": {"hidden": 8}}` → `{"model.hidden": "8"}`, with {run_dir} for the run's folder."""
     if not isinstance(config, dict) or not config:
         return {name: str(config).replace(run_dir, "{run_dir}")}
     flat: dict[str, str] = {}
     for key, value in config.items():
-        flat |= _flat(value, run_dir, f"{name}.{key}" if name else str(key))
+        flat |= _flatten(value, run_dir, f"{name}.{key}" if name else str(key))
     return flat
 
 
@@ -150,4 +150,4 @@ def _read_json(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text()))
     except ValueError as e:
-        raise UserError(f"{path}: not a JSON object ({e}); delete it or test again") from e
+        raise UserError(f"{path}: not a JSON object ({e}); delete it, or write it again") from e

@@ -1,4 +1,4 @@
-"""A model's samples → files a person can open."""
+"""Write a model's samples into files: MIDI, audio, pictures, text."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from musegen.render.tiles import write_tiles
 from musegen.runtime.atomic import write_text
 from musegen.specs import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
 
-SCREEN = 100
-"""Lines that a person may want to see without opening a file."""
+MAX_PRINTED = 100
+"""Up to so many texts are also printed."""
 
 
 def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
-    """Write each piece as .mid, .wav and .png into the folder; returns their paths.
+    """Write each piece as .mid, .wav and .png into the folder. Returns their paths.
 
-    A piece that degenerated (silence, one note for ever) is written all the same and reported.
+    A degenerate piece (`musegen.metrics.music.degenerate`) is written as well, and a line is
+    printed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -33,20 +34,20 @@ def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
         write_wave(synthesise(notes), stem.with_suffix(".wav"))
         piano_roll(notes, stem.with_suffix(".png"), title=stem.name)
         if problem := degenerate(notes):
-            print(f"{stem.with_suffix('.mid')} degenerated: {problem}")
+            print(f"{stem.with_suffix('.mid')} is degenerate: {problem}")
         paths += [stem.with_suffix(suffix) for suffix in (".mid", ".wav", ".png")]
     return paths
 
 
 def write_sheet(rows: Sequence[np.ndarray], folder: Path) -> list[Path]:
-    """Write rows of frames, each (n, D) in [0, 1], as one tile image."""
+    """Write frames in [0, 1] as one tile image, with each (n, D) array in a row of its own."""
     return [write_tiles(rows, folder / "sheet.png")]
 
 
 def write_texts(texts: Sequence[str | tuple[str, str]], folder: Path) -> list[Path]:
-    """Write texts into samples.txt, one a line and (label, text) pairs with a tab between them.
+    """Write texts into samples.txt, one per line; (label, text) pairs are separated by a tab.
 
-    Texts of several lines have a file each.
+    If a text has several lines, each text is written into a file of its own.
     """
     folder.mkdir(parents=True, exist_ok=True)
     lines = _lines(texts)
@@ -59,12 +60,12 @@ def write_texts(texts: Sequence[str | tuple[str, str]], folder: Path) -> list[Pa
 
 
 def one_per_sample(files: Sequence[Path]) -> list[Path]:
-    """Of the files that were written one of each sample: the score of a piece."""
+    """One file of each sample. Of a piece it is the MIDI file."""
     return list({path.stem: path for path in reversed(files)}.values())[::-1]
 
 
 def text_rows(spec: Spec, samples: Sequence[Any]) -> list[tuple[str, ...]]:
-    """Samples as rows of a table of strings; none where they are no strings."""
+    """Samples as rows of a table of strings; none if they are not texts."""
     if not isinstance(spec, (Tokens, LabelledTokens)):
         return []
     return [(text,) if isinstance(text, str) else text for text in samples]
@@ -84,10 +85,10 @@ WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
 
 
 def write_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
-    """Write what a model of this spec generated in the forms that suit it; returns the files.
+    """Write samples of a model in the file types of its spec. Returns the paths.
 
-    Texts that fit on one screen are printed as well.
+    Up to `MAX_PRINTED` texts are printed as well.
     """
-    if isinstance(spec, (Tokens, LabelledTokens)) and len(samples) <= SCREEN:
+    if isinstance(spec, (Tokens, LabelledTokens)) and len(samples) <= MAX_PRINTED:
         print(*_lines(samples), sep="\n")
     return WRITERS[type(spec)](samples, folder)

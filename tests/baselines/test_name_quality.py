@@ -1,4 +1,4 @@
-"""n-grams as baselines: by hand, mixed over labels, as a judge of generated names."""
+"""n-gram baselines: by hand, mixed over labels, and as classifiers of generated names."""
 
 import math
 
@@ -7,13 +7,13 @@ import pytest
 import torch
 
 from musegen.baselines import by_spec, name_quality
-from musegen.baselines.name_quality import LabelledNGram, Read
+from musegen.baselines.name_quality import LabelledNGram, ScoredName
 from musegen.baselines.ngram import NGram
 from musegen.metrics.chars import CharLikelihood
 
 
 class Data:
-    """Texts already in classes; three classes, the last one the end."""
+    """Encoded texts of three classes; the last class is the end."""
 
     class spec:
         vocab_size = 3
@@ -25,10 +25,10 @@ class Data:
         return [np.array(row) for row in self.splits[split]]
 
 
-def test_a_deterministic_language_needs_two_symbols():
+def test_a_bigram_predicts_a_deterministic_language():
     rows = [[0, 1, 2]] * 400
     metrics = by_spec.text_baselines(Data(train=rows, val=rows, test=rows))
-    # A unigram of three even symbols; a bigram knows all, up to the discounts.
+    # The unigram is uniform over three symbols. A bigram is certain, except for the discount.
     assert metrics["ngram1_bpc"] == pytest.approx(math.log2(3))
     assert metrics["ngram_order"] >= 2
     assert metrics["ngram_bpc"] < 0.01
@@ -38,25 +38,25 @@ def test_the_mixture_by_hand():
     model = LabelledNGram(choices=2, discount=0.5).fit([[0], [0], [1], [1]], [0, 0, 1, 1])
     own = NGram(1, 0.5).fit([[0], [0]])
     assert np.exp(-own.nats([[0]], 2))[0, 0] == pytest.approx(0.875)  # (2 − ½ + ½·½) / 2
-    # Together: (2 − ½ + ½·2·½) / 4 = ½; by halves (0.875 + 0.5) / 2.
+    # Of all labels: (2 − ½ + ½·2·½) / 4 = ½. The mixture is (0.875 + 0.5) / 2.
     assert np.exp(-model.nats([[0]], 0))[0, 0] == pytest.approx(0.6875)
     assert np.exp(-model.nats([[1]], 0))[0, 0] == pytest.approx(1 - 0.6875)
 
 
-def test_validation_decides_how_much_the_others_say():
+def test_validation_decides_the_mixture_weights():
     rows, labels = [[0, 0, 2]] * 20 + [[1, 1, 2]] * 20, [0] * 20 + [1] * 20
     model = LabelledNGram(3, 0.5).fit(rows, labels)
-    apart = model.tune(rows[:1] + rows[-1:], [0, 1])
-    assert (model.share[0] == 1).all()
-    assert apart[0] < model.tune(rows[:1] + rows[-1:], [1, 0])[0]
-    assert (model.share[0] == 0).all()
+    nats = model.tune(rows[:1] + rows[-1:], [0, 1])
+    assert (model.weight[0] == 1).all()
+    assert nats[0] < model.tune(rows[:1] + rows[-1:], [1, 0])[0]
+    assert (model.weight[0] == 0).all()
     for order in range(6):
         p = sum(np.exp(-model.nats([[0, x]], 0))[order, 1] for x in range(3))
         assert p == pytest.approx(1)
 
 
-class Parrot:
-    """Writes names of one letter per label: label 0 what it learnt, label 1 label 0's."""
+class FixedNames:
+    """A model that generates the training name of label 0 for every label."""
 
     class codec:
         labels = ("x", "y")
@@ -72,7 +72,7 @@ class Parrot:
 
 
 class Coded:
-    """Labelled names already in classes."""
+    """Encoded labelled names."""
 
     def __init__(self, **splits):
         self.splits = splits
@@ -82,32 +82,32 @@ class Coded:
         return self.splits[split][0]
 
 
-def test_generated_names_are_judged():
+def test_metrics_of_generated_names():
     data = Coded(
         train=([[0, 0, 2], [1, 1, 1, 2]], [0, 1]),
         val=([[0, 0, 0, 2], [1, 1, 2]], [0, 1]),
         test=([[0, 2], [1, 2]], [0, 1]),
     )
-    assert name_quality.judged(Parrot(), data, 0.7) == {
-        "novel": 0.5,  # label 0's are its training name, label 1's are not
+    assert name_quality.generation_metrics(FixedNames(), data, 0.7) == {
+        "novel": 0.5,  # a training name of label 0, but not of label 1
         "distinct": 2 / 100,
         "recognised": 0.5,
         "recognised_real": 1.0,
     }
 
 
-def test_how_far_ahead_and_how_sure():
-    def read(length, bits, ngram_bpc):
-        return Read(0, length, bits * math.log(2), ngram_bpc * math.log(2))
+def test_gain_and_its_standard_error():
+    def scored(length, bits, ngram_bits):
+        return ScoredName(0, length, bits * math.log(2), ngram_bits * math.log(2))
 
-    metrics = name_quality.compared([read(2, 4.0, 6.0), read(2, 3.0, 3.0)])
-    # Ahead by 2 bits of 4 characters; the two names lie 1 bit from that on either side.
+    metrics = name_quality.compare_to_ngram([scored(2, 4.0, 6.0), scored(2, 3.0, 3.0)])
+    # A gain of 2 bits per 4 characters. The gains of the two names differ from it by 1 bit.
     assert metrics == pytest.approx(
-        {"bpc": 7 / 4, "ngram_bpc": 9 / 4, "ahead": 0.5, "ahead_error": math.sqrt(2) / 4}
+        {"bpc": 7 / 4, "ngram_bpc": 9 / 4, "gain": 0.5, "gain_error": math.sqrt(2) / 4}
     )
 
 
-def test_bits_and_perplexity_are_of_the_mean():
+def test_bits_and_perplexity_of_the_mean():
     metric = CharLikelihood()
     metric.update(torch.tensor([[1.0], [3.0]]), torch.tensor([[True], [False]]))
     metric.update(torch.tensor([[2.0], [2.0], [2.0]]), torch.tensor([[True]] * 3))

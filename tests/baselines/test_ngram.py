@@ -1,4 +1,4 @@
-"""The n-gram baseline: probabilities by hand, and that they sum to one."""
+"""The n-gram baseline: probabilities by hand, and their sum of one."""
 
 from __future__ import annotations
 
@@ -20,12 +20,14 @@ def test_probabilities_by_hand() -> None:
     assert np.exp(-nats[1, 1]) == pytest.approx(11 / 18)
 
 
-def test_unseen_context_falls_back_and_unseen_symbol_is_possible() -> None:
+def test_unseen_contexts_back_off_and_unseen_symbols_are_possible() -> None:
     model = NGram(2, 0.5).fit(TRAIN)
-    nats = model.nats([[2, 1]], choices=4)  # nothing ever followed c
+    nats = model.nats([[2, 1]], choices=4)  # nothing follows c in training
     assert nats[1, 1] == nats[0, 1]
-    never = model.nats([[3]], choices=4)[1, 0]
-    assert np.exp(-never) == pytest.approx(0.5 * (0.5 * 3 / 6 / 4))  # after "before": one follower
+    unseen = model.nats([[3]], choices=4)[1, 0]
+    assert np.exp(-unseen) == pytest.approx(
+        0.5 * (0.5 * 3 / 6 / 4)
+    )  # at the start: one kind of symbol
 
 
 def test_probabilities_of_all_symbols_sum_to_one() -> None:
@@ -36,27 +38,27 @@ def test_probabilities_of_all_symbols_sum_to_one() -> None:
 
 
 @pytest.mark.parametrize("period", [1, 2])
-def test_a_distribution_is_that_of_each_symbol_alone(period: int) -> None:
+def test_a_distribution_equals_the_probability_of_each_symbol(period: int) -> None:
     model = NGram(3, 0.7, period).fit(TRAIN)
     for context in ([], [0], [0, 1], [1, 0, 1]):
-        alone = [np.exp(-model.nats([[*context, x]], 3)[2, -1]) for x in range(3)]
-        assert model.distribution(context, 3) == pytest.approx(alone)
+        expected = [np.exp(-model.nats([[*context, x]], 3)[2, -1]) for x in range(3)]
+        assert model.distribution(context, 3) == pytest.approx(expected)
 
 
-def test_turns_are_never_forgotten() -> None:
-    # Fields by turns, 0 or 1 and then 2 or 3: order 1 is the frequency within the turn.
+def test_contexts_include_the_position_in_the_period() -> None:
+    # Alternating fields, 0 or 1 and then 2 or 3: order 1 is the frequency within the field.
     model = NGram(2, 0.5, period=2).fit([[0, 2, 0, 3, 1, 2]])
     nats = model.nats([[0, 3]], choices=2)
-    # N(0) = 2 of 3 in its turn, two symbols: (2 − ½)/3 + ½·2/3·½ = ⅔; of 3: (1 − ½)/3 + 1/6 = ⅓.
+    # N(0) = 2 of 3, two symbols: (2 − ½)/3 + ½·2/3·½ = ⅔. N(3) = 1 of 3: (1 − ½)/3 + 1/6 = ⅓.
     assert np.exp(-nats[0]) == pytest.approx([2 / 3, 1 / 3])
 
 
-def test_sequences_do_not_look_into_one_another() -> None:
+def test_sequences_are_independent() -> None:
     model = NGram(3, 0.5, period=2).fit([[0, 2], [], [1, 3, 0]])
     rows = [[0, 3, 1], [1], [0, 2]]
     choices = [np.array([2, 4, 2]), np.array([2]), np.array([2, 4])]
-    alone = [model.nats([row], [c]) for row, c in zip(rows, choices, strict=True)]
-    np.testing.assert_array_equal(model.nats(rows, choices), np.hstack(alone))
+    separate = [model.nats([row], [c]) for row, c in zip(rows, choices, strict=True)]
+    np.testing.assert_array_equal(model.nats(rows, choices), np.hstack(separate))
 
 
 def test_best_order_is_chosen_on_validation() -> None:

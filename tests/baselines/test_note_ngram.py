@@ -1,4 +1,4 @@
-"""Frame accuracy by hand, and the benchmark's own baselines on its own files."""
+"""Frame accuracy by hand, and the benchmark's published baselines on its files."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from musegen.metrics.accuracy import frame_accuracy
 @pytest.mark.parametrize(
     ("reference", "sampled", "accuracy"),
     [
-        ("0000", "0000", 1),      # silence foretold
+        ("0000", "0000", 1),      # silence predicted
         ("0000", "0100", 0),
         ("1100", "0000", 0),
         ("1100", "1100", 1),
         ("1100", "0100", 1 / 2),  # one is missing
-        ("1100", "0110", 1 / 2),  # one stands in another's place: an error, not two
+        ("1100", "0110", 1 / 2),  # one wrong note: one error, not two
         ("1100", "1110", 2 / 3),  # one is too many
         ("1000", "0111", 0),
     ],
@@ -49,20 +49,20 @@ def test_probabilities_of_every_order() -> None:
     roll_TP = np.array([[1, 0], [1, 0], [0, 1], [1, 1]], np.uint8)
     models = note_ngrams([roll_TP, roll_TP[:1]])
     assert [p.shape for p in models] == [(2, 2**n) for n in range(MAX_ORDER)]
-    assert models[0].tolist() == [[5 / 7], [3 / 7]]  # on 4 times of 5, and 2 of 5; one added
+    assert models[0].tolist() == [[5 / 7], [3 / 7]]  # on 4 times of 5, and 2 of 5, with 1 added
     assert models[1][0].tolist() == [4 / 5, 2 / 4]  # after silence 3 of 3, after itself 1 of 2
     assert models[2][0].tolist() == [3 / 4, 2 / 3, 2 / 3, 1 / 3]
 
 
 def test_baselines_by_hand() -> None:
-    """One note, on in every second frame: its own past tells it, its frequency does not."""
+    """One note that is on in every second frame: only its past predicts it."""
     piece = np.array([[1], [0]] * 50, np.uint8)
     metrics, order = baselines({"train": [piece] * 20, "val": [piece], "test": [piece]})
     assert (list(metrics), order) == (["random", "note_1gram", "note_ngram"], 2)
     for name in ("random", "note_1gram"):
         assert metrics[name][0] == pytest.approx(np.log(0.5))
         assert metrics[name][1] == pytest.approx(0.5, abs=0.05)
-    # 1,000 times on after silence, 1,000 times off after the note, and one added to each.
+    # 1,000 times on after silence and 1,000 times off after the note, with 1 added to each.
     assert metrics["note_ngram"][0] == pytest.approx(np.log(1001 / 1002))
     assert metrics["note_ngram"][1] > 0.99
 
@@ -77,18 +77,18 @@ def test_baselines_by_hand() -> None:
         ("JSB_Chorales", -11.06, -10.26, 8, 4.42, 15.36),
     ],
 )
-def test_the_evaluator_reproduces_the_protocols_check_values(
+def test_the_published_baselines_are_reproduced(
     real_data: Path, name: str, unigram, ngram, order, random_accuracy, unigram_accuracy
 ) -> None:
     path = real_data / "icml2012" / f"{name}.mat"
     if not path.exists():
-        pytest.skip(f"MUSEGEN_DATA does not hold {name}.mat")
+        pytest.skip(f"{name}.mat is not in MUSEGEN_DATA")
     data = RollBenchmark(name, root=path)
     data.setup()
-    metrics, found = baselines(data.rolls)
-    assert abs(found - order) <= 1  # JSB: order 7 is as good as the published 8
+    metrics, best_order = baselines(data.rolls)
+    assert abs(best_order - order) <= 1  # JSB: order 7 is as good as the published 8
     nats, accuracies = zip(*metrics.values(), strict=True)
     assert nats == pytest.approx((-61.00, unigram, ngram), abs=0.006)
     assert 100 * accuracies[0] == pytest.approx(random_accuracy, abs=0.05)
-    # Sampled here and there; the exact expectation is 20.00 for Nottingham, 15.40 for JSB.
+    # Both values are from samples. The exact expectation is 20.00 for Nottingham, 15.40 for JSB.
     assert 100 * accuracies[1] == pytest.approx(unigram_accuracy, abs=0.1)

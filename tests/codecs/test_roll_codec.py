@@ -1,4 +1,4 @@
-"""Notes ↔ rolls: hand-made frames, inverses over any roll, through MIDI files as well."""
+"""Notes ↔ rolls: hand-made frames, and round trips of random rolls, also through MIDI files."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ import mido
 import numpy as np
 import pytest
 from conftest import make_notes, tune
-from hypothesis import given, settings
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
@@ -22,16 +23,16 @@ SMALL = RollCodec(pitch_range=(60, 63), dt=0.5)
 
 
 def trimmed(roll_TP: np.ndarray) -> np.ndarray:
-    """Without the silence at the end, which no note tells of."""
+    """The roll without the silent frames at its end, which notes cannot represent."""
     sounding = np.flatnonzero(roll_TP.any(1))
     return roll_TP[: sounding[-1] + 1 if len(sounding) else 0]
 
 
-def test_a_frame_holds_what_sounds_at_its_middle() -> None:
+def test_a_frame_contains_the_notes_that_sound_at_its_middle() -> None:
     notes = make_notes([
         (0.0, 1.0, 60, 80),    # frames 0 and 1
-        (0.25, 0.75, 61, 80),  # from the middle of frame 0 to that of frame 1: frame 0 only
-        (0.26, 0.74, 62, 80),  # between two middles: nowhere
+        (0.25, 0.75, 61, 80),  # from the middle of frame 0 to the middle of frame 1: frame 0 only
+        (0.26, 0.74, 62, 80),  # between two middles: no frame
         (1.0, 1.5, 59, 80),    # outside the pitch range
     ])  # fmt: skip
     assert SMALL.encode(notes).tolist() == [[1, 1, 0], [1, 0, 0]]
@@ -44,28 +45,28 @@ def test_notes_on_the_grid_may_be_half_a_frame_early_or_late(late: float) -> Non
     assert SMALL.encode(moved).tolist() == SMALL.encode(make_notes(rows)).tolist()
 
 
-def test_unisons_add_up() -> None:
-    """The chord note under a melody note of the same pitch goes on."""
+def test_overlapping_notes_of_one_pitch() -> None:
+    """The longer note continues after the shorter one ends."""
     notes = make_notes([(0.0, 2.0, 60, 80), (0.5, 1.0, 60, 80)])
     assert SMALL.encode(notes)[:, 0].tolist() == [1, 1, 1, 1]
 
 
-def test_held_and_struck() -> None:
+def test_sustain_and_retrigger() -> None:
     roll_TP = np.array([[1, 0, 1], [1, 0, 0], [0, 0, 1]])
-    held = SMALL.decode(roll_TP)
-    assert held["pitch"].tolist() == [60, 62, 62]
-    assert held["start"].tolist() == [0.0, 0.0, 1.0]
-    assert held["end"].tolist() == [1.0, 0.5, 1.5]
-    struck = RollCodec((60, 63), 0.5, repeats="retrigger").decode(roll_TP)
-    assert struck["pitch"].tolist() == [60, 62, 60, 62]
-    assert struck["end"].tolist() == [0.5, 0.5, 1.0, 1.5]
+    sustained = SMALL.decode(roll_TP)
+    assert sustained["pitch"].tolist() == [60, 62, 62]
+    assert sustained["start"].tolist() == [0.0, 0.0, 1.0]
+    assert sustained["end"].tolist() == [1.0, 0.5, 1.5]
+    retriggered = RollCodec((60, 63), 0.5, repeats="retrigger").decode(roll_TP)
+    assert retriggered["pitch"].tolist() == [60, 62, 60, 62]
+    assert retriggered["end"].tolist() == [0.5, 0.5, 1.0, 1.5]
 
 
 rolls = arrays(np.uint8, st.tuples(st.integers(0, 30), st.just(5)), elements=st.integers(0, 1))
 
 
 @given(roll_TP=rolls, dt=st.floats(0.01, 60), repeats=st.sampled_from(["sustain", "retrigger"]))
-def test_decoding_any_roll_and_coding_it_again(roll_TP, dt, repeats) -> None:
+def test_round_trip_of_any_roll(roll_TP, dt, repeats) -> None:
     codec = RollCodec((60, 65), dt, repeats)
     notes = codec.decode(roll_TP)
     assert (notes["end"] > notes["start"]).all()
@@ -74,16 +75,16 @@ def test_decoding_any_roll_and_coding_it_again(roll_TP, dt, repeats) -> None:
     np.testing.assert_array_equal(codec.decode(roll_TP.astype(np.float32)), notes)
 
 
-@settings(deadline=None, max_examples=50)
+@hypothesis_settings(deadline=None, max_examples=50)
 @given(roll_TP=rolls, dt=st.floats(0.01, 2), repeats=st.sampled_from(["sustain", "retrigger"]))
-def test_through_a_midi_file_and_back(tmp_path_factory, roll_TP, dt, repeats) -> None:
+def test_round_trip_through_a_midi_file(tmp_path_factory, roll_TP, dt, repeats) -> None:
     path = tmp_path_factory.getbasetemp() / "roll.mid"
     codec = RollCodec((60, 65), dt, repeats)
     write_notes(codec.decode(roll_TP), path)
     np.testing.assert_array_equal(codec.encode(read_notes(path)), trimmed(roll_TP))
 
 
-def test_midi_to_roll_to_midi_to_roll(tmp_path: Path) -> None:
+def test_midi_files_of_a_roll_give_the_same_roll(tmp_path: Path) -> None:
     codec = RollCodec(dt=0.125)
     write_notes(tune(1), tmp_path / "a.mid")
     roll_TP = codec.encode(read_notes(tmp_path / "a.mid"))
@@ -98,30 +99,30 @@ def test_no_notes() -> None:
 
 
 @pytest.mark.parametrize("end", [60_000.0, 1e15])
-def test_a_roll_too_long_is_refused_before_it_is_made(end: float) -> None:
+def test_a_roll_that_is_too_long_is_refused_before_allocation(end: float) -> None:
     with pytest.raises(UserError, match=r"frames of dt=0.01 s, but a roll may have 200,000"):
         RollCodec(dt=0.01).encode(make_notes([(0.0, end, 60, 80)]))
 
 
-def test_settings_survive_a_checkpoint() -> None:
+def test_settings_as_plain_values() -> None:
     codec = RollCodec((30, 90), 0.2, "retrigger")
     assert RollCodec(**codec.to_dict()) == codec
     assert codec.spec == Rolls(60) == spec_from_dict(codec.spec.to_dict())
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("settings", "message"),
     [
         ({"pitch_range": (60, 60)}, r"pitch_range=\[60, 60\]"),
         ({"pitch_range": (60, 129)}, r"pitch_range=\[60, 129\]"),
-        ({"dt": 0.0}, "dt=0.0: must be"),
-        ({"dt": float("nan")}, "dt=nan: must be"),
-        ({"repeats": "tied"}, "repeats=tied: choose sustain or retrigger"),
+        ({"dt": 0.0}, "dt=0.0: should be greater than or equal to 0.01"),
+        ({"dt": float("nan")}, "dt=nan: should be"),
+        ({"repeats": "tied"}, "repeats=tied: should be 'sustain' or 'retrigger'"),
     ],
 )
-def test_settings_out_of_range(wrong: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        RollCodec(**wrong)
+def test_settings_out_of_range(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        RollCodec(**settings)
 
 
 def eighths(path: Path, pitches: list[int], tempo: int) -> Path:

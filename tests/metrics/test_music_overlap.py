@@ -1,4 +1,4 @@
-"""Sample sets beside training sets: known densities, excerpts, and the ceiling."""
+"""Comparison of samples with training sets: known densities, excerpts, and the ceiling."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from musegen.metrics.music import LABELS
 from musegen.metrics.music_overlap import _density, compare, excerpts, overlap_and_kl
 
 
-def test_the_same_source_overlaps_and_another_does_not() -> None:
+def test_overlap_of_equal_and_of_distant_distributions() -> None:
     rng = np.random.default_rng(0)
     reference = rng.normal(0, 1, 64)
     overlap, kl = overlap_and_kl(rng.normal(0, 1, 64), reference)
@@ -25,8 +25,8 @@ def test_the_same_source_overlaps_and_another_does_not() -> None:
 
 
 def test_overlap_of_two_gaussians_of_distances() -> None:
-    """A narrow sample in the middle of the reference: its distances are the reference's own
-    half-normal without the factor √2, and the overlap is that of two half-normals."""
+    """All samples are at the mean of a standard normal reference. The distances within the
+    reference are half-normal with scale √2, those to the samples with scale 1."""
     rng = np.random.default_rng(1)
     overlap, _ = overlap_and_kl(np.zeros(50), rng.normal(0, 1, 400))
     crossing = math.sqrt(2 * math.log(math.sqrt(2)) / (1 - 1 / 2))
@@ -34,14 +34,14 @@ def test_overlap_of_two_gaussians_of_distances() -> None:
     assert overlap == pytest.approx(expected, abs=0.03)
 
 
-def test_density_is_scipys() -> None:
+def test_density_equals_that_of_scipy() -> None:
     distances = np.random.default_rng(2).gamma(2, 1, 100)
     grid = np.linspace(0, distances.max(), 256)
-    theirs = gaussian_kde(distances)(grid)
-    assert _density(distances, grid) == pytest.approx(theirs / theirs.sum(), abs=1e-9)
+    expected = gaussian_kde(distances)(grid)
+    assert _density(distances, grid) == pytest.approx(expected / expected.sum(), abs=1e-9)
 
 
-def test_no_spread_is_no_error() -> None:
+def test_equal_values_are_no_error() -> None:
     assert overlap_and_kl(np.ones(3), np.ones(5)) == (1.0, 0.0)
     overlap, kl = overlap_and_kl(np.zeros(3), np.ones(5))
     assert overlap < 1e-6
@@ -53,7 +53,7 @@ def test_excerpts() -> None:
     piece = make_notes([(0.5, 1, 60, 80), (3, 5, 62, 80), (4, 9, 64, 80), (9.5, 11, 65, 80)])
     cut = excerpts(piece, 4.0)
     assert [list(zip(e["start"], e["end"], e["pitch"], strict=True)) for e in cut] == [
-        [(0.5, 1, 60), (3, 4, 62)],  # the second note ends with its stretch
+        [(0.5, 1, 60), (3, 4, 62)],  # the second note ends with the excerpt
         [(0, 4, 64)],
         [(1.5, 3, 65)],
     ]
@@ -61,7 +61,7 @@ def test_excerpts() -> None:
     assert len(excerpts(piece, 100.0)) == 1
 
 
-def test_samples_like_the_training_set_reach_the_ceiling_and_others_do_not() -> None:
+def test_only_samples_like_the_training_set_reach_the_ceiling() -> None:
     training = [tune(seed, 60) for seed in range(12)]
     like = compare([tune(seed, 60) for seed in range(20, 24)], training)
     assert list(like) == list(LABELS)

@@ -1,4 +1,4 @@
-"""Exact means: however the steps are batched, one division at the end."""
+"""Exact means over all steps, independent of the batches."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_an_empty_batch_changes_nothing() -> None:
     assert float(metric.compute()["nll"]) == 2.0
 
 
-def test_many_steps_lose_no_digits() -> None:
+def test_many_steps_keep_precision() -> None:
     metric = FieldLikelihood(("note",))
     for _ in range(1000):
         metric.update(torch.full((1000, 1), 0.1), torch.ones(1000, 1))

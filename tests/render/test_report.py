@@ -1,4 +1,4 @@
-"""The report of a run: what it tells, and how it behaves in a browser without a network."""
+"""The report of a run: its contents, and its behaviour in a browser without a network."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ from musegen.render.audio import RATE, synthesise
 from musegen.render.report import write_page
 from musegen.render.tiles import write_tiles
 
-NARROWEST = 4.5
-"""ContrastiveLoss of text that WCAG 2.2 asks for at level AA."""
+MIN_CONTRAST = 4.5
+"""The contrast of text that WCAG 2.2 requires at level AA."""
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run folder made by hand: a tune, one long A4, a silent piece, a picture, strings."""
+    """A run folder made by hand: a tune, one long A4, a silent piece, pictures, texts."""
     folder = tmp_path_factory.mktemp("runs") / "one"
     (folder / "samples").mkdir(parents=True)
     config = {
@@ -41,15 +41,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     }  # fmt: skip
     (folder / "config.yaml").write_text(yaml.safe_dump(config))
     (folder / "metrics.csv").write_text(
-        "epoch,step,train/nats,val/nll,val/accuracy\n"
+        "epoch,step,train/nll,val/nll,val/accuracy\n"
         "0,9,,5.5,0.1\n0,9,6.0,,\n1,19,,4.25,0.2\n1,19,5.0,,\n2,29,,nan,0.3\n"
     )
-    metrics = {"nll": 4.5, "accuracy": 0.25, "nats/<b>": 1.0, "ngram_nats/<b>": 2.0,
-               "ahead/<b>": 1.0, "nats/Oz": 3.0, "unigram_nll": 6.5, "ngram_order": 4}  # fmt: skip
+    metrics = {"nll": 4.5, "accuracy": 0.25, "bpc/<b>": 1.0, "ngram_bpc/<b>": 2.0,
+               "gain/<b>": 1.0, "bpc/Oz": 3.0, "unigram_nll": 6.5, "ngram_order": 4}  # fmt: skip
     (folder / "test.json").write_text(json.dumps(metrics))
     (folder / "run.json").write_text(json.dumps({
         "model": "lstm_midi", "weights": 12345, "data": "train 3 pieces", "device": "1 × cpu",
-        "precision": "32-true", "epochs": 3, "best": 4.25, "began": "2026-11-23 08:00",
+        "precision": "32-true", "epochs": 3, "best": 4.25, "started": "2026-11-23 08:00",
         "seconds": 83.4, "command": "python train.py model=lstm_midi data=mozart",
         "commit": None, "versions": {"python": "3.11"},
     }))  # fmt: skip
@@ -62,14 +62,16 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "samples" / "samples.txt").write_text("<script>alert(1)</script>\n")
     for epoch in (1, 2):
         write_tiles([np.eye(4)], folder / "previews" / f"epoch_{epoch:03d}" / "filters.png")
-    write_tiles([np.eye(4)], folder / "samples" / "00.png")  # a piano-roll: drawn by the page
+    write_tiles(
+        [np.eye(4)], folder / "samples" / "00.png"
+    )  # a piano-roll, which the page draws itself
     write_page([folder])
     return folder
 
 
 @pytest.fixture(scope="module")
 def other(folder: Path) -> Path:
-    """A run of another size that was not finished: nothing but a config and curves."""
+    """An unfinished run with other settings: only a config and curves."""
     other = folder.parent / "two"
     other.mkdir()
     config = (folder / "config.yaml").read_text().replace("hidden: 16", "hidden: 32")
@@ -84,37 +86,39 @@ def browser() -> Iterator[Any]:
         yield running
 
 
-def test_the_page_tells_what_the_folder_holds(folder: Path) -> None:
-    html = (folder / "html").read_text()
-    for said in ("lstm_midi", "12,345", "train 3 pieces", "1 min 23 s", "4.25", "1 × cpu",
+def test_the_page_contains_the_data_of_the_folder(folder: Path) -> None:
+    html = (folder / "report.html").read_text()
+    for text in ("lstm_midi", "12,345", "train 3 pieces", "1 min 23 s", "4.25", "1 × cpu",
                  "python train.py model=lstm_midi data=mozart", "Polyphony", "0.75",
                  "Degenerate: silence", "Degenerate: only 1 notes", "hidden: 16"):  # fmt: skip
-        assert said in html, said
+        assert text in html, text
     (table,) = re.findall(r"<h2 id=\"test\">.*?</section>", html, re.S)
     rows = re.findall(r"<tr.*?>\s*(.*?)</tr>", table, re.S)
     assert [re.sub(r"<[^>]+>", " ", row).split() for row in rows] == [
         ["test", "split", "this", "run"],
-        ["nll", "4.5"],
+        ["Negative", "log-likelihood", "(nats)", "4.5"],
         ["baseline", "unigram", "6.5"],
-        ["accuracy", "0.25"],
-        ["baseline", "best", "n-gram,", "order", "4"],
-        ["test", "split", "nll", "baseline", "best", "n-gram", "ahead"],
+        ["Accuracy", "0.25"],
+        ["baseline", "best", "n-gram,", "Order", "of", "the", "best", "n-gram", "4"],
+        ["test", "split", "Bits", "per", "character", "baseline", "best", "n-gram",
+         "Gain", "over", "the", "best", "n-gram", "(bits", "per", "character)"],
         ["&lt;b&gt;", "1", "2", "1"],
         ["Oz", "3", "–", "–"],
-    ]
+    ]  # fmt: skip
     assert "<script>alert" not in html
     assert "previews/epoch_002/filters" in html
     assert "previews/epoch_001/filters" not in html
     assert html.count("<img") == 1
-    assert "nats: val from 5.5 in epoch 1 to 4.25 in epoch 2; train from 6 in epoch 1" in html
+    description = "val from 5.5 in epoch 1 to 4.25 in epoch 2; train from 6 in epoch 1"
+    assert f"Negative log-likelihood (nats): {description}" in html
 
 
-def test_the_midi_files_come_with_the_page(folder: Path, tmp_path: Path) -> None:
-    html = (folder / "html").read_text()
+def test_the_page_contains_the_midi_files(folder: Path, tmp_path: Path) -> None:
+    html = (folder / "report.html").read_text()
     first = re.findall(r"data:audio/midi;base64,([\w+/=]+)", html)[0]
-    (tmp_path / "again.mid").write_bytes(base64.b64decode(first))
+    (tmp_path / "copy.mid").write_bytes(base64.b64decode(first))
     np.testing.assert_array_equal(
-        read_notes(tmp_path / "again.mid"), read_notes(folder / "samples" / "00.mid")
+        read_notes(tmp_path / "copy.mid"), read_notes(folder / "samples" / "00.mid")
     )
 
 
@@ -123,34 +127,34 @@ def test_several_runs_side_by_side(cli, folder: Path, other: Path, tmp_path: Pat
     assert code == 0, err
     assert out.strip() == "both.html"
     html = (tmp_path / "both.html").read_text()
-    (differing,) = re.findall(r"<h3>Settings that differ</h3>.*?</section>", html, re.S)
+    (differing,) = re.findall(r"<h3>Different settings</h3>.*?</section>", html, re.S)
     rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", differing, re.S)
     assert [re.sub(r"<[^>]+>", " ", row).split() for row in rows] == [["model.hidden", "16", "32"]]
     assert "one val from 5.5" in html
     assert "two val from 5.25" in html
 
 
-def test_one_line_for_a_wrong_call(cli, folder: Path, tmp_path: Path) -> None:
-    for arguments, said in (
-        ([], "which runs? musegen report run=<run folder>"),
-        ([f"run={folder}", "ouut=x"], "which runs?"),
+def test_a_wrong_call_prints_one_line(cli, folder: Path, tmp_path: Path) -> None:
+    for arguments, message in (
+        ([], "musegen report run=<run folder>"),
+        ([f"run={folder}", "ouut=x"], "musegen report run=<run folder>"),
         ([f"run={tmp_path}/none"], "no such run folder"),
-        ([f"run={tmp_path}"], "cannot read the run's config"),
+        ([f"run={tmp_path}"], "config"),
     ):
         code, _, err = cli(report.main, *arguments)
         assert code == 1
-        assert said in err
+        assert message in err
         assert len(err.strip().splitlines()) == 1
 
 
 def test_the_play_button_plays(browser: Any, folder: Path) -> None:
-    with opened(browser, folder / "html") as page:
+    with opened(browser, folder / "report.html") as page:
         assert page.locator(".player svg .notes").count() >= 2
         page.get_by_role("button", name="Play samples/00").click()
         wait_until(page, "document.querySelector('audio').currentTime > 0.4")
         assert page.locator(".playhead").first.evaluate("e => parseFloat(e.style.left)") > 0
         assert page.locator(".seek").first.input_value() != "0"
-        page.get_by_role("button", name="Play samples/01").click()  # one at a time
+        page.get_by_role("button", name="Play samples/01").click()  # pauses the first
         wait_until(page, "document.querySelectorAll('audio')[1].currentTime > 0.1")
         assert page.locator("audio").first.evaluate("a => a.paused")
         page.get_by_role("button", name="Pause samples/01").click()
@@ -158,8 +162,8 @@ def test_the_play_button_plays(browser: Any, folder: Path) -> None:
         assert page.get_by_role("button", name="Play samples/02").is_disabled()
 
 
-def test_keys_play_and_seek(browser: Any, folder: Path) -> None:
-    with opened(browser, folder / "html") as page:
+def test_the_keyboard_plays_and_seeks(browser: Any, folder: Path) -> None:
+    with opened(browser, folder / "report.html") as page:
         page.keyboard.press("Tab")
         assert page.evaluate("document.activeElement.ariaLabel") == "Play samples/00"
         page.keyboard.press("Space")
@@ -169,13 +173,13 @@ def test_keys_play_and_seek(browser: Any, folder: Path) -> None:
         wait_until(page, "document.querySelector('audio').currentTime > 5")
 
 
-def test_the_page_sounds_as_the_wave_file(browser: Any, folder: Path) -> None:
+def test_the_page_and_the_wave_file_have_the_same_sound(browser: Any, folder: Path) -> None:
     read = """async i => {
         const sound = await (await fetch(document.querySelectorAll('audio')[i].src)).arrayBuffer();
         return btoa(Array.from(new Uint8Array(sound), b => String.fromCharCode(b)).join(''));
     }"""
-    # The page's own policy forbids even this test to fetch from it.
-    with opened(browser, folder / "html", bypass_csp=True) as page:
+    # The page's content security policy also applies to this test's `fetch`.
+    with opened(browser, folder / "report.html", bypass_csp=True) as page:
         sounds = []
         for i in range(2):
             page.locator(".play").nth(i).click()
@@ -192,10 +196,10 @@ def test_the_page_sounds_as_the_wave_file(browser: Any, folder: Path) -> None:
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [360, 390, 1280])
-def test_it_reads_on_every_screen(
+def test_width_and_contrast_on_every_screen(
     browser: Any, folder: Path, other: Path, tmp_path: Path, scheme: str, width: int
 ) -> None:
-    """Nothing is wider than the screen, and every text stands out from its ground."""
+    """No element is wider than the screen, and every text has enough contrast."""
     both = write_page([folder, other], tmp_path / "both.html")
     contrast = """() => {
         const light = (c) => {
@@ -210,40 +214,42 @@ def test_it_reads_on_every_screen(
             }
             return 'rgb(255, 255, 255)';
         };
-        const found = {};
+        const contrasts = {};
         for (const e of document.querySelectorAll('body *')) {
             const own = [...e.childNodes].some(n => n.nodeType === 3 && n.textContent.trim());
             if (!own || ['SCRIPT', 'STYLE'].includes(e.tagName)) continue;
             const style = getComputedStyle(e);
             const [a, b] = [light(e.closest('svg') ? style.fill : style.color), light(ground(e))];
-            found[`${e.tagName}.${e.className}`] =
+            contrasts[`${e.tagName}.${e.className}`] =
                 (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
         }
-        return found;
+        return contrasts;
     }"""
     screen = {"width": width, "height": 800}
-    for path in (folder / "html", both):
+    for path in (folder / "report.html", both):
         with opened(browser, path, color_scheme=scheme, viewport=screen) as page:
             assert page.evaluate("document.documentElement.scrollWidth") <= width
-            found = page.evaluate(contrast)
-            assert len(found) > 15
-            assert {k: v for k, v in found.items() if v < NARROWEST} == {}
+            contrasts = page.evaluate(contrast)
+            assert len(contrasts) > 15
+            assert {k: v for k, v in contrasts.items() if v < MIN_CONTRAST} == {}
 
 
-def test_everything_has_a_name(browser: Any, folder: Path, other: Path, tmp_path: Path) -> None:
-    """Controls and pictures say what they are; headings go down one step at a time."""
-    for path in (folder / "html", write_page([folder, other], tmp_path / "both.html")):
+def test_elements_have_accessible_names(
+    browser: Any, folder: Path, other: Path, tmp_path: Path
+) -> None:
+    """Controls and pictures have names, and no level of headings is skipped."""
+    for path in (folder / "report.html", write_page([folder, other], tmp_path / "both.html")):
         with opened(browser, path) as page:
             for selector in ("button", "input", "img", "svg[role=img]", "[tabindex='0']"):
                 assert page.locator(selector).count()
                 for element in page.locator(selector).all():
                     name = element.evaluate("e => e.ariaLabel || e.alt || e.textContent.trim()")
                     assert name, selector
-            # A name without a role is not read out, nor a heading without text.
-            silent = """[...document.querySelectorAll(
+            # Screen readers ignore a name without a role, and a heading without text.
+            unnamed = """[...document.querySelectorAll(
                     'th, [aria-label]:not(button, input, img, [role])')]
                 .filter(e => e.ariaLabel || !e.textContent.trim()).map(e => e.outerHTML)"""
-            assert page.evaluate(silent) == []
+            assert page.evaluate(unnamed) == []
             levels = page.evaluate(
                 "[...document.querySelectorAll('h1, h2, h3, h4')].map(h => Number(h.tagName[1]))"
             )

@@ -1,4 +1,4 @@
-"""Samples → files, by the kind of data."""
+"""Samples are written into files by the kind of data."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from musegen.specs import Rolls
 
 
 @pytest.mark.parametrize("repeats", ["sustain", "retrigger"])
-def test_rolls_become_midi_sound_and_picture(tmp_path: Path, repeats: str) -> None:
+def test_rolls_are_written_as_midi_audio_and_picture(tmp_path: Path, repeats: str) -> None:
     codec = RollCodec((60, 65), 0.1, repeats)
     rolls = [np.random.default_rng(i).integers(0, 2, (12, 5)) for i in (0, 1)]
     for roll_TP in rolls:

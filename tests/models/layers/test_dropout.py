@@ -1,4 +1,4 @@
-"""Dropout: the share, the scale, the gradient, and nothing outside training."""
+"""Dropout: the rate, the scale, the gradient, and the identity outside training."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import torch
 from musegen.models.layers.dropout import Dropout
 
 
-def test_share_and_scale() -> None:
+def test_rate_and_scale() -> None:
     torch.manual_seed(0)
     x = torch.ones(100_000, requires_grad=True)
     y = Dropout(0.3)(x)
@@ -19,7 +19,7 @@ def test_share_and_scale() -> None:
     torch.testing.assert_close(x.grad, y.detach())
 
 
-def test_nothing_outside_training() -> None:
+def test_identity_outside_training() -> None:
     x = torch.randn(10)
     assert torch.equal(Dropout(0.3).eval()(x), x)
     assert torch.equal(Dropout(0.0)(x), x)

@@ -1,4 +1,4 @@
-"""Sampling: frequencies against the softmax, truncation by hand, refusals."""
+"""Sampling: frequencies compared with the softmax, truncation by hand, wrong settings."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def test_draws_follow_the_softmax() -> None:
     torch.testing.assert_close(frequencies(Sampler()), LOGITS.exp(), atol=0.01, rtol=0)
 
 
-def test_temperature_sharpens_and_zero_takes_the_best() -> None:
+def test_low_and_zero_temperature() -> None:
     squared = LOGITS.exp() ** 2
     expected = squared / squared.sum()
     torch.testing.assert_close(frequencies(Sampler(temperature=0.5)), expected, atol=0.01, rtol=0)
@@ -47,13 +47,13 @@ def test_truncation(settings: dict, expected: list[float]) -> None:
 
 
 @pytest.mark.parametrize("settings", [{"top_k": 2}, {"top_p": 0.6}, {"top_k": 3, "top_p": 0.6}])
-def test_draws_are_of_the_classes_that_stay(settings: dict) -> None:
+def test_only_kept_classes_are_drawn(settings: dict) -> None:
     shuffled = Sampler(**settings)(LOGITS[[3, 1, 0, 2]].expand(40_000, -1))
     counts = torch.bincount(shuffled, minlength=4) / 40_000
     torch.testing.assert_close(counts, torch.tensor([0, 0.375, 0.625, 0]), atol=0.01, rtol=0)
 
 
-def test_same_seed_same_draw() -> None:
+def test_the_same_seed_gives_the_same_draws() -> None:
     first, second = (
         Sampler()(LOGITS.expand(50, -1), torch.Generator().manual_seed(3)) for _ in range(2)
     )
@@ -65,6 +65,6 @@ def test_same_seed_same_draw() -> None:
     [{"temperature": -1.0}, {"temperature": float("nan")}, {"top_k": -1}, {"top_p": 0.0},
      {"top_p": 1.1}],
 )  # fmt: skip
-def test_out_of_range(settings: dict) -> None:
+def test_settings_out_of_range(settings: dict) -> None:
     with pytest.raises(UserError, match=next(iter(settings))):
         Sampler(**settings)

@@ -1,7 +1,8 @@
-"""A GPU for machines that have none: its tensors are computed on the CPU and say they are on CUDA.
+"""A simulated GPU: its tensors are computed on the CPU and report the device `cuda:0`.
 
-As on a real one, tensors of two devices in one operation are an error. What makes the CPU wait for
-the GPU is noted. To torch's C++, which cannot be told that there is CUDA, the device is `meta`.
+As on a real GPU, tensors of two devices in one operation are an error. Operations that make the
+CPU wait for the GPU are recorded. In torch's C++ code the device is `meta`, since it does not
+accept `cuda` without a GPU.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ aten = torch.ops.aten
 
 COPIES = {aten.copy_.default, aten._to_copy.default}
 INDEXES = {aten.index.Tensor, aten.index_put.default, aten.index_put_.default}
-LOOKS = {
+SYNCHRONISING = {
     aten._local_scalar_dense.default, aten.nonzero.default, aten.equal.default,
     aten.masked_select.default, aten._unique2.default,
 }  # fmt: skip
@@ -35,7 +36,7 @@ waits: list[str] = []
 
 
 class OnGPU(Tensor):
-    """A tensor that is said to lie on the GPU."""
+    """A tensor that reports to be on the GPU."""
 
     inner: Tensor
     is_cuda = True  # type: ignore[assignment]
@@ -46,11 +47,11 @@ class OnGPU(Tensor):
     def __new__(cls, inner: Tensor) -> OnGPU:
         size, layout = inner.size(), {"strides": inner.stride(), "dtype": inner.dtype}
         offset = inner.storage_offset()
-        made = Tensor._make_wrapper_subclass(
+        tensor = Tensor._make_wrapper_subclass(
             cls, size, **layout, storage_offset=offset, device=META
         )
-        made.inner = inner
-        return made
+        tensor.inner = inner
+        return tensor
 
     @classmethod
     def __torch_dispatch__(cls, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -70,31 +71,31 @@ class OnGPU(Tensor):
 
 
 def compute(func: Any, args: tuple, kwargs: dict[str, Any]) -> Any:
-    """One of torch's operations, on the CPU; the result lies where it would have lain."""
+    """Run an operation of torch on the CPU. The result is on the device that it would have."""
     if torch._C._dispatch_has_kernel_for_dispatch_key(func.name(), "CompositeImplicitAutograd"):
-        # In inference mode these come whole.
-        with Pretending():
+        # In inference mode composite operations are not decomposed before the dispatch.
+        with GPUMode():
             if (parts := func.decompose(*args, **kwargs)) is not NotImplemented:
                 return parts
     tensors = [t for t in tree_leaves((args, kwargs)) if isinstance(t, Tensor)]
     gpu = [t for t in tensors if isinstance(t, OnGPU)]
     cpu = [t for t in tensors if not isinstance(t, OnGPU) and t.dim()]
     _refuse_two_devices(func, args, gpu, cpu)
-    asked = kwargs.get("device")
-    there = bool(gpu) if asked is None else torch.device(asked).type != "cpu"
-    _note_waits(func, args, kwargs, gpu, there)
+    device = kwargs.get("device")
+    on_gpu = bool(gpu) if device is None else torch.device(device).type != "cpu"
+    _record_waits(func, args, kwargs, gpu, on_gpu)
 
     kwargs_cpu = {k: v for k, v in kwargs.items() if k != "pin_memory"}
-    if asked is not None:
+    if device is not None:
         kwargs_cpu["device"] = CPU
     on_cpu = tree_map_only(OnGPU, lambda t: t.inner, (args, kwargs_cpu))
-    # What is made in inference mode would not go with the parameters, which were made outside.
+    # Tensors that are created in inference mode cannot be combined with the parameters.
     with torch.inference_mode(False), torch.no_grad():
         out = func(*on_cpu[0], **on_cpu[1])
-        if there:
+        if on_gpu:
             known = {id(t.inner): t for t in gpu}
             out = tree_map_only(Tensor, lambda t: known[id(t)] if id(t) in known else OnGPU(t), out)
-        return return_and_correct_aliasing(func, args, kwargs, out) if gpu and there else out
+        return return_and_correct_aliasing(func, args, kwargs, out) if gpu and on_gpu else out
 
 
 def _refuse_two_devices(func: Any, args: tuple, gpu: list[Tensor], cpu: list[Tensor]) -> None:
@@ -106,27 +107,27 @@ def _refuse_two_devices(func: Any, args: tuple, gpu: list[Tensor], cpu: list[Ten
     raise RuntimeError(f"{func}: not all tensors are on one device: {shapes[0]} and {shapes[1]}")
 
 
-def _note_waits(func: Any, args: tuple, kwargs: dict, gpu: list[Tensor], there: bool) -> None:
-    looks = func in LOOKS or (
+def _record_waits(func: Any, args: tuple, kwargs: dict, gpu: list[Tensor], on_gpu: bool) -> None:
+    waits_for_gpu = func in SYNCHRONISING or (
         func in INDEXES and any(t is not None and t.dtype == torch.bool for t in args[1])
     )
     if func is aten._to_copy.default:
-        looks = there != bool(gpu) and not kwargs.get("non_blocking")
+        waits_for_gpu = on_gpu != bool(gpu) and not kwargs.get("non_blocking")
     elif func is aten.copy_.default:
-        looks = isinstance(args[0], OnGPU) != isinstance(args[1], OnGPU)
-    if looks and (gpu or there):
+        waits_for_gpu = isinstance(args[0], OnGPU) != isinstance(args[1], OnGPU)
+    if waits_for_gpu and (gpu or on_gpu):
         waits.append(str(func))
 
 
-class Pretending(TorchDispatchMode):
-    """Computes whatever is made on the GPU or sent there."""
+class GPUMode(TorchDispatchMode):
+    """Computes operations that create tensors on the GPU or copy them there."""
 
     def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         return compute(func, args, kwargs or {})
 
 
-class Naming(TorchFunctionMode):
-    """What is CUDA to Python is `meta` to C++."""
+class MetaDeviceMode(TorchFunctionMode):
+    """Replaces the device `cuda` by `meta` in calls of torch."""
 
     def __torch_function__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         args, kwargs = (tree_map(_to_meta, args), tree_map(_to_meta, kwargs or {}))
@@ -145,8 +146,8 @@ def _to_meta(x: Any) -> Any:
     return META if is_cuda or (isinstance(x, str) and x in ("cuda", "cuda:0")) else x
 
 
-class Tape(TorchDispatchMode):
-    """A graph of kernels: each reads and writes the memory that it was captured with."""
+class Graph(TorchDispatchMode):
+    """A graph of kernels, each of which reads and writes the memory with which it was captured."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -159,16 +160,16 @@ class Tape(TorchDispatchMode):
 
     def replay(self) -> None:
         for func, args, kwargs, out in self.kernels:
-            again = func(*args, **kwargs)
-            if isinstance(out, Tensor) and again.data_ptr() != out.data_ptr():
-                out.copy_(again)
+            result = func(*args, **kwargs)
+            if isinstance(out, Tensor) and result.data_ptr() != out.data_ptr():
+                out.copy_(result)
 
 
 @contextmanager
-def _taping(tape: Tape, **_: Any) -> Iterator[None]:
-    # What is captured does not run: neither the chains nor the random numbers move on.
+def _capturing(graph: Graph, **_: Any) -> Iterator[None]:
+    # Captured operations do not run, so the state of the random generator does not change.
     state = torch.get_rng_state()
-    with tape:
+    with graph:
         yield
     torch.set_rng_state(state)
 
@@ -184,7 +185,7 @@ def _one_gpu(gpus: Any) -> dict[str, Any]:
 
 def _swapping(apply: Callable) -> Callable:
     def swap(module: torch.nn.Module, fn: Callable, recurse: bool = True) -> torch.nn.Module:
-        """A parameter that moves becomes another kind of tensor, which is no new `data`."""
+        """Moving a parameter changes the type of its tensor, so it must be swapped."""
         with mock.patch("torch.__future__._swap_module_params_on_conversion", True):
             return apply(module, fn, recurse)
 
@@ -196,28 +197,28 @@ def _generator(device: Any = "cpu", make: Any = torch.Generator) -> torch.Genera
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[torch.device]:
-    """In this block there is one, and Lightning trains on it."""
+def simulated_gpu() -> Iterator[torch.device]:
+    """In this block torch has a simulated GPU, and Lightning trains on it."""
     waits.clear()
     stream = SimpleNamespace(wait_stream=lambda other: None)
     event = SimpleNamespace(record=lambda: None, synchronize=lambda: None)
     cuda = {
         "_lazy_init": lambda: None,
-        "manual_seed": lambda seed: None,  # its generator is the CPU's
-        "get_device_name": lambda device: "pretended",
+        "manual_seed": lambda seed: None,  # uses the generator of the CPU
+        "get_device_name": lambda device: "simulated",
         "Event": lambda: event,
         "Stream": lambda device: stream,
         "current_stream": lambda device: stream,
         "stream": lambda stream: nullcontext(),
-        "CUDAGraph": Tape,
-        "graph": _taping,
+        "CUDAGraph": Graph,
+        "graph": _capturing,
     }
     with (
         mock.patch.multiple(torch.cuda, **cuda),
         mock.patch.object(torch, "Generator", _generator),
         mock.patch.object(torch.nn.Module, "_apply", _swapping(torch.nn.Module._apply)),
         mock.patch("musegen.training.trainer.devices", _one_gpu),
-        Naming(),
-        Pretending(),
+        MetaDeviceMode(),
+        GPUMode(),
     ):
         yield CUDA
