@@ -141,9 +141,15 @@ def test_a_piece_can_be_shorter_than_a_window(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("settings", "message"),
-    [({"window": 0}, "window=0"), ({"batch_size": 0}, "batch_size=0"), ({"tempo": -0.1}, "tempo"),
-     ({"carry": True, "loss_on": "last"}, "carry")],
-)  # fmt: skip
+    [
+        ({"window": 0}, "window=0: should be greater than or equal to 1"),
+        ({"window": True}, "window=True: should be a number"),
+        ({"batch_size": 0}, "batch_size=0: should be greater than or equal to 1"),
+        ({"tempo": -0.1}, "tempo=-0.1: should be greater than or equal to 0"),
+        ({"val_fraction": 1.0}, "val_fraction=1.0: should be less than 1"),
+        ({"carry": True, "loss_on": "last"}, "carry=true trains on all positions"),
+    ],
+)
 def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
     with pytest.raises(UserError, match=message):
         MidiFolder(Path("x"), **settings)

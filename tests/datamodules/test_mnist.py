@@ -219,8 +219,10 @@ def test_too_few_examples_for_a_batch_are_refused(monkeypatch) -> None:
     data.setup()
     with pytest.raises(UserError, match="batch_size=20: there are 3 training examples"):
         data.train_dataloader()
-    with pytest.raises(UserError, match="batch_size=0"):
+    with pytest.raises(UserError, match="batch_size=0: should be greater than or equal to 1"):
         MNIST(batch_size=0)
+    with pytest.raises(UserError, match="binarize=half: should be 'none', 'threshold' or 'sample'"):
+        MNIST(binarize="half")
 
 
 @pytest.mark.real_data

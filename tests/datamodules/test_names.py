@@ -193,6 +193,21 @@ def test_names_of_faker_by_country():
     assert again.texts == data.texts
 
 
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"batch_size": True}, "batch_size=True: should be a number"),
+        ({"balance": -0.5}, "balance=-0.5: should be greater than or equal to 0"),
+        ({"test_fraction": 0}, "test_fraction=0: should be greater than 0"),
+        ({"val_fraction": 0.5, "test_fraction": 0.5}, "leave nothing for training"),
+        ({"fold": -1}, "fold=-1: should be greater than or equal to 0"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings, message):
+    with pytest.raises(UserError, match=message):
+        Names(**settings)
+
+
 def test_a_misspelt_country_is_refused():
     with pytest.raises(UserError, match="did you mean Japan"):
         FakerNames(countries=["Japn"])

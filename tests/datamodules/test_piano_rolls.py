@@ -186,9 +186,10 @@ def test_spec_and_codec_do_not_need_the_files() -> None:
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"chunk_length": 0}, "chunk_length=0"),
-        ({"transpose": -1}, "transpose=-1"),
+        ({"batch_size": 0}, "batch_size=0: should be greater than or equal to 1"),
+        ({"chunk_length": 0}, "chunk_length=0: should be greater than or equal to 1"),
+        ({"transpose": -1}, "transpose=-1: should be greater than or equal to 0"),
+        ({"num_workers": False}, "num_workers=False: should be a number"),
         ({"dt": 0.001}, "dt=0.001"),
         ({"view": "frames", "batch_size": 28}, "batch_size=28: there are 27 frames"),
     ],
