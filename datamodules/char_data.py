@@ -1,4 +1,4 @@
-"""What the character data sets share: encoded texts, split, in batches of similar length."""
+"""The base of the character data sets: encoded texts, in batches of similar length."""
 
 from __future__ import annotations
 
@@ -10,24 +10,27 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import SPLITS, DataModule
-from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng, shared_width
+from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng, eval_batch_size
 from musegen.codecs.chars import CharCodec
 from musegen.codecs.midi import printable
+from musegen.constraints import NonNegativeInt, PositiveInt, Seed, check_arguments
 from musegen.errors import UserError
 from musegen.specs import LabelledTokenBatch, TokenBatch
 
 MAX_BYTES = 1 << 30
-"""Every character is some bytes of memory and a class in an array."""
+"""The limit for a text file: each of its characters needs several bytes of memory."""
 
 
 def read_text(path: Path) -> str:
-    """A UTF-8 file.
+    """Read a UTF-8 file.
 
-    Raises `UserError` for one that is empty, unreadable, above 1 GiB or not UTF-8.
+    Raises `UserError` for a file that is empty, unreadable, above 1 GiB or not UTF-8.
     """
     try:
         if (size := path.stat().st_size) > MAX_BYTES:
-            raise UserError(f"{printable(path)}: {size:,} bytes, but a text may have {MAX_BYTES:,}")
+            raise UserError(
+                f"{printable(path)}: {size:,} bytes, but a text may have at most {MAX_BYTES:,}"
+            )
         text = path.read_text("utf-8-sig")
     except UnicodeDecodeError as e:
         raise UserError(
@@ -40,28 +43,30 @@ def read_text(path: Path) -> str:
     return text
 
 
-SHOWN = 40
-"""Characters of a text by which an error names it."""
+MAX_SHOWN = 40
+"""The number of characters of a text that an error shows."""
 
 
-class TextRows(Dataset[TokenBatch | LabelledTokenBatch]):
-    """Indices of a batch → its padded `TokenBatch`, or `LabelledTokenBatch`."""
+class TextDataset(Dataset[TokenBatch | LabelledTokenBatch]):
+    """The indices of a batch → a padded `TokenBatch`, or `LabelledTokenBatch`."""
 
     def __init__(
-        self, rows: list[np.ndarray], codec: CharCodec, labels: list[int] | None = None
+        self, texts: list[np.ndarray], codec: CharCodec, labels: list[int] | None = None
     ) -> None:
-        self.rows, self.codec, self.labels = rows, codec, labels
+        self.texts, self.codec, self.labels = texts, codec, labels
 
     def __getitems__(self, indices: list[int]) -> TokenBatch | LabelledTokenBatch:
         labels = None if self.labels is None else [self.labels[i] for i in indices]
-        return self.codec.batch([self.rows[i] for i in indices], labels)
+        return self.codec.batch([self.texts[i] for i in indices], labels)
 
 
 class TextSampler(EpochBatchSampler[int]):
-    """Whole texts; those of a batch are of similar length, cut from `pool` batches drawn together.
+    """Batches of texts of similar length.
 
-    With `shuffle` an epoch draws every text once, or, where `probabilities` gives the texts' probabilities in
-    that epoch, as many texts by chance. Otherwise every text comes once, the longest first.
+    With `shuffle` every epoch draws the order of the texts; if `probabilities(epoch)` is not None,
+    it draws texts with these probabilities and with replacement, as many as there are. The texts
+    of `pool` batches are drawn together, sorted by length and cut into batches. Without `shuffle`
+    every text comes once, the longest first.
     """
 
     def __init__(
@@ -80,41 +85,42 @@ class TextSampler(EpochBatchSampler[int]):
     def plan(self, epoch: int, rank: int, world: int) -> list[list[int]]:
         n, size = len(self.lengths), self.batch_size
         if not self.shuffle:
-            size = shared_width(n, size, world)
+            size = eval_batch_size(n, size, world)
             order = np.argsort(-self.lengths, kind="stable")
             return [order[b : b + size].tolist() for b in range(0, n, size)][rank::world]
         rng = epoch_rng(self.seed, epoch)
-        chance = self.probabilities(epoch)
-        order = rng.permutation(n) if chance is None else rng.choice(n, n, p=chance)
+        p = self.probabilities(epoch)
+        order = rng.permutation(n) if p is None else rng.choice(n, n, p=p)
         batches = []
         for first in range(0, n, self.pool * size):
             pool = order[first : first + self.pool * size]
             pool = pool[np.argsort(self.lengths[pool], kind="stable")]
             batches += [pool[b : b + size].tolist() for b in range(0, len(pool), size)]
         batches = [batches[i] for i in rng.permutation(len(batches))]
-        # All ranks take equally many in training: what does not go round waits for another epoch.
+        # In training all ranks must take the same number; the rest waits for another epoch.
         return batches[rank : len(batches) // world * world : world]
 
 
 class CharDataModule(DataModule):
-    """Texts by split, in `texts` and `labels` after `setup`; subclasses say where they come from.
+    """The texts of each split, in `texts` and `labels` after `setup`. Subclasses read them.
 
-    The codec is derived from the training texts unless one is given; then asking for the spec or
-    the codec reads the data.
+    Without a given codec, the codec is made from the training texts, so that `spec` and `codec`
+    read the data.
     """
 
     pool = 32
-    """Batches that are drawn together and cut by length; 1 mixes all lengths."""
+    """The number of batches that are drawn together and sorted by length. With 1 a batch has
+    texts of all lengths."""
 
+    @check_arguments
     def __init__(
-        self, codec: CharCodec | None, batch_size: int, seed: int, num_workers: int
+        self,
+        codec: CharCodec | None,
+        batch_size: PositiveInt,
+        seed: Seed,
+        num_workers: NonNegativeInt,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise UserError(
-                f"data: batch_size={batch_size} must be at least 1 and "
-                f"num_workers={num_workers} not negative"
-            )
         self._codec, self.batch_size, self.seed = codec, batch_size, seed
         self.num_workers = num_workers
         self.texts: dict[str, list[str]] = {}
@@ -123,11 +129,11 @@ class CharDataModule(DataModule):
 
     @property
     def codec(self) -> CharCodec:
-        """The given codec, or that of the training texts."""
+        """The given codec, or the codec made from the training texts."""
         if self._codec is None:
             self.prepare_data()
             self.setup("fit")
-        assert self._codec is not None, "setup() derives a codec"
+        assert self._codec is not None, "setup() makes a codec"
         return self._codec
 
     @property
@@ -135,7 +141,7 @@ class CharDataModule(DataModule):
         return self.codec.spec
 
     def coded(self, split: str) -> list[np.ndarray]:
-        """The texts of a split as classes."""
+        """The texts of a split as class indices."""
         if split not in self._coded:
             self._coded[split] = [self.codec.encode(t) for t in self.texts[split]]
         return self._coded[split]
@@ -154,18 +160,18 @@ class CharDataModule(DataModule):
         return self._loader("test")
 
     def sources(self, keys: list[int]) -> list[str]:
-        return [repr(self.texts["train"][i][:SHOWN]) for i in keys]
+        return [repr(self.texts["train"][i][:MAX_SHOWN]) for i in keys]
 
     def probabilities(self, epoch: int) -> np.ndarray | None:
-        """Each training text's chance in an epoch; None draws every text once."""
+        """The probability of each training text in an epoch; None draws every text once."""
         return None
 
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
-        rows = self.coded(split)
+        texts = self.coded(split)
         labels = None if self.labels is None else self.labels[split]
-        lengths = [len(r) for r in rows]
+        lengths = [len(text) for text in texts]
         return batch_loader(
-            TextRows(rows, self.codec, labels),
+            TextDataset(texts, self.codec, labels),
             TextSampler(
                 lengths, self.batch_size, self.seed, shuffle, self.probabilities, self.pool
             ),

@@ -1,4 +1,4 @@
-"""Which files lie below a folder: links followed, upper case or lower, names of any bytes."""
+"""The files below a folder: links are followed, and names may have any case and any bytes."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from pathlib import Path
 from musegen.codecs.midi import printable
 
 RESOURCE_FORK = "._"
-"""macOS puts a file of this name beside each real one on foreign disks and in archives."""
+"""The prefix of files that macOS adds for each real file on other disks and in archives."""
 
 
 def files_below(
     root: Path, endings: tuple[str, ...], deep: bool = True
 ) -> list[tuple[str, Path, bool]]:
-    """(name, path, reached through a link) of the files with these endings, sorted by path.
+    """(name, path, whether it was reached through a link) of the files with these endings.
 
-    The name is the path below the root, bytes that are no UTF-8 escaped. Endings are lower-case
-    and match any case. Pipes and the like are left out: opening one would wait for its writer.
-    With `deep` subfolders are looked into, symlinked ones too; a link to a folder that it lies in
-    is not followed, and no folder is reached through more than one link.
+    They are sorted by path. The name is the path below the root, with bytes that are not UTF-8
+    escaped. Endings are given in lower case and match any case. Only regular files are listed:
+    opening a pipe would block. With `deep` subfolders are searched too, also through links. A link
+    to a folder that contains it is not followed, and a folder is reached through one link only.
     """
     found = []
     for folder, linked in _folders(root) if deep else [(root, False)]:
@@ -34,23 +34,26 @@ def files_below(
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, bool]]:
-    """(folder, reached through a link) of the root and everything below it that can be read."""
+    """(folder, whether it was reached through a link) for the root and all folders below it.
+
+    Folders that cannot be read are left out.
+    """
     through_links: set[str] = set()
-    waiting = [(root, False)]
-    while waiting:
-        folder, linked = waiting.pop()
+    stack = [(root, False)]
+    while stack:
+        folder, linked = stack.pop()
         real = os.path.realpath(folder)
         if linked:
             if real in through_links:
                 continue
             through_links.add(real)
         try:
-            inside = sorted(p for p in folder.iterdir() if p.is_dir())
-        except OSError:  # not ours to read
+            subfolders = sorted(p for p in folder.iterdir() if p.is_dir())
+        except OSError:  # no permission to read it
             continue
         yield folder, linked
-        for path in inside:
+        for path in subfolders:
             target = os.path.realpath(path)
             if path.is_symlink() and os.path.commonpath([target, real]) == target:
                 continue  # a cycle
-            waiting.append((path, linked or path.is_symlink()))
+            stack.append((path, linked or path.is_symlink()))

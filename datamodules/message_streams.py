@@ -11,8 +11,8 @@ from torch.utils.data import DataLoader
 
 from datamodules.base import SPLITS, DataModule, cache_folder, data_root
 from datamodules.message_rows import (
-    Augment,
-    MessageRows,
+    Augmentation,
+    MessageDataset,
     MessageStreamSampler,
     MessageWindowSampler,
     StreamSlice,
@@ -21,6 +21,14 @@ from datamodules.midi_files import Piece, in_parallel, midi_files, read_pieces
 from datamodules.samplers import EpochBatchSampler, batch_loader
 from datamodules.sources.music21_scores import convert_mozart
 from musegen.codecs.messages import MessageCodec, messages_to_notes
+from musegen.constraints import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenFraction,
+    PositiveInt,
+    Seed,
+    check_arguments,
+)
 from musegen.errors import UserError
 from musegen.specs import Messages
 
@@ -28,48 +36,49 @@ from musegen.specs import Messages
 class MidiFolder(DataModule):
     """Every MIDI file (.mid, .midi, .kar, .rmi) below `root`, as message streams.
 
-    - codec: classes of note, velocity and time. sustain: pedal-held notes last.
-    - window: messages predicted per row; batch_size: rows.
-    - loss_on: `every` position of a window, or only the `last` (the course's way: each window of
-      `window` messages predicts the next one; use window=30).
-    - carry: rows go through whole pieces and the state is carried along (truncated
-      back-propagation) instead of shuffled windows.
-    - transpose: training pieces are shifted by up to so many semitones either way; tempo: their
-      times are stretched or shortened by up to this share. 0 switches either off.
-    - val_fraction, test_fraction, split_seed: split by piece (`datamodules.splits`), unless the
-      folder has train/, valid/ and test/.
+    - codec: the classes of note, velocity and time.
+    - sustain: notes last as long as the pedal is down.
+    - window: messages predicted per batch row.
+    - batch_size: batch rows.
+    - loss_on: train on `all` positions of a window, or only on the `last` one. (The "Neural
+      Mozart" course predicts one message from the 30 before it: loss_on=last, window=30.)
+    - carry: batch rows read whole pieces and keep the recurrent state from window to window
+      (truncated back-propagation); otherwise windows are shuffled.
+    - transpose: each training window is transposed at random by up to this number of semitones up
+      or down, and its times are multiplied by a factor of up to 1 + tempo or 1 / (1 + tempo).
+      0 switches either off.
+    - val_fraction, test_fraction, split_seed: the split by piece (`datamodules.splits`), unless
+      the folder has train/, valid/ and test/.
 
-    Validation and test always read whole pieces in order, every message counted once.
+    Validation and test read whole pieces in order. Every message counts once.
     """
 
     yields = (Messages,)
 
+    @check_arguments
     def __init__(
         self,
         root: Path | None = None,
         codec: MessageCodec | None = None,
         sustain: bool = False,
-        window: int = 128,
-        batch_size: int = 32,
+        window: PositiveInt = 128,
+        batch_size: PositiveInt = 32,
         loss_on: Literal["all", "last"] = "all",
         carry: bool = False,
-        transpose: int = 5,
-        tempo: float = 0.1,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
+        transpose: NonNegativeInt = 5,
+        tempo: NonNegativeFloat = 0.1,
+        val_fraction: OpenFraction = 0.1,
+        test_fraction: OpenFraction = 0.1,
         split_seed: int = 0,
-        seed: int = 1,
-        num_workers: int = 0,
+        seed: Seed = 1,
+        num_workers: NonNegativeInt = 0,
         cache_dir: Path | None = None,
     ) -> None:
         super().__init__()
-        if min(window, batch_size) < 1 or min(transpose, tempo, num_workers) < 0:
-            raise UserError(
-                f"data: window={window} and batch_size={batch_size} must be at least 1, "
-                f"transpose={transpose}, tempo={tempo} and num_workers={num_workers} not negative"
-            )
         if carry and loss_on == "last":
-            raise UserError("data: carry=true teaches every position; leave data.loss_on at every")
+            raise UserError(
+                "data.loss_on=last: carry=true trains on all positions; use loss_on=all"
+            )
         self.root, self.sustain, self.cache_dir = root, sustain, cache_dir
         self.codec: MessageCodec = replace(codec or MessageCodec(), sustain=sustain)
         self.window, self.batch_size, self.num_workers = window, batch_size, num_workers
@@ -83,7 +92,7 @@ class MidiFolder(DataModule):
         return self.codec.spec
 
     def files(self) -> list[tuple[str, Path]]:
-        """(name, path) of every MIDI file; the name is the path below the root."""
+        """(name, path) of every MIDI file. The name is the path below the root."""
         if self.root is None:
             raise UserError("data=midi_folder needs a folder of MIDI files: add data.root=DIR")
         return midi_files(data_root(self.root, ""))
@@ -94,7 +103,7 @@ class MidiFolder(DataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.pieces:
             return
-        pieces = read_pieces(self.files(), self.cache_dir, self.sustain, self.side_of)
+        pieces = read_pieces(self.files(), self.cache_dir, self.sustain, self.split_of)
         usable = [p for p in pieces if len(self.codec.in_range(p.stream))]
         if not usable:
             raise UserError(f"no piece has a note within pitch_range={self.codec.pitch_range}")
@@ -110,10 +119,10 @@ class MidiFolder(DataModule):
         return ", ".join(parts)
 
     def sources(self, keys: list[StreamSlice]) -> list[str]:
-        return [self.pieces["train"][cut.piece].name for cut in keys if cut.piece >= 0]
+        return [self.pieces["train"][s.piece].name for s in keys if s.piece >= 0]
 
     def coded(self, split: str) -> list[np.ndarray]:
-        """The pieces of a split as classes, (T, F) each, after `setup`."""
+        """The pieces of a split as class indices, (T, F) each, after `setup`."""
         return [self.codec.encode(p.stream) for p in self.pieces[split]]
 
     def training_notes(self) -> list[np.ndarray]:
@@ -121,10 +130,10 @@ class MidiFolder(DataModule):
 
     def train_dataloader(self) -> DataLoader:
         last = self.loss_on == "last"
-        rows = MessageRows(self.pieces["train"], self.codec, self.window, last)
-        lengths = [len(s) for s in rows.streams]
+        dataset = MessageDataset(self.pieces["train"], self.codec, self.window, last)
+        lengths = [len(s) for s in dataset.streams]
         augment = (
-            Augment(rows.streams, self.codec, self.transpose, self.tempo)
+            Augmentation(dataset.streams, self.codec, self.transpose, self.tempo)
             if self.transpose or self.tempo
             else None
         )
@@ -138,7 +147,7 @@ class MidiFolder(DataModule):
             batches = MessageWindowSampler(
                 lengths, self.window, stride, self.batch_size, self.seed, True, augment
             )
-        return batch_loader(rows, batches, self.num_workers)
+        return batch_loader(dataset, batches, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         return self._evaluation_loader("val")
@@ -147,22 +156,22 @@ class MidiFolder(DataModule):
         return self._evaluation_loader("test")
 
     def _evaluation_loader(self, split: str) -> DataLoader:
-        """Whole pieces in order, or for `loss_on=last` the same windows as in training."""
+        """Whole pieces in order; with `loss_on=last` all windows of a piece."""
         last = self.loss_on == "last"
-        rows = MessageRows(self.pieces[split], self.codec, self.window, last)
-        lengths = [len(s) for s in rows.streams]
+        dataset = MessageDataset(self.pieces[split], self.codec, self.window, last)
+        lengths = [len(s) for s in dataset.streams]
         batches: EpochBatchSampler[StreamSlice]
         if last:
             batches = MessageWindowSampler(lengths, self.window, 1, self.batch_size)
         else:
             batches = MessageStreamSampler(lengths, self.window, self.batch_size)
-        return batch_loader(rows, batches, self.num_workers)
+        return batch_loader(dataset, batches, self.num_workers)
 
 
 class Mozart(MidiFolder):
-    """The Mozart movements of music21's corpus, offline; written once as MIDI to the cache.
+    """The Mozart movements of music21's corpus, offline, written once to the cache as MIDI.
 
-    Settings as for `MidiFolder`; a `root` is not needed.
+    The settings are those of `MidiFolder`; `root` is not used.
     """
 
     def files(self) -> list[tuple[str, Path]]:

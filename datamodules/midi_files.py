@@ -1,7 +1,7 @@
 """MIDI files → message streams or notes: found, parsed in parallel, cached by content.
 
-Copies are known by their notes (`notes_key`): the same music under another title, at another
-tempo, or saved by another program is one piece, so that it cannot be in training and in test.
+Copies are found by their notes (`notes_key`). The same music with another title, at another tempo
+or saved by another program is one piece, so that it cannot be both in training and in test.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from pytorch_lightning.utilities import rank_zero_warn
 
 from datamodules.base import cache_folder
 from datamodules.files import files_below
-from datamodules.splits import folder_side
+from datamodules.splits import folder_split
 from musegen.codecs.messages import notes_to_messages
 from musegen.codecs.midi import MAX_BYTES, printable, read_notes
 from musegen.errors import UserError
@@ -29,19 +29,18 @@ from musegen.runtime.distributed import end_with_parent
 from musegen.runtime.progress import track
 
 READER_VERSION = 3
-"""Part of the cache key: raise it when `read_notes` or `notes_to_messages` changes its result."""
+"""A part of the cache key. Increase it when the notes or messages of a file change."""
 ENDINGS = (".mid", ".midi", ".kar", ".rmi")
-"""Karaoke files are MIDI files with lyrics, .rmi files MIDI files in a RIFF wrapper."""
-LISTED = 8
-"""Files that a warning names."""
-
+""".kar files (karaoke) are MIDI files with lyrics, .rmi files are MIDI files in a RIFF wrapper."""
+MAX_LISTED = 8
+"""The number of files that a warning names."""
 
 Onsets = tuple[np.ndarray, np.ndarray]
-"""Of each note, in any order: the second it begins at, and its pitch."""
+"""(start in seconds, pitch) of each note, as two arrays in any order."""
 
 
 class Piece(NamedTuple):
-    """A named `MESSAGES` stream, and the key by which it is known."""
+    """A piece as a `MESSAGES` stream. Pieces with the same notes have the same key."""
 
     name: str
     stream: np.ndarray
@@ -49,7 +48,10 @@ class Piece(NamedTuple):
 
 
 class Parsed(NamedTuple):
-    """What a file holds, and its key. With a problem there is no array; a remark comes beside."""
+    """The content of a file and its key; or no array and the problem.
+
+    The remark is about a fault that did not prevent reading the file.
+    """
 
     array: np.ndarray | None
     key: str = ""
@@ -58,7 +60,7 @@ class Parsed(NamedTuple):
 
 
 class File(NamedTuple):
-    """A file that was read."""
+    """The content of a file that was read."""
 
     name: str
     array: np.ndarray
@@ -69,17 +71,17 @@ def read_pieces(
     files: Iterable[tuple[str, Path]],
     cache_dir: Path | None,
     sustain: bool,
-    side_of: Callable[[str], str | None] = folder_side,
+    split_of: Callable[[str], str | None] = folder_split,
 ) -> list[Piece]:
-    """Parse (name, path) pairs into streams; left out is what `read_all` leaves out."""
+    """The message streams of (name, path) pairs, without those that `read_all` leaves out."""
     cache, variant = cache_folder(cache_dir, "messages"), "-sustain" if sustain else ""
     parse = partial(_stream, sustain=sustain)
-    return [Piece(*f) for f in read_all(files, cache, variant, parse, _onsets, side_of)]
+    return [Piece(*f) for f in read_all(files, cache, variant, parse, _onsets, split_of)]
 
 
 def _onsets(stream: np.ndarray) -> Onsets:
-    struck = stream["velocity"] > 0
-    return np.cumsum(stream["time"], dtype=np.float64)[struck], stream["note"][struck]
+    is_onset = stream["velocity"] > 0
+    return np.cumsum(stream["time"], dtype=np.float64)[is_onset], stream["note"][is_onset]
 
 
 def _stream(path: Path, sustain: bool) -> np.ndarray:
@@ -92,21 +94,23 @@ def read_all(
     variant: str,
     parse: Callable[[Path], np.ndarray],
     onsets_of: Callable[[np.ndarray], Onsets],
-    side_of: Callable[[str], str | None] = folder_side,
+    split_of: Callable[[str], str | None] = folder_split,
 ) -> list[File]:
-    """What `parse` makes of (name, path) pairs, each file parsed once ever per content and
-    `variant`, which names the settings of `parse`. `onsets_of` gives the onsets in its result.
+    """The results of `parse` for (name, path) pairs.
 
-    Files that cannot be read or hold no notes are left out and named in one warning, copies too:
-    of files with the same notes one stays, and where `side_of` states their sides it is one for
-    the test rather than for validation, and for validation rather than for training. Raises
-    `UserError` if nothing is left.
+    - variant: names the settings of `parse`. Results are cached for each content and variant.
+    - onsets_of: gives the onsets in a result.
+
+    Files that cannot be read, files without notes and copies are left out and named in one
+    warning. Of files with the same notes one is kept. If `split_of` gives their splits, a file in
+    test is preferred to one in validation, and validation to training. Raises `UserError` if
+    nothing is left.
     """
     files = list(files)
     read = partial(_read_cached, cache=cache, variant=variant, parse=parse, onsets_of=onsets_of)
     results = in_parallel(read, [path for _, path in files], "reading MIDI")
     keys = [result.key for result in results]
-    original = _originals([name for name, _ in files], keys, side_of)
+    original = _originals([name for name, _ in files], keys, split_of)
     pieces, left_out = [], []
     for (name, _), result in zip(files, results, strict=True):
         if result.array is None:
@@ -120,27 +124,27 @@ def read_all(
         raise UserError(f"no usable MIDI file among {len(files)}{why}")
     warn_left_out(left_out, len(files))
     if remarks := [result.remark for result in results if result.remark]:
-        rank_zero_warn(f"{len(remarks)} of {len(files)} MIDI files have a fault: {_list(remarks)}")
+        rank_zero_warn(f"{len(remarks)} of {len(files)} MIDI files have a fault: {_join(remarks)}")
     return pieces
 
 
 def _originals(
-    names: Sequence[str], keys: Sequence[str], side_of: Callable[[str], str | None]
+    names: Sequence[str], keys: Sequence[str], split_of: Callable[[str], str | None]
 ) -> dict[str, str]:
-    """By key the name of the one file that stays."""
+    """The name of the file that is kept, for each key."""
     order = {"test": 0, "val": 1, "train": 2, None: 3}
-    ranked = sorted(zip(names, keys, strict=True), key=lambda file: order[side_of(file[0])])
+    ranked = sorted(zip(names, keys, strict=True), key=lambda file: order[split_of(file[0])])
     return {key: name for name, key in reversed(ranked)}
 
 
 def warn_left_out(problems: list[str], n: int) -> None:
-    """One warning that names the files left out of n, if there are any."""
+    """Give one warning that names the files left out, if there are any."""
     if problems:
-        rank_zero_warn(f"{len(problems)} of {n} MIDI files left out: {_list(problems)}")
+        rank_zero_warn(f"{len(problems)} of {n} MIDI files left out: {_join(problems)}")
 
 
-def _list(lines: list[str]) -> str:
-    return "; ".join(lines[:LISTED]) + ("; …" if len(lines) > LISTED else "")
+def _join(lines: list[str]) -> str:
+    return "; ".join(lines[:MAX_LISTED]) + ("; …" if len(lines) > MAX_LISTED else "")
 
 
 def _read_cached(
@@ -151,7 +155,7 @@ def _read_cached(
     onsets_of: Callable[[np.ndarray], Onsets],
 ) -> Parsed:
     try:
-        with path.open("rb") as file:  # a larger one is refused for its size
+        with path.open("rb") as file:  # `parse` refuses a larger file
             digest = hashlib.sha256(file.read(MAX_BYTES)).hexdigest()
     except OSError as e:
         return Parsed(None, problem=f"{printable(path)}: {e.strerror}")
@@ -179,17 +183,17 @@ def _read_cached(
 
 FEW_NOTES = 32
 RHYTHM_STEPS, RHYTHM_OFFSET = 100, 1 / np.pi
-"""Onsets of a short piece are told apart to a hundredth of its length. The offset keeps them off
-the boundaries, where rounding would decide: it is no fraction of small numbers."""
+"""The resolution of the rhythm of a short piece is a hundredth of its length. The offset is not a
+ratio of small numbers, so that onsets are rarely on a boundary, where rounding would matter."""
 
 
 def notes_key(starts: np.ndarray, pitches: np.ndarray) -> str:
-    """What a piece is known by: a hash of its pitches in the order of their onsets.
+    """The key of a piece: a hash of its pitches in the order of their onsets.
 
-    Titles, tempos, loudness, durations, instruments and ticks per beat do not count, so that a
-    copy stays a copy after another program has saved it. A transposed piece is another piece.
-    Below 32 notes, where different pieces may share their pitches, the rhythm counts too: onsets
-    as fractions of the piece.
+    Title, tempo, velocities, durations, instruments and ticks per beat make no difference, so that
+    a copy is recognised after another program has saved it. A transposed piece is another piece.
+    With fewer than 32 notes different pieces may have the same pitches; then the rhythm is hashed
+    too, as onsets divided by the length of the piece.
     """
     starts, pitches = np.unique(np.stack([starts, pitches]), axis=1)  # sorted by start, then pitch
     digest = hashlib.sha256(pitches.astype(np.uint8).tobytes())
@@ -200,7 +204,10 @@ def notes_key(starts: np.ndarray, pitches: np.ndarray) -> str:
 
 
 def in_parallel(work: Callable, items: list, what: str) -> list:
-    """`work` over `items` on all cores, in order; `what` names it when it takes a while."""
+    """The results of `work` for `items`, computed on all cores, in order.
+
+    `what` is the title of the progress bar.
+    """
     if len(items) < 2:
         return [work(item) for item in items]
     workers = min(os.cpu_count() or 1, len(items))
@@ -212,14 +219,14 @@ def in_parallel(work: Callable, items: list, what: str) -> list:
 def midi_files(root: Path | None) -> list[tuple[str, Path]]:
     """(name, path) of the MIDI files below a folder, sorted by path, each real file once.
 
-    Symlinks are followed. Of several paths to one file that one is kept whose folder states a
-    split, else one that is no link. Raises `UserError` if there is no such file.
+    Links are followed. If several paths lead to one file, a path in a folder such as train/ is
+    preferred, and then a path without links. Raises `UserError` if there is no MIDI file.
     """
     if root is None or not root.is_dir():
         raise UserError(f"data.root={root}: not a folder")
     found = files_below(root, ENDINGS)
     if not found:
-        raise UserError(f"data.root={root}: no .mid or .midi file in it")
-    found.sort(key=lambda file: (folder_side(file[0]) is None, file[2]))
-    once = {os.path.realpath(path): (name, path) for name, path, _ in reversed(found)}
-    return sorted(once.values(), key=lambda file: file[1])
+        raise UserError(f"data.root={root}: has no .mid or .midi file")
+    found.sort(key=lambda file: (folder_split(file[0]) is None, file[2]))
+    unique = {os.path.realpath(path): (name, path) for name, path, _ in reversed(found)}
+    return sorted(unique.values(), key=lambda file: file[1])

@@ -16,29 +16,31 @@ from datamodules.sources.fetch import fetch
 from datamodules.sources.music21_scores import convert_chorales
 from musegen.codecs.midi import read_notes
 from musegen.codecs.tonality import semitones_to_c, transposed
+from musegen.constraints import OpenFraction, PositiveInt, check_arguments
 from musegen.errors import UserError
 
 
 class RollFolder(PianoRolls):
     """Every MIDI file (.mid, .midi, .kar, .rmi) below `root`, sampled every `dt` seconds.
 
-    - frames_per_beat: normalises the tempo: a quarter note of any file takes so many frames.
-      dt is then the seconds a frame lasts when it is played.
-    - common_key: pieces are transposed so that their tonic is C, as the benchmark's.
-    - val_fraction, test_fraction, split_seed: split by piece (`datamodules.splits`), unless the
-      folder has train/, valid/ and test/.
+    - frames_per_beat: the number of frames of a quarter note, at any tempo; null keeps the
+      tempos of the files. dt is then the seconds of a frame when it is played.
+    - common_key: transpose each piece to C, as in the benchmark.
+    - val_fraction, test_fraction, split_seed: the split by piece (`datamodules.splits`), unless
+      the folder has train/, valid/ and test/.
 
-    Files without a note in pitch_range or too long for a roll are left out and named in one
-    warning. Other settings as for `PianoRolls`.
+    Files without a note in pitch_range and files that are too long for a roll are left out and
+    named in one warning. The other settings are those of `PianoRolls`.
     """
 
+    @check_arguments
     def __init__(
         self,
         root: Path | None = None,
-        frames_per_beat: int | None = None,
+        frames_per_beat: PositiveInt | None = None,
         common_key: bool = False,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
+        val_fraction: OpenFraction = 0.1,
+        test_fraction: OpenFraction = 0.1,
         split_seed: int = 0,
         **settings: Any,
     ) -> None:
@@ -51,7 +53,7 @@ class RollFolder(PianoRolls):
         self.split_seed = split_seed
 
     def files(self) -> list[tuple[str, Path]]:
-        """(name, path) of every MIDI file; the name is the path below the root."""
+        """(name, path) of every MIDI file. The name is the path below the root."""
         if self.root is None:
             raise UserError("data=piano_roll_folder needs MIDI files: add data.root=DIR")
         return midi_files(data_root(self.root, ""))
@@ -63,11 +65,11 @@ class RollFolder(PianoRolls):
         return {s: [files[i].array for i in split[s]] for s in SPLITS}
 
     def all_rolls(self) -> list[File]:
-        """The roll of every usable file, by its name."""
+        """The roll of every usable file."""
         cache = cache_folder(self.cache_dir, "notes")
         by_beat = self.rolls_codec.frames_per_beat is not None
         parse, variant = (_in_beats, "-beats") if by_beat else (_in_seconds, "")
-        pieces = read_all(self.files(), cache, variant, parse, _onsets, self.side_of)
+        pieces = read_all(self.files(), cache, variant, parse, _onsets, self.split_of)
         rolls, problems = [], []
         for name, notes, key in pieces:
             try:
@@ -80,7 +82,9 @@ class RollFolder(PianoRolls):
             else:
                 problems.append(f"{name}: no note within pitch_range")
         if not rolls:
-            raise UserError(f"none of {len(pieces)} pieces gives a roll; the first: {problems[0]}")
+            raise UserError(
+                f"none of {len(pieces)} pieces gives a roll; the first one: {problems[0]}"
+            )
         warn_left_out(problems, len(pieces))
         return rolls
 
@@ -109,9 +113,9 @@ def _in_beats(path: Path) -> np.ndarray:
 
 
 class BachChorales(RollFolder):
-    """Bach's chorales in music21's corpus, offline; written once as MIDI to the cache.
+    """Bach's chorales of music21's corpus, offline. They are written once to the cache as MIDI.
 
-    Settings as for `RollFolder`; a `root` is not needed.
+    The settings are those of `RollFolder`; `root` is not used.
     """
 
     def files(self) -> list[tuple[str, Path]]:
@@ -120,7 +124,7 @@ class BachChorales(RollFolder):
 
 NOTTINGHAM_URLS = (
     "http://www-etud.iro.umontreal.ca/~boulanni/Nottingham.zip",
-    # The host of 2012 is gone; the Internet Archive has its file, as it was.
+    # The host of 2012 no longer exists; the Internet Archive has the same file.
     "https://web.archive.org/web/20190502175445id_/"
     "http://www-etud.iro.umontreal.ca/~boulanni/Nottingham.zip",
 )
@@ -129,14 +133,15 @@ NOTTINGHAM_SHA256 = "fd4eb21b656002790cb8429c3482518876c48881ce58270f5296fe5aad5
 
 
 class NottinghamTunes(RollFolder):
-    """The Nottingham tunes as the RNN-RBM's tutorial reads them: MIDI in the keys they are
-    written in, sampled every 0.3 s, in the benchmark's split (`RollBenchmark` has them in C, and
-    by eighth notes).
+    """The Nottingham tunes as the RNN-RBM tutorial reads them.
 
-    - root: a folder with the tunes' train/, valid/ and test/; without it they are taken from
-      MUSEGEN_DATA/nottingham_midi, else downloaded once to the cache (0.7 MB).
+    They are MIDI files in their original keys, sampled every 0.3 s, in the benchmark's split.
+    (`RollBenchmark` has them in C, with one frame per eighth note.)
 
-    Other settings as for `RollFolder`.
+    - root: a folder with the tunes' train/, valid/ and test/. Without it
+      MUSEGEN_DATA/nottingham_midi is used, or the files are downloaded once to the cache (0.7 MB).
+
+    The other settings are those of `RollFolder`.
     """
 
     def files(self) -> list[tuple[str, Path]]:
@@ -145,7 +150,7 @@ class NottinghamTunes(RollFolder):
             cache = cache_folder(self.cache_dir, "nottingham_midi")
             archive = fetch(NOTTINGHAM_ZIP, NOTTINGHAM_URLS, NOTTINGHAM_SHA256, cache)
             root = unpack(archive, cache / "tunes", (".mid",), needed="train")
-        trains = sorted(p for p in root.rglob("train") if p.is_dir())
-        if not trains:
-            raise UserError(f"data.root={root}: holds no folder train/ with the Nottingham tunes")
-        return midi_files(trains[0].parent)
+        train_folders = sorted(p for p in root.rglob("train") if p.is_dir())
+        if not train_folders:
+            raise UserError(f"data.root={root}: has no folder train/ with the Nottingham tunes")
+        return midi_files(train_folders[0].parent)

@@ -1,14 +1,15 @@
-"""Which pieces are for training, which for validation, which for test.
+"""Which pieces are for training, for validation and for test.
 
-A piece's side is a function of its own key, a hash of its notes, and of `split_seed`: a number
-drawn uniformly from the two is below `test_fraction` for the test, below `test_fraction +
-val_fraction` for validation, and otherwise for training. So a piece keeps its side when others
-come or go, when it is renamed, and wherever its folder lies. The fractions hold on average.
+The split of a piece depends only on `split_seed` and on its key, which is a hash of its notes. The
+two give a number, uniform in [0, 1): the piece is in test if it is below `test_fraction`, in
+validation if it is below `test_fraction + val_fraction`, and in training otherwise. So a piece
+stays in its split when other pieces are added or removed, when it is renamed, and when its folder
+is moved. The fractions are right on average.
 
-A small folder may have no piece in one of the two small intervals. Then the piece with the
-smallest number becomes the test, and the one after it the validation. This is the one case in
-which other pieces matter, and it is a harmless one: pieces that are added to the folder can only
-move such a piece towards training, never a piece from training to validation or test.
+A small folder may have no piece for test or validation. Then the piece with the smallest number
+goes to test, and the next one to validation. Only in this case do other pieces matter: when
+pieces are added, such a piece can move to training, but no piece can move from training to
+validation or test.
 """
 
 from __future__ import annotations
@@ -26,29 +27,26 @@ SPLIT_FOLDERS = {
     "val": "val",
     "test": "test",
 }
-NAMED = 3
-"""Pieces that a line on a changed folder names."""
+MAX_NAMES = 3
+"""The number of pieces that a message about a changed folder names."""
 
 Record = Mapping[str, Mapping[str, str]]
-"""Names by key by split: {"train": {key: name}, "val": …, "test": …}."""
+"""The names of the pieces of each split, by key: {"train": {key: name}, "val": …, "test": …}."""
 
 
-def folder_side(name: str) -> str | None:
-    """The split that a name such as train/a.mid, valid/b.mid or test/c.mid says it is for."""
+def folder_split(name: str) -> str | None:
+    """The split in a name such as train/a.mid, valid/b.mid or test/c.mid; None for other names."""
     return SPLIT_FOLDERS.get(name.split("/")[0].lower()) if "/" in name else None
 
 
-def drawn(seed: int, key: str) -> float:
-    """A number in [0, 1) that only the seed and the key decide."""
+def uniform_hash(seed: int, key: str) -> float:
+    """A number in [0, 1), a function of the seed and the key."""
     digest = hashlib.sha256(f"{seed}/{key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") / 2**64
 
 
 def check_fractions(val_fraction: float, test_fraction: float) -> None:
-    """Raises `UserError` for fractions that leave a split without pieces."""
-    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 < fraction < 1:
-            raise UserError(f"data.{key}={fraction}: must lie between 0 and 1")
+    """Raises `UserError` if the fractions leave nothing for training."""
     if val_fraction + test_fraction >= 1:
         raise UserError(
             f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction} leave "
@@ -64,85 +62,90 @@ def split_pieces(
     declared: Sequence[str | None] = (),
     record: Record | None = None,
 ) -> dict[str, list[int]]:
-    """Indices of the pieces of each split, by their keys; a piece is never cut.
+    """The indices of the pieces of each split. `keys` are the keys of the pieces.
 
-    `declared` are the sides that folders or a catalogue state; they decide where every piece has
-    one and no side is without a piece. `record` is the split of an earlier run: pieces that it
-    names keep its side, whatever else would decide.
+    - declared: the split of each piece according to folders or a catalogue. It is used if every
+      piece has one and each of the three splits has a piece.
+    - record: the split of an earlier run. Its pieces stay in their splits in any case.
 
-    Raises `UserError` where a split would stay empty.
+    Raises `UserError` if a split would be empty.
     """
     check_fractions(val_fraction, test_fraction)
-    before = {key: side for side, pieces in (record or {}).items() for key in pieces}
-    number = [drawn(seed, key) for key in keys]
+    recorded = _split_by_key(record or {})
+    numbers = [uniform_hash(seed, key) for key in keys]
     if keys and None not in declared and set(declared) == set(SPLITS):
-        sides = [str(side) for side in declared]
+        splits = [str(split) for split in declared]
     else:
-        sides = [side_at(n, val_fraction, test_fraction) for n in number]
-    sides = [before.get(key, side) for key, side in zip(keys, sides, strict=True)]
-    free = sorted((i for i, key in enumerate(keys) if key not in before), key=number.__getitem__)
-    fill_empty(sides, free)
-    for side in SPLITS:
-        if side not in sides:
-            raise UserError(_too_few(len(keys), side))
-    return {s: [i for i, side in enumerate(sides) if side == s] for s in SPLITS}
+        splits = [split_at(n, val_fraction, test_fraction) for n in numbers]
+    splits = [recorded.get(key, split) for key, split in zip(keys, splits, strict=True)]
+    unrecorded = [i for i, key in enumerate(keys) if key not in recorded]
+    fill_empty_splits(splits, sorted(unrecorded, key=numbers.__getitem__))
+    for split in SPLITS:
+        if split not in splits:
+            raise UserError(_empty_split(len(keys), split))
+    return {s: [i for i, split in enumerate(splits) if split == s] for s in SPLITS}
 
 
-def side_at(number: float, val_fraction: float, test_fraction: float) -> str:
-    """The side of a number in [0, 1): the test's interval comes first, then validation's."""
+def split_at(number: float, val_fraction: float, test_fraction: float) -> str:
+    """The split of a number in [0, 1): first the interval of test, then that of validation."""
     if number < test_fraction:
         return "test"
     return "val" if number < test_fraction + val_fraction else "train"
 
 
-def fill_empty(sides: list[str], order: Sequence[int]) -> None:
-    """Give the test and validation the first pieces in `order` where they have none."""
-    for side, others in (("test", ()), ("val", ("test",))):
-        candidates = [i for i in order if sides[i] not in others]
-        if side not in sides and candidates:
-            sides[candidates[0]] = side
+def fill_empty_splits(splits: list[str], order: Sequence[int]) -> None:
+    """If test or validation has no piece, give it the first possible piece of `order`."""
+    for split, taken in (("test", ()), ("val", ("test",))):
+        candidates = [i for i in order if splits[i] not in taken]
+        if split not in splits and candidates:
+            splits[candidates[0]] = split
 
 
-def _too_few(n: int, side: str) -> str:
+def _empty_split(n: int, split: str) -> str:
     what = f"{n} usable piece{'s' if n != 1 else ''}"
     if n < 3:
-        return f"{what} cannot be split into train, validation and test: 3 at least are needed"
+        return f"{what} cannot be split into train, validation and test: at least 3 are needed"
     return (
-        f"{what} leave the {side} split empty: add pieces, or change data.split_seed, "
+        f"with {what} the {split} split is empty: add pieces, or change data.split_seed, "
         "data.val_fraction or data.test_fraction"
     )
 
 
-def changes(record: Record, now: Record, alone: Record) -> str:
-    """One line on how the pieces differ from those of an earlier run; empty where they do not,
-    and where none is the same: that is another data set.
+def describe_changes(record: Record, current: Record, without_record: Record) -> str:
+    """One line on how the pieces differ from those of an earlier run.
 
-    `now` is the split as it is, `alone` as it would be without the record.
+    It is empty if nothing differs, and if no piece is the same: that is another data set.
+    `without_record` is the split that the pieces would have without the record.
     """
-    before, present, own = (
-        {key: side for side, pieces in r.items() for key in pieces} for r in (record, now, alone)
-    )
-    if not before.keys() & present.keys():
+    recorded, present, computed = map(_split_by_key, (record, current, without_record))
+    if not recorded.keys() & present.keys():
         return ""
     names = {
-        key: name for r in (record, now) for pieces in r.values() for key, name in pieces.items()
+        key: name
+        for r in (record, current)
+        for pieces in r.values()
+        for key, name in pieces.items()
     }
-    said = [
-        f"{_listed([names[k] for k in found])} {what}"
-        for found, what in (
-            ([k for k in present if k not in before], "new"),
-            ([k for k in before if k not in present], "gone"),
-            (
-                [k for k in present if k in before and own[k] != before[k]],
-                "kept on the run's side of the split, which would be another now",
-            ),
+    new = [k for k in present if k not in recorded]
+    missing = [k for k in recorded if k not in present]
+    kept = [k for k in present if k in recorded and computed[k] != recorded[k]]
+    parts = [
+        f"{_count_and_names([names[k] for k in keys])} {what}"
+        for keys, what in (
+            (new, "new"),
+            (missing, "missing"),
+            (kept, "kept in the split of the run, although another split would be computed now"),
         )
-        if found
+        if keys
     ]
-    return f"data: not the pieces of the run: {'; '.join(said)}" if said else ""
+    return f"data: the pieces differ from those of the run: {'; '.join(parts)}" if parts else ""
 
 
-def _listed(names: list[str]) -> str:
-    more = ", …" if len(names) > NAMED else ""
+def _split_by_key(record: Record) -> dict[str, str]:
+    return {key: split for split, pieces in record.items() for key in pieces}
+
+
+def _count_and_names(names: list[str]) -> str:
+    more = ", …" if len(names) > MAX_NAMES else ""
     verb = "is" if len(names) == 1 else "are"
-    return f"{len(names)} ({', '.join(sorted(names)[:NAMED])}{more}) {verb}"
+    return f"{len(names)} ({', '.join(sorted(names)[:MAX_NAMES])}{more}) {verb}"

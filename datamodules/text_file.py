@@ -12,20 +12,27 @@ from datamodules.base import SPLITS
 from datamodules.char_data import CharDataModule, read_text
 from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng
 from musegen.codecs.chars import CharCodec, normalise
+from musegen.constraints import (
+    NonNegativeInt,
+    OpenFraction,
+    PositiveInt,
+    Seed,
+    check_arguments,
+)
 from musegen.errors import UserError
 from musegen.specs import LabelledTokenBatch, TokenBatch, Tokens
 
 
 class Window(NamedTuple):
-    """Characters `first` to `last` of a split; those before `counted` are only read."""
+    """Characters `first` to `last` of a split; those before `counted` are context only."""
 
     first: int
     counted: int
     last: int
 
 
-class WindowRows(Dataset[TokenBatch | LabelledTokenBatch]):
-    """Turns the `Window`s of a batch into a `TokenBatch`; each begins with the start's class."""
+class TextWindowDataset(Dataset[TokenBatch | LabelledTokenBatch]):
+    """The `Window`s of a batch → a `TokenBatch`; each row starts with the class of the start."""
 
     def __init__(self, stream: np.ndarray, codec: CharCodec) -> None:
         self.stream, self.codec = stream, codec
@@ -38,9 +45,10 @@ class WindowRows(Dataset[TokenBatch | LabelledTokenBatch]):
 
 
 class TextWindowSampler(EpochBatchSampler[Window]):
-    """Windows side by side: with `shuffle` at another phase in every epoch, in another order.
+    """Windows side by side.
 
-    Otherwise every character counts once, and the window before is read for its context.
+    With `shuffle` every epoch draws their offset and their order. Otherwise every character
+    counts once, and each window reads the window before it as context.
     """
 
     def __init__(
@@ -51,52 +59,59 @@ class TextWindowSampler(EpochBatchSampler[Window]):
         self.seed, self.shuffle = seed, shuffle
 
     def plan(self, epoch: int, rank: int, world: int) -> list[list[Window]]:
-        n, w, size = self.length, self.window, self.batch_size
-        if not self.shuffle:
-            windows = [Window(max(0, i - w), i, min(i + w, n)) for i in range(0, n, w)]
-            return [windows[b : b + size] for b in range(0, len(windows), size)][rank::world]
+        size = self.batch_size
+        windows = self._training_windows(epoch) if self.shuffle else self._evaluation_windows()
+        batches = [windows[b : b + size] for b in range(0, len(windows), size)]
+        # In training all ranks must take the same number of batches.
+        end = len(batches) // world * world if self.shuffle else len(batches)
+        return batches[rank:end:world]
+
+    def _evaluation_windows(self) -> list[Window]:
+        n, w = self.length, self.window
+        return [Window(max(0, i - w), i, min(i + w, n)) for i in range(0, n, w)]
+
+    def _training_windows(self, epoch: int) -> list[Window]:
+        n, w = self.length, self.window
         rng = epoch_rng(self.seed, epoch)
-        # As many windows in every epoch: the phase moves them only within what is left over.
+        # Every epoch has the same number of windows: the offset is at most the remainder.
         count = max(1, n // w)
-        phase = int(rng.integers(0, max(0, n - count * w) + 1))
-        starts = phase + w * rng.permutation(count)
-        windows = [Window(i, i, min(i + w, n)) for i in starts.tolist()]
-        batches = [windows[b : b + size] for b in range(0, count, size)]
-        return batches[rank : len(batches) // world * world : world]
+        offset = int(rng.integers(0, max(0, n - count * w) + 1))
+        starts = offset + w * rng.permutation(count)
+        return [Window(i, i, min(i + w, n)) for i in starts.tolist()]
 
 
 class TextFile(CharDataModule):
-    """The characters of one file: its beginning for training, its last parts held out.
+    """The characters of one file: the first part for training, the last parts held out.
 
-    - path: the file. ascii, min_count: as for names; characters too rare in the training part
-      share the class of unknown ones.
-    - window: characters predicted per row; batch_size: rows.
-    - val_fraction, test_fraction: shares of the file, in this order at its end.
+    - path: the file, in UTF-8.
+    - ascii: letters without their marks; otherwise Unicode in NFC.
+    - min_count: characters that occur less often in the training part share one class, that of
+      unknown characters.
+    - window: characters predicted per batch row.
+    - batch_size: batch rows.
+    - val_fraction, test_fraction: fractions of the file. Validation comes before test, both at
+      the end of the file.
 
-    Raises `UserError` for a file that is empty, not UTF-8 or too short to be split.
+    Raises `UserError` for a file that is missing, empty, not UTF-8 or too short to be split.
     """
 
     yields = (Tokens,)
 
+    @check_arguments
     def __init__(
         self,
         path: Path | None = None,
         ascii: bool = False,
-        min_count: int = 2,
-        window: int = 128,
-        batch_size: int = 32,
-        val_fraction: float = 0.05,
-        test_fraction: float = 0.05,
+        min_count: NonNegativeInt = 2,
+        window: PositiveInt = 128,
+        batch_size: PositiveInt = 32,
+        val_fraction: OpenFraction = 0.05,
+        test_fraction: OpenFraction = 0.05,
         codec: CharCodec | None = None,
-        seed: int = 1,
-        num_workers: int = 0,
+        seed: Seed = 1,
+        num_workers: NonNegativeInt = 0,
     ) -> None:
         super().__init__(codec, batch_size, seed, num_workers)
-        if window < 1 or min(val_fraction, test_fraction) <= 0:
-            raise UserError(
-                f"data: window={window} must be at least 1, val_fraction={val_fraction} and "
-                f"test_fraction={test_fraction} above 0"
-            )
         self.path, self.ascii, self.min_count = path, ascii, min_count
         self.window, self.val_fraction, self.test_fraction = window, val_fraction, test_fraction
 
@@ -105,9 +120,13 @@ class TextFile(CharDataModule):
             return
         if self.path is None:
             raise UserError("data=text needs a file: add data.path=FILE")
-        path = Path(self.path).expanduser()
+        path = self.path.expanduser()
         ascii = self.ascii if self._codec is None else self._codec.ascii
-        text = normalise(read_text(path), ascii)
+        self.texts = self._split(path, normalise(read_text(path), ascii))
+        if self._codec is None:
+            self._codec = CharCodec.of(self.texts["train"], self.min_count, end=False, ascii=ascii)
+
+    def _split(self, path: Path, text: str) -> dict[str, list[str]]:
         n = len(text)
         n_val, n_test = (max(1, round(n * f)) for f in (self.val_fraction, self.test_fraction))
         n_train = n - n_val - n_test
@@ -116,13 +135,11 @@ class TextFile(CharDataModule):
                 f"{path}: {n} character{'s' if n != 1 else ''} cannot be split into train, "
                 "validation and test"
             )
-        self.texts = {
+        return {
             "train": [text[:n_train]],
             "val": [text[n_train : n_train + n_val]],
             "test": [text[n_train + n_val :]],
         }
-        if self._codec is None:
-            self._codec = CharCodec.of(self.texts["train"], self.min_count, end=False, ascii=ascii)
 
     def describe(self) -> str:
         counts = [f"{s} {len(self.texts[s][0]):,} characters" for s in SPLITS]
@@ -131,4 +148,4 @@ class TextFile(CharDataModule):
     def _loader(self, split: str, shuffle: bool = False) -> DataLoader:
         stream = self.coded(split)[0]
         batches = TextWindowSampler(len(stream), self.window, self.batch_size, self.seed, shuffle)
-        return batch_loader(WindowRows(stream, self.codec), batches, self.num_workers)
+        return batch_loader(TextWindowDataset(stream, self.codec), batches, self.num_workers)

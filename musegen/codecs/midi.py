@@ -1,8 +1,8 @@
-"""MIDI files ↔ notes in seconds, bounded against hostile files.
+"""MIDI files ↔ notes in seconds, with limits on size and length.
 
-A piece is a `NOTES` array: one row per note, in the canonical order of (start, pitch). Channels
-are merged, percussion (channel 10) is left out, and a pitch never overlaps itself: struck again
-while it sounds, it is cut at the new onset.
+A piece is a `NOTES` array: one element per note, sorted by (start, pitch). Channels are merged and
+percussion (channel 10) is left out. Two notes of one pitch never overlap: if a pitch is played
+again while it sounds, the first note ends at the new onset.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from musegen.errors import UserError
 from musegen.runtime.atomic import replacing
 
 NOTES = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "u1"), ("velocity", "u1")])
-"""Columns of a piece: start and end in seconds, MIDI pitch 0–127, velocity 1–127."""
+"""The fields of a note: start and end in seconds, MIDI pitch 0–127, velocity 1–127."""
 
 MAX_BYTES = 4 << 20
-"""Ten times the largest file of MAESTRO; each three bytes become a 500-byte object."""
+"""Ten times the largest file of MAESTRO. Three bytes of a file can become a 500-byte object."""
 MAX_SECONDS = 6 * 3600.0
-"""Longer than any real piece; one forged delta of 2²⁸ ticks is days at common tempos."""
+"""Longer than any real piece. One corrupt delta time of 2²⁸ ticks is days at usual tempos."""
 
 PERCUSSION_CHANNEL = 9
 TICKS_PER_BEAT = 500
 MICROSECONDS_PER_BEAT = 500_000
 TICKS_PER_SECOND = TICKS_PER_BEAT * 1_000_000 // MICROSECONDS_PER_BEAT
-"""Files are written with a tick of one millisecond."""
+"""A tick is one millisecond in the files that `write_notes` writes."""
 
 
 def read_notes(
@@ -42,17 +42,20 @@ def read_notes(
     seconds_per_beat: float | None = None,
     overlapping: bool = False,
 ) -> np.ndarray:
-    """Notes of a MIDI file, in seconds, every channel but percussion.
+    """Read the notes of a MIDI file, in seconds, from all channels except percussion.
 
-    Tempo changes are respected (SMPTE divisions too), and a note_on of velocity 0 ends a note.
-    `musegen.codecs.midi_pairing` says which release ends which note; a note that is never released
-    ends with the last event. With `sustain`, notes released while the pedal (controller 64 ≥ 64)
-    is down last until it is lifted or the pitch is struck again. With `seconds_per_beat` every
-    quarter note lasts that long, whatever tempo the file asks for. With `overlapping` a pitch that
-    sounds in two parts at once stays two notes, in no order.
+    Tempo changes and SMPTE time are supported. A note_on with velocity 0 ends a note.
+    `musegen.codecs.midi_pairing` explains which release ends which note; a note without a release
+    ends with the last event.
+
+    - sustain: a note that is released while the pedal (controller 64 ≥ 64) is down lasts until
+      the pedal is released or the pitch is played again.
+    - seconds_per_beat: every quarter note lasts this long; the file's tempos are ignored.
+    - overlapping: two parts may have the same pitch at the same time, as two notes. The notes are
+      then not sorted.
 
     A tempo of 0 is ignored with a warning. Raises `UserError` for a file that cannot be read, is
-    larger than 4 MiB or longer than six hours. A readable file without notes gives an empty array.
+    larger than 4 MiB or is longer than six hours. A file without notes gives an empty array.
     """
     notes = _notes(path, _load(path), sustain, seconds_per_beat)
     return notes if overlapping else tidy(notes)
@@ -66,10 +69,10 @@ def read_prime(
     seconds_per_beat: float | None = None,
     overlapping: bool = False,
 ) -> np.ndarray:
-    """The notes that begin in a MIDI file's first `seconds`, cut there; null takes all.
+    """The notes that start in the first `seconds` of a MIDI file, cut off there; None reads all.
 
-    The seconds are the file's own, also where `seconds_per_beat` sets another tempo. Other
-    settings and errors as for `read_notes`; raises `UserError` for seconds that are not above 0.
+    The seconds are at the tempo of the file, even if `seconds_per_beat` sets another tempo. The
+    other settings and errors are those of `read_notes`. Raises `UserError` if seconds ≤ 0.
     """
     if seconds is not None and not seconds > 0:
         raise UserError(f"prime_seconds={seconds}: must be above 0")
@@ -86,13 +89,16 @@ def read_prime(
 
 
 def printable(path: str | Path) -> str:
-    """The path for a message or a report: bytes that are no UTF-8 as escapes, such as \\xe9."""
+    """The path for a message or a report. Bytes that are not UTF-8 are escaped, such as \\xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def write_notes(notes: np.ndarray, path: str | Path) -> None:
-    """Write notes as a one-track MIDI file, times rounded to milliseconds, atomically."""
-    notes = tidy(_on_grid(notes))
+    """Write notes as a MIDI file with one track, times rounded to milliseconds.
+
+    An interrupted write leaves no partial file.
+    """
+    notes = tidy(_round_to_ticks(notes))
     onsets = [(n["start"], 1, n["pitch"], n["velocity"]) for n in notes]
     releases = [(n["end"], 0, n["pitch"], 0) for n in notes]
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=MICROSECONDS_PER_BEAT)])
@@ -109,10 +115,10 @@ def write_notes(notes: np.ndarray, path: str | Path) -> None:
 
 
 def tidy(notes: np.ndarray) -> np.ndarray:
-    """The canonical form: sorted by (start, pitch), no empty note, no pitch overlapping itself.
+    """Sort notes by (start, pitch) and remove empty notes and overlaps within a pitch.
 
-    A later onset cuts the earlier note of the same pitch; of two notes of one pitch with the
-    same onset one remains, with the longer duration and the greater velocity.
+    A later onset ends the earlier note of the same pitch. Two notes of one pitch with the same
+    onset become one note, with the longer duration and the greater velocity.
     """
     notes = notes[notes["end"] > notes["start"]]
     if not len(notes):
@@ -121,17 +127,17 @@ def tidy(notes: np.ndarray) -> np.ndarray:
     first = np.r_[
         True, (np.diff(notes["start"]) > 0) | (np.diff(notes["pitch"].astype(np.int16)) > 0)
     ]
-    heads = np.flatnonzero(first)
-    merged = notes[heads]
-    merged["end"] = np.maximum.reduceat(notes["end"], heads)
-    merged["velocity"] = np.maximum.reduceat(notes["velocity"], heads)
+    firsts = np.flatnonzero(first)
+    merged = notes[firsts]
+    merged["end"] = np.maximum.reduceat(notes["end"], firsts)
+    merged["velocity"] = np.maximum.reduceat(notes["velocity"], firsts)
     same_pitch = merged["pitch"][:-1] == merged["pitch"][1:]
     next_start = np.where(same_pitch, merged["start"][1:], np.inf)
     merged["end"][:-1] = np.minimum(merged["end"][:-1], next_start)
     return merged[np.lexsort((merged["pitch"], merged["start"]))]
 
 
-def _on_grid(notes: np.ndarray) -> np.ndarray:
+def _round_to_ticks(notes: np.ndarray) -> np.ndarray:
     rounded = notes.copy()
     for column in ("start", "end"):
         rounded[column] = np.round(notes[column] * TICKS_PER_SECOND) / TICKS_PER_SECOND
@@ -142,11 +148,11 @@ def _load(path: str | Path) -> MidiData:
     place = printable(path)
     try:
         status = os.stat(path)
-        if not stat.S_ISREG(status.st_mode):  # a pipe would be waited for
+        if not stat.S_ISREG(status.st_mode):  # opening a pipe would block
             raise UserError(f"{place}: not a file")
         if status.st_size > MAX_BYTES:
             raise UserError(
-                f"{place}: {status.st_size} bytes, but a MIDI file may have {MAX_BYTES}"
+                f"{place}: {status.st_size} bytes, but a MIDI file may have at most {MAX_BYTES}"
             )
         with open(path, "rb") as file:
             return parse(file.read(MAX_BYTES))
@@ -161,7 +167,7 @@ def _notes(
 ) -> np.ndarray:
     if seconds_per_beat is not None and data.division < 0:
         raise UserError(
-            f"{printable(path)}: counts SMPTE frames, not beats; its tempo cannot be set"
+            f"{printable(path)}: has SMPTE time and no beats, so its tempo cannot be set"
         )
     if any(m.type == "set_tempo" and not m.tempo for track in data.tracks for _, m in track):
         warnings.warn(f"{printable(path)}: a tempo of 0 is ignored", stacklevel=3)
@@ -169,7 +175,7 @@ def _notes(
     end = events[-1][0] if events else 0.0
     if end > MAX_SECONDS:
         raise UserError(
-            f"{printable(path)}: claims to last {end / 3600:.0f} hours, but "
+            f"{printable(path)}: lasts {end / 3600:.0f} hours, but at most "
             f"{MAX_SECONDS / 3600:.0f} are allowed; a delta time is probably corrupt"
         )
     notes = np.array(pair(events, sustain), NOTES)
@@ -178,18 +184,18 @@ def _notes(
 
 
 def _in_playing_order(data: MidiData) -> list[tuple[int, int, mido.Message]]:
-    """(tick, track, message); the order within a track is kept."""
-    ticked: list[tuple[int, int, mido.Message]] = []
+    """(tick, track, message), sorted by tick. Messages of one track keep their order."""
+    events: list[tuple[int, int, mido.Message]] = []
     start = 0
     for number, track in enumerate(data.tracks):
-        if data.format == 2:  # independent sequences: one after the other, each with its own tempo
+        if data.format == 2:  # the tracks follow each other, and each has its own tempo
             tempo = mido.MetaMessage("set_tempo", tempo=MICROSECONDS_PER_BEAT)
-            ticked.append((start, number, tempo))
-        ticked += [(start + tick, number, message) for tick, message in track]
+            events.append((start, number, tempo))
+        events += [(start + tick, number, message) for tick, message in track]
         if data.format == 2 and track:
             start += track[-1][0]
-    ticked.sort(key=lambda event: event[0])
-    return ticked
+    events.sort(key=lambda event: event[0])
+    return events
 
 
 def _events(
@@ -211,7 +217,7 @@ def _events(
 
 
 def _beats(data: MidiData, seconds: float) -> float:
-    """The quarter notes within the first `seconds` of a file."""
+    """The number of quarter notes in the first `seconds` of a file."""
     seconds_per_tick = _seconds_per_tick(data.division, MICROSECONDS_PER_BEAT)
     clock, last_tick = 0.0, 0
     for tick, _, message in _in_playing_order(data):
@@ -227,6 +233,7 @@ def _beats(data: MidiData, seconds: float) -> float:
 def _seconds_per_tick(division: int, tempo: float) -> float:
     if division > 0:
         return tempo * 1e-6 / division
-    # SMPTE: minus the frames per second in the high byte, ticks per frame in the low one.
+    # SMPTE: the high byte is minus the frames per second, the low byte is the ticks per frame.
+    # 29 means the 29.97 frames per second of television.
     frames, ticks = 256 - ((division >> 8) & 0xFF), division & 0xFF
     return 1.0 / ((30_000 / 1001 if frames == 29 else frames) * ticks)

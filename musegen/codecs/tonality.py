@@ -1,4 +1,4 @@
-"""Which key a piece is in, and how far from there to C."""
+"""The key of a piece, and the transposition to C."""
 
 from __future__ import annotations
 
@@ -6,14 +6,15 @@ import numpy as np
 
 MAJOR = (0.748, 0.060, 0.488, 0.082, 0.670, 0.460, 0.096, 0.715, 0.104, 0.366, 0.057, 0.400)
 MINOR = (0.712, 0.084, 0.474, 0.618, 0.049, 0.460, 0.105, 0.747, 0.404, 0.067, 0.133, 0.330)
-"""Weights of the twelve pitch classes from the tonic up (Temperley, Kostka & Payne)."""
+"""Weights of the twelve pitch classes from the tonic up (Temperley, Kostka-Payne corpus)."""
 
 
 def semitones_to_c(notes: np.ndarray) -> int:
-    """The shift, −5 to 6, that moves a piece's tonic to C: major to C major, minor to C minor.
+    """The transposition, −5 to 6 semitones, that moves the tonic to C.
 
-    The key is the one whose profile correlates best with the seconds that each pitch class sounds
-    (Krumhansl & Schmuckler's method).
+    A piece in major goes to C major, a piece in minor to C minor. The key is the one whose profile
+    has the highest correlation with the seconds that each pitch class sounds (the method of
+    Krumhansl and Schmuckler).
     """
     seconds_P = np.bincount(
         notes["pitch"] % 12, weights=notes["end"] - notes["start"], minlength=12
@@ -25,16 +26,16 @@ def semitones_to_c(notes: np.ndarray) -> int:
 
 
 def transposed(notes: np.ndarray, semitones: int) -> np.ndarray:
-    """The notes moved by so many semitones, without those that leave MIDI's range."""
+    """The notes transposed by `semitones`, without those outside MIDI's range."""
     pitch = notes["pitch"].astype(int) + semitones
     inside = (pitch >= 0) & (pitch < 128)
-    moved = notes[inside]
-    moved["pitch"] = pitch[inside]
-    return moved
+    result = notes[inside]
+    result["pitch"] = pitch[inside]
+    return result
 
 
 def _profiles() -> np.ndarray:
-    """(24, 12): twelve major and twelve minor keys' weights per pitch class, standardised."""
+    """(24, 12): the standardised weights of twelve major keys, then of twelve minor keys."""
     keys = np.array([np.roll(w, tonic) for w in (MAJOR, MINOR) for tonic in range(12)])
     return (keys - keys.mean(1, keepdims=True)) / keys.std(1, keepdims=True)
 

@@ -1,4 +1,4 @@
-"""What is found below a folder, and which files hold the same piece."""
+"""The files below a folder, and files with the same piece."""
 
 from __future__ import annotations
 
@@ -21,24 +21,21 @@ from musegen.codecs.midi import read_notes, write_notes
 from musegen.errors import UserError
 
 
-def named(root: Path) -> list[str]:
+def names_in(root: Path) -> list[str]:
     return [name for name, _ in midi_files(root)]
 
 
 def loaded(root: Path, kind=MidiFolder, **settings) -> tuple[dict[str, list[str]], list[str]]:
-    """Names by split, and what was warned of."""
+    """The names of the pieces of each split, and the warnings."""
     data = kind(root, **settings)
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data.setup()
-    said = [str(w.message) for w in caught if "MIDI files" in str(w.message)]
-    return {s: sorted(names.values()) for s, names in data.pieces_by_split.items()}, said
+    warned = [str(w.message) for w in caught if "MIDI files" in str(w.message)]
+    return {s: sorted(names.values()) for s, names in data.pieces_by_split.items()}, warned
 
 
-# --- Which files are found ---------------------------------------------------------------------
-
-
-def test_symlinked_folders_are_followed_and_cycles_are_not(midi_folder: Path) -> None:
+def test_links_to_folders_are_followed_without_cycles(midi_folder: Path) -> None:
     outside = midi_folder.parent / "outside"
     (outside / "deep").mkdir(parents=True)
     write_notes(tune(7), outside / "deep" / "tune7.mid")
@@ -48,14 +45,14 @@ def test_symlinked_folders_are_followed_and_cycles_are_not(midi_folder: Path) ->
     (outside / "deep" / "back").symlink_to(midi_folder)
     (midi_folder / "dangling").symlink_to(outside / "none")
     (midi_folder / "dangling.mid").symlink_to(outside / "none.mid")
-    assert named(midi_folder) == [
+    assert names_in(midi_folder) == [
         "link/deep/tune7.mid", "more/tune5.mid", *(f"tune{i}.mid" for i in range(5))
     ]  # fmt: skip
-    assert loaded(midi_folder)[1] == []  # nothing is called a copy of itself
+    assert loaded(midi_folder)[1] == []  # no file is reported as a copy of itself
 
 
-def test_folders_that_all_link_to_one_another(tmp_path: Path) -> None:
-    """Twelve folders with 132 links have more paths than could be walked."""
+def test_folders_with_links_to_all_others(tmp_path: Path) -> None:
+    """Twelve folders with 132 links have too many paths to follow them all."""
     for i in range(12):
         (tmp_path / f"d{i}").mkdir()
         write_notes(tune(i), tmp_path / f"d{i}" / "a.mid")
@@ -65,37 +62,39 @@ def test_folders_that_all_link_to_one_another(tmp_path: Path) -> None:
     assert len(midi_files(tmp_path)) == 12
 
 
-def test_splits_made_of_links(midi_folder: Path) -> None:
+def test_the_folders_of_the_splits_can_be_links(midi_folder: Path) -> None:
     for name, folder in (("train", "a"), ("valid", "b"), ("test", "c")):
         (midi_folder / "all" / folder).mkdir(parents=True)
         (midi_folder / name).symlink_to(midi_folder / "all" / folder)
     for i, folder in enumerate("aaabbc"):
-        place = midi_folder / ("more" if i == 5 else ".") / f"tune{i}.mid"
-        place.rename(midi_folder / "all" / folder / place.name)
-    found, said = loaded(midi_folder)
+        path = midi_folder / ("more" if i == 5 else ".") / f"tune{i}.mid"
+        path.rename(midi_folder / "all" / folder / path.name)
+    found, warned = loaded(midi_folder)
     assert {s: len(n) for s, n in found.items()} == {"train": 3, "val": 2, "test": 1}
-    assert said == []
+    assert warned == []
 
 
-def test_karaoke_riff_and_resource_forks(midi_folder: Path) -> None:
+def test_karaoke_and_riff_files_are_found_and_resource_forks_are_not(midi_folder: Path) -> None:
     (midi_folder / "tune0.mid").rename(midi_folder / "tune0.KAR")
     (midi_folder / "tune1.mid").rename(midi_folder / "tune1.rmi")
     (midi_folder / "._tune2.mid").write_bytes(b"\0\5\x16\7")
     (midi_folder / "__MACOSX").mkdir()
     (midi_folder / "__MACOSX" / "._tune2.mid").write_bytes(b"\0\5\x16\7")
-    assert named(midi_folder)[1:4] == ["tune0.KAR", "tune1.rmi", "tune2.mid"]
-    found, said = loaded(midi_folder)
+    assert names_in(midi_folder)[1:4] == ["tune0.KAR", "tune1.rmi", "tune2.mid"]
+    found, warned = loaded(midi_folder)
     assert sum(map(len, found.values())) == 6
-    assert said == []
+    assert warned == []
 
 
-def test_only_resource_forks(tmp_path: Path) -> None:
+def test_a_folder_of_resource_forks_is_refused(tmp_path: Path) -> None:
     (tmp_path / "._a.mid").touch()
-    with pytest.raises(UserError, match=r"no \.mid or \.midi file"):
+    with pytest.raises(UserError, match=r"has no \.mid or \.midi file"):
         midi_files(tmp_path)
 
 
-def test_names_that_are_no_utf_8(midi_folder: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_names_that_are_not_utf_8_are_escaped(
+    midi_folder: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
     raw = os.fsencode(midi_folder)
     os.rename(raw + b"/tune0.mid", raw + b"/caf\xe9.mid")
     os.rename(raw + b"/more", raw + b"/\xfcber")
@@ -103,14 +102,14 @@ def test_names_that_are_no_utf_8(midi_folder: Path, capfd: pytest.CaptureFixture
     with open(raw + b"/broken\xe9.mid", "wb"):
         pass
     for kind in (MidiFolder, RollFolder):
-        found, said = loaded(midi_folder, kind)
+        found, warned = loaded(midi_folder, kind)
         everything = sum(found.values(), [])
         assert "caf\\xe9.mid" in everything
         assert "\\xfcber/tune5.mid" in everything
         assert all(name.isprintable() for name in everything)
-        (line,) = said
+        (line,) = warned
         assert "broken\\xe9.mid: not a readable MIDI file (it ends too early)" in line
-        print(line.encode().decode())  # no surrogate is left
+        print(line.encode().decode())  # there is no surrogate in it
     data = MidiFolder(midi_folder)
     data.setup()
     data.write_split(midi_folder / "split.json")
@@ -118,7 +117,7 @@ def test_names_that_are_no_utf_8(midi_folder: Path, capfd: pytest.CaptureFixture
     assert "Traceback" not in capfd.readouterr().err
 
 
-def test_names_in_upper_case_beside_resource_forks(tmp_path: Path) -> None:
+def test_label_files_in_upper_case_are_found_and_resource_forks_are_not(tmp_path: Path) -> None:
     lines = "\n".join(f"a{i}" for i in range(9))
     (tmp_path / "Greek.TXT").write_text(lines)
     (tmp_path / "Czech.Txt").write_text(lines.replace("a", "b"))
@@ -131,7 +130,7 @@ def test_names_in_upper_case_beside_resource_forks(tmp_path: Path) -> None:
     assert data.codec.labels == ("Czech", "Greek", "caf\\xe9")
 
 
-def test_endings_in_archives(tmp_path: Path) -> None:
+def test_endings_in_archives_match_any_case(tmp_path: Path) -> None:
     import zipfile
 
     with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
@@ -142,14 +141,11 @@ def test_endings_in_archives(tmp_path: Path) -> None:
     assert [p.name for p in files] == ["A.MID"]
 
 
-def test_a_folder_that_may_not_be_read(midi_folder: Path) -> None:
+def test_a_folder_without_permission_is_left_out(midi_folder: Path) -> None:
     if os.geteuid() == 0:
-        pytest.skip("root may read everything")
+        pytest.skip("root can read all folders")
     (midi_folder / "locked").mkdir(mode=0)
     assert len(files_below(midi_folder, (".mid",))) == 6
-
-
-# --- Which files hold the same piece -----------------------------------------------------------
 
 
 def key(path: Path) -> str:
@@ -158,7 +154,7 @@ def key(path: Path) -> str:
 
 
 def rewritten(path: Path, target: Path, **how) -> Path:
-    """The file with another title, tempo, loudness, program, clock and order of tracks."""
+    """Write the file with another title, tempo, velocity, program and number of ticks per beat."""
     file = mido.MidiFile(path)
     scale = how.get("scale", 1)
     for track in file.tracks:
@@ -170,7 +166,7 @@ def rewritten(path: Path, target: Path, **how) -> Path:
                 message.tempo = int(message.tempo * how.get("slower", 1))
         track.insert(0, mido.MetaMessage("track_name", name=how.get("title", "")))
         track.insert(0, mido.Message("program_change", program=19))
-        track.insert(0, mido.MetaMessage("copyright", text="nobody's"))
+        track.insert(0, mido.MetaMessage("copyright", text="none"))
     file.ticks_per_beat *= scale
     file.save(target)
     return target
@@ -184,26 +180,25 @@ CHANGES = [
 
 @pytest.mark.parametrize("how", CHANGES, ids=str)
 @pytest.mark.parametrize("kind", [MidiFolder, RollFolder])
-def test_the_same_notes_are_one_piece(how: dict, kind, midi_folder: Path) -> None:
+def test_files_with_the_same_notes_are_one_piece(how: dict, kind, midi_folder: Path) -> None:
     rewritten(midi_folder / "tune0.mid", midi_folder / "a copy.mid", **how)
     short = make_notes([(0.0, 0.5, 60, 80), (0.5, 0.75, 62, 80), (0.75, 2.0, 60, 80)])
     write_notes(short, midi_folder / "short.mid")
     rewritten(midi_folder / "short.mid", midi_folder / "short copy.mid", **how)
-    found, said = loaded(midi_folder, kind)
+    found, warned = loaded(midi_folder, kind)
     assert sum(map(len, found.values())) == 7
-    assert said == [
+    assert warned == [
         "2 of 9 MIDI files left out: short.mid: the same notes as short copy.mid; "
         "tune0.mid: the same notes as a copy.mid"
     ]
 
 
-def test_pieces_that_are_not_the_same(tmp_path: Path) -> None:
+def test_different_pieces_have_different_keys(tmp_path: Path) -> None:
     notes = tune(3)
     short = notes[:8].copy()
     variants = {"tune": notes, "shorter": notes[:-1], "other": tune(4)}
-    for column in ("transposed",):
-        variants[column] = notes.copy()
-        variants[column]["pitch"] += 1
+    variants["transposed"] = notes.copy()
+    variants["transposed"]["pitch"] += 1
     variants["short"] = short
     variants["short, another rhythm"] = short.copy()
     variants["short, another rhythm"]["start"][3:] += 0.4
@@ -215,26 +210,26 @@ def test_pieces_that_are_not_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("kind", [MidiFolder, RollFolder])
-def test_a_copy_in_training_gives_way_to_the_one_in_the_test(kind, tmp_path: Path) -> None:
+def test_a_copy_in_training_is_left_out_for_the_one_in_test(kind, tmp_path: Path) -> None:
     for folder, tunes in (("train", (0, 1, 2, 3)), ("valid", (2, 4)), ("test", (3, 5))):
         (tmp_path / folder).mkdir()
         for i in tunes:
             write_notes(tune(i), tmp_path / folder / f"{i}.mid")
             rewritten(tmp_path / folder / f"{i}.mid", tmp_path / folder / f"{i}.mid", title=folder)
-    found, said = loaded(tmp_path, kind)
+    found, warned = loaded(tmp_path, kind)
     assert found == {
         "train": ["train/0.mid", "train/1.mid"],
         "val": ["valid/2.mid", "valid/4.mid"],
         "test": ["test/3.mid", "test/5.mid"],
     }
-    assert "train/3.mid: the same notes as test/3.mid" in said[0]
+    assert "train/3.mid: the same notes as test/3.mid" in warned[0]
 
 
-def test_a_fault_that_was_read_over_is_named_in_one_warning(midi_folder: Path) -> None:
+def test_faults_that_do_not_prevent_reading_are_named_in_one_warning(midi_folder: Path) -> None:
     file = mido.MidiFile(midi_folder / "tune0.mid")
     file.tracks[0].insert(0, mido.MetaMessage("set_tempo", tempo=0))
     file.save(midi_folder / "tune0.mid")
-    _, said = loaded(midi_folder)
-    (line,) = said
+    _, warned = loaded(midi_folder)
+    (line,) = warned
     assert line.startswith("1 of 6 MIDI files have a fault: ")
     assert line.endswith("tune0.mid: a tempo of 0 is ignored")

@@ -39,7 +39,7 @@ def test_pieces_are_read_and_split(midi_folder: Path) -> None:
     assert data.describe().startswith("train 4 pieces / 320 messages, val 1")
 
 
-def test_training_pieces_as_notes(midi_folder: Path) -> None:
+def test_training_notes_are_the_notes_of_the_files(midi_folder: Path) -> None:
     data = ready(midi_folder)
     for notes, piece in zip(data.training_notes(), data.pieces["train"], strict=True):
         file = read_notes(midi_folder / piece.name)
@@ -49,19 +49,19 @@ def test_training_pieces_as_notes(midi_folder: Path) -> None:
     assert 56 <= narrow["pitch"].min() <= narrow["pitch"].max() < 60
 
 
-def test_the_spec_needs_no_files() -> None:
+def test_the_spec_does_not_need_the_files() -> None:
     assert MidiFolder(Path("/nowhere")).spec == MessageCodec().spec
 
 
-def test_second_start_reads_the_cache(midi_folder: Path, monkeypatch) -> None:
+def test_the_second_setup_reads_the_cache(midi_folder: Path, monkeypatch) -> None:
     first = ready(midi_folder)
-    monkeypatch.setattr(midi_files, "read_notes", None)  # parsing again would fail
+    monkeypatch.setattr(midi_files, "read_notes", None)  # parsing would fail
     second = ready(midi_folder)
     for a, b in zip(first.pieces["train"], second.pieces["train"], strict=True):
         np.testing.assert_array_equal(a.stream, b.stream)
 
 
-def test_the_cache_tells_settings_and_contents_apart(midi_folder: Path) -> None:
+def test_the_cache_depends_on_settings_and_content(midi_folder: Path) -> None:
     cache = midi_folder.parent / "cache"
     ready(midi_folder, cache_dir=cache)
     ready(midi_folder, cache_dir=cache, sustain=True)
@@ -70,7 +70,7 @@ def test_the_cache_tells_settings_and_contents_apart(midi_folder: Path) -> None:
     assert len(list((cache / "messages").glob("*.npy"))) == 6 + 6 + 1
 
 
-def test_a_damaged_cache_entry_is_made_anew(midi_folder: Path) -> None:
+def test_a_damaged_cache_entry_is_replaced(midi_folder: Path) -> None:
     cache = midi_folder.parent / "cache"
     expected = ready(midi_folder, cache_dir=cache)
     for entry in (cache / "messages").glob("*.npy"):
@@ -82,39 +82,39 @@ def test_a_damaged_cache_entry_is_made_anew(midi_folder: Path) -> None:
 def test_broken_files_are_left_out_and_named_in_one_warning(midi_folder: Path) -> None:
     (midi_folder / "empty.mid").touch()
     (midi_folder / "text.MIDI").write_text("not music")
-    whole = (midi_folder / "tune0.mid").read_bytes()
-    (midi_folder / "cut.mid").write_bytes(whole[:100])
+    content = (midi_folder / "tune0.mid").read_bytes()
+    (midi_folder / "cut.mid").write_bytes(content[:100])
     write_notes(make_notes([]), midi_folder / "silent.mid")
     shutil.copy(midi_folder / "tune1.mid", midi_folder / "copy.mid")
-    forged = mido.MidiFile(ticks_per_beat=100)
-    forged.tracks.append(mido.MidiTrack([
+    corrupt = mido.MidiFile(ticks_per_beat=100)
+    corrupt.tracks.append(mido.MidiTrack([
         mido.Message("note_on", note=60, time=0), mido.Message("note_off", note=60, time=2**28 - 1)
     ]))  # fmt: skip
-    forged.save(midi_folder / "forged.mid")
+    corrupt.save(midi_folder / "corrupt.mid")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         data = MidiFolder(midi_folder)
         data.setup()
-    said = [str(w.message) for w in caught if "left out" in str(w.message)]
-    assert len(said) == 1
-    assert said[0].startswith("6 of 12 MIDI files left out")
-    for name in ("empty.mid", "text.MIDI", "cut.mid", "silent.mid", "tune1.mid", "forged.mid"):
-        assert name in said[0]
+    warned = [str(w.message) for w in caught if "left out" in str(w.message)]
+    assert len(warned) == 1
+    assert warned[0].startswith("6 of 12 MIDI files left out")
+    for name in ("empty.mid", "text.MIDI", "cut.mid", "silent.mid", "tune1.mid", "corrupt.mid"):
+        assert name in warned[0]
     assert sum(len(p) for p in data.pieces.values()) == 6
 
 
 @pytest.mark.parametrize("broken", [False, True])
-def test_no_usable_file(tmp_path: Path, broken: bool) -> None:
+def test_a_folder_without_usable_files_is_refused(tmp_path: Path, broken: bool) -> None:
     (tmp_path / "midi").mkdir()
     if broken:
         (tmp_path / "midi" / "a.mid").write_text("not music")
         (tmp_path / "midi" / "b.mid").touch()
-    said = "no usable MIDI file among 2; the first problem: .*a.mid" if broken else "no .mid or"
-    with pytest.raises(UserError, match=said):
+    message = "no usable MIDI file among 2; the first problem: .*a.mid" if broken else "no .mid or"
+    with pytest.raises(UserError, match=message):
         MidiFolder(tmp_path / "midi").setup()
 
 
-def test_roots_that_are_none(tmp_path: Path) -> None:
+def test_a_root_that_is_no_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"add data\.root=DIR"):
         MidiFolder().setup()
     with pytest.raises(UserError, match="no such folder"):
@@ -124,12 +124,12 @@ def test_roots_that_are_none(tmp_path: Path) -> None:
         MidiFolder(tmp_path / "file.mid").setup()
 
 
-def test_notes_all_outside_the_pitch_range(midi_folder: Path) -> None:
+def test_pieces_without_a_note_in_the_pitch_range_are_refused(midi_folder: Path) -> None:
     with pytest.raises(UserError, match=r"no piece has a note within pitch_range=\(0, 10\)"):
         ready(midi_folder, codec=MessageCodec(pitch_range=(0, 10)))
 
 
-def test_single_notes_and_pieces_shorter_than_a_window(tmp_path: Path) -> None:
+def test_a_piece_can_be_shorter_than_a_window(tmp_path: Path) -> None:
     for i in range(3):
         write_notes(make_notes([(0.0, 1.0, 60 + i, 80)]), tmp_path / f"{i}.mid")
     data = ready(tmp_path, window=128, transpose=0, tempo=0)
@@ -140,16 +140,22 @@ def test_single_notes_and_pieces_shorter_than_a_window(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
-    [({"window": 0}, "window=0"), ({"batch_size": 0}, "batch_size=0"), ({"tempo": -0.1}, "tempo"),
-     ({"carry": True, "loss_on": "last"}, "carry")],
-)  # fmt: skip
-def test_settings_out_of_range(settings: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
+    ("settings", "message"),
+    [
+        ({"window": 0}, "window=0: should be greater than or equal to 1"),
+        ({"window": True}, "window=True: should be a number"),
+        ({"batch_size": 0}, "batch_size=0: should be greater than or equal to 1"),
+        ({"tempo": -0.1}, "tempo=-0.1: should be greater than or equal to 0"),
+        ({"val_fraction": 1.0}, "val_fraction=1.0: should be less than 1"),
+        ({"carry": True, "loss_on": "last"}, "carry=true trains on all positions"),
+    ],
+)
+def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         MidiFolder(Path("x"), **settings)
 
 
-def test_what_is_no_file_is_not_opened(midi_folder: Path) -> None:
+def test_pipes_and_folders_with_midi_names_are_ignored(midi_folder: Path) -> None:
     os.mkfifo(midi_folder / "pipe.mid")
     (midi_folder / "folder.mid").mkdir()
     assert sum(map(len, ready(midi_folder).pieces.values())) == 6

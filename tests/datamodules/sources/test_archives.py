@@ -1,4 +1,4 @@
-"""Zip files: whole, or refused in one line."""
+"""Zip files are unpacked completely, or refused with one line."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def zipped(path: Path, **members: bytes) -> Path:
     return path
 
 
-def test_what_is_asked_for_is_unpacked_once(tmp_path: Path) -> None:
+def test_members_with_the_endings_are_unpacked_once(tmp_path: Path) -> None:
     members = {"set/train/a.mid": b"a", "set/readme.txt": b"r", "set/valid/b.mid": b"b"}
     archive, into = zipped(tmp_path / "set.zip", **members), tmp_path / "out"
     assert unpack(archive, into, (".mid",), needed="train") == into
@@ -30,7 +30,7 @@ def test_what_is_asked_for_is_unpacked_once(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["out"]
 
 
-def test_an_emptied_folder_is_filled_again(tmp_path: Path) -> None:
+def test_an_incomplete_folder_is_replaced(tmp_path: Path) -> None:
     archive, into = zipped(tmp_path / "set.zip", **{"train/a.mid": b"a"}), tmp_path / "out"
     into.mkdir()
     (into / "left.mid").touch()
@@ -38,11 +38,11 @@ def test_an_emptied_folder_is_filled_again(tmp_path: Path) -> None:
     assert [p.name for p in into.rglob("*.mid")] == ["a.mid"]
 
 
-def test_hostile_archives(tmp_path: Path, monkeypatch) -> None:
+def test_harmful_archives_are_refused(tmp_path: Path, monkeypatch) -> None:
     into = tmp_path / "deep" / "er" / "out"
-    climb = zipped(tmp_path / "climb.zip", **{"../../../outside.mid": b"x"})
+    outside = zipped(tmp_path / "climb.zip", **{"../../../outside.mid": b"x"})
     with pytest.raises(UserError, match="would leave its folder"):
-        unpack(climb, into, (".mid",), needed="outside.mid")
+        unpack(outside, into, (".mid",), needed="outside.mid")
     bomb = zipped(tmp_path / "bomb.zip", **{"a.mid": b"\0" * 11})
     monkeypatch.setattr(archives, "MAX_UNPACKED", 10)
     with pytest.raises(UserError, match=r"bomb\.zip: unpacks to more than"):
@@ -50,11 +50,11 @@ def test_hostile_archives(tmp_path: Path, monkeypatch) -> None:
     assert sorted(p.name for p in tmp_path.rglob("*")) == ["bomb.zip", "climb.zip"]
 
 
-def test_what_is_no_archive_or_another_one(tmp_path: Path) -> None:
+def test_other_files_are_refused(tmp_path: Path) -> None:
     (tmp_path / "text.zip").write_text("no zip")
     with pytest.raises(UserError, match="not a readable zip"):
         unpack(tmp_path / "text.zip", tmp_path / "out", (".mid",), needed="train")
     other = zipped(tmp_path / "other.zip", **{"a.mid": b"a"})
-    with pytest.raises(UserError, match=r"other\.zip: holds no train"):
+    with pytest.raises(UserError, match=r"other\.zip: has no train"):
         unpack(other, tmp_path / "out", (".mid",), needed="train")
     assert not (tmp_path / "out").exists()

@@ -1,4 +1,4 @@
-"""Downloads, from a server on this machine that cuts, stalls, lies and sends elsewhere."""
+"""Downloads from a local server that cuts off, stalls, redirects and sends wrong content."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ FORK = multiprocessing.get_context("fork")
 
 
 class Handler(BaseHTTPRequestHandler):
-    """What is asked for, and from which byte on, is in `asked`."""
+    """`requested` has the path and the first byte of each request."""
 
-    asked: list[tuple[str, int]]
+    requested: list[tuple[str, int]]
 
     def do_GET(self) -> None:
-        begin = int(re.sub(r"\D", "", self.headers.get("Range", "0")))
-        self.asked.append((self.path, begin))
-        first = [path for path, _ in self.asked].count(self.path) == 1
+        start = int(re.sub(r"\D", "", self.headers.get("Range", "0")))
+        self.requested.append((self.path, start))
+        first = [path for path, _ in self.requested].count(self.path) == 1
         match self.path:
             case "/good":
-                self.give(CONTENT, begin)
-            case "/whole":  # knows no parts
-                self.give(CONTENT)
-            case "/moved":
+                self.send(CONTENT, start)
+            case "/whole":  # ignores the Range header
+                self.send(CONTENT)
+            case "/redirect":
                 self.send_response(302)
                 self.send_header("Location", "/good")
                 self.end_headers()
@@ -50,28 +50,28 @@ class Handler(BaseHTTPRequestHandler):
                 self.send_header("Location", "/loop")
                 self.end_headers()
             case "/cut":
-                self.give(CONTENT, begin, THIRD)
+                self.send(CONTENT, start, THIRD)
             case "/short":
-                self.give(CONTENT, 0, HALF)
+                self.send(CONTENT, 0, HALF)
             case "/stall":
-                self.give(CONTENT, 0, HALF)
+                self.send(CONTENT, 0, HALF)
                 time.sleep(3)
             case "/silent":
                 time.sleep(3)
             case "/drip":
-                self.give(CONTENT, begin, 1)
-                for byte in CONTENT[begin + 1 : begin + 30]:
+                self.send(CONTENT, start, 1)
+                for byte in CONTENT[start + 1 : start + 30]:
                     self.wfile.write(bytes([byte]))
                     time.sleep(0.1)
             case "/slow":
                 time.sleep(0.5)
-                self.give(CONTENT)
+                self.send(CONTENT)
             case "/other":
-                self.give(OTHER)
+                self.send(OTHER)
             case "/changed":
-                self.give(OTHER, 0, HALF) if first else self.give(CONTENT, begin)
-            case "/liar":
-                self.give(CONTENT, begin + 7 if begin else 0, HALF)
+                self.send(OTHER, 0, HALF) if first else self.send(CONTENT, start)
+            case "/wrong_range":
+                self.send(CONTENT, start + 7 if start else 0, HALF)
             case "/endless":
                 self.send_response(200)
                 self.end_headers()
@@ -80,18 +80,18 @@ class Handler(BaseHTTPRequestHandler):
             case _:
                 self.send_error(404)
 
-    def give(self, content: bytes, begin: int = 0, most: int | None = None) -> None:
-        """The bytes from `begin` on, or less of them than are announced."""
-        if begin >= len(content):
+    def send(self, content: bytes, start: int = 0, limit: int | None = None) -> None:
+        """Announce the bytes from `start` on, and send at most `limit` of them."""
+        if start >= len(content):
             self.send_error(416)
             return
-        self.send_response(206 if begin else 200)
-        self.send_header("Content-Length", str(len(content) - begin))
-        if begin:
-            where = f"bytes {begin}-{len(content) - 1}/{len(content)}"
-            self.send_header("Content-Range", where)
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        if start:
+            sent_range = f"bytes {start}-{len(content) - 1}/{len(content)}"
+            self.send_header("Content-Range", sent_range)
         self.end_headers()
-        self.wfile.write(content[begin:][:most])
+        self.wfile.write(content[start:][:limit])
 
     def log_message(self, *_: object) -> None:
         pass
@@ -102,57 +102,59 @@ class Handler(BaseHTTPRequestHandler):
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    monkeypatch.setattr(Handler, "handle_one_request", _until_they_leave)
-    Handler.asked = []
+    monkeypatch.setattr(Handler, "handle_one_request", _ignore_disconnection)
+    Handler.requested = []
     with serving(Handler) as address:
         yield address
 
 
-def _until_they_leave(self: Handler) -> None:
+def _ignore_disconnection(self: Handler) -> None:
     with suppress(ConnectionError):
         BaseHTTPRequestHandler.handle_one_request(self)
 
 
 @pytest.fixture
-def hasty(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second has to be enough: for the server as well, on a busy machine."""
-    monkeypatch.setattr(fetching, "PATIENCE", 1.0)
+def short_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One second. A shorter time could be too short for the server on a busy computer."""
+    monkeypatch.setattr(fetching, "TIMEOUT", 1.0)
 
 
 def names(folder: Path) -> list[str]:
     return sorted(p.name for p in folder.iterdir() if p.suffix != ".lock")
 
 
-def test_downloaded_once(server: str, tmp_path: Path) -> None:
+def test_a_file_is_downloaded_once(server: str, tmp_path: Path) -> None:
     for _ in range(2):
         path = fetch("a.bin", [f"{server}/good"], SHA, tmp_path)
         assert path == tmp_path / "a.bin"
         assert path.read_bytes() == CONTENT
-    assert Handler.asked == [("/good", 0)]
-    path.write_bytes(CONTENT[:-1])  # the disk rotted
+    assert Handler.requested == [("/good", 0)]
+    path.write_bytes(CONTENT[:-1])  # the file is damaged
     assert fetch("a.bin", [f"{server}/good"], SHA, tmp_path).read_bytes() == CONTENT
 
 
-@pytest.mark.usefixtures("hasty")
+@pytest.mark.usefixtures("short_timeout")
 @pytest.mark.parametrize("bad", ["missing", "short", "other", "stall", "silent", "drip", "loop"])
-def test_the_next_mirror_helps_and_nothing_half_is_left(server, tmp_path: Path, bad: str) -> None:
-    path = fetch("a.bin", [f"{server}/{bad}", f"{server}/moved"], SHA, tmp_path)
+def test_the_next_mirror_is_tried_and_no_partial_file_is_left(
+    server, tmp_path: Path, bad: str
+) -> None:
+    path = fetch("a.bin", [f"{server}/{bad}", f"{server}/redirect"], SHA, tmp_path)
     assert path.read_bytes() == CONTENT
     assert names(tmp_path) == ["a.bin"]
 
 
-def test_what_was_cut_is_gone_on_with(server: str, tmp_path: Path) -> None:
+def test_an_interrupted_download_is_resumed(server: str, tmp_path: Path) -> None:
     assert fetch("a.bin", [f"{server}/cut"], SHA, tmp_path).read_bytes() == CONTENT
-    assert Handler.asked == [("/cut", i * THIRD) for i in range(3)]
+    assert Handler.requested == [("/cut", i * THIRD) for i in range(3)]
 
 
-def test_the_next_mirror_goes_on_with_what_came(server: str, tmp_path: Path) -> None:
+def test_the_next_mirror_sends_only_the_rest(server: str, tmp_path: Path) -> None:
     fetch("a.bin", [f"{server}/short", f"{server}/good"], SHA, tmp_path)
-    assert Handler.asked[-1] == ("/good", HALF)
+    assert Handler.requested[-1] == ("/good", HALF)
 
 
 @pytest.mark.parametrize(
-    ("mirror", "there", "asked"),
+    ("mirror", "existing", "requested"),
     [
         ("whole", CONTENT[:HALF], [HALF]),
         ("good", OTHER[:HALF], [HALF, 0]),
@@ -160,44 +162,44 @@ def test_the_next_mirror_goes_on_with_what_came(server: str, tmp_path: Path) -> 
         ("good", CONTENT, [len(CONTENT)]),
         ("changed", b"", [0, HALF, 0]),
     ],
-    ids=["no parts given", "of another file", "too long", "was whole", "changed meanwhile"],
+    ids=["no ranges", "of another file", "too long", "complete", "changed meanwhile"],
 )
-def test_pieces_that_make_no_whole_are_begun_anew(
-    server: str, tmp_path: Path, mirror: str, there: bytes, asked: list[int]
+def test_a_part_that_does_not_fit_is_downloaded_again(
+    server: str, tmp_path: Path, mirror: str, existing: bytes, requested: list[int]
 ) -> None:
-    (tmp_path / "a.bin.part").write_bytes(there)
+    (tmp_path / "a.bin.part").write_bytes(existing)
     assert fetch("a.bin", [f"{server}/{mirror}"], SHA, tmp_path).read_bytes() == CONTENT
-    assert Handler.asked == [(f"/{mirror}", begin) for begin in asked]
+    assert Handler.requested == [(f"/{mirror}", start) for start in requested]
     assert names(tmp_path) == ["a.bin"]
 
 
-@pytest.mark.usefixtures("hasty")
-def test_no_mirror_helps(server: str, tmp_path: Path) -> None:
+@pytest.mark.usefixtures("short_timeout")
+def test_the_error_names_every_mirror(server: str, tmp_path: Path) -> None:
     dead = "http://127.0.0.1:9/file"
-    mirrors = [f"{server}/{name}" for name in ("missing", "other", "liar", "stall")]
+    mirrors = [f"{server}/{name}" for name in ("missing", "other", "wrong_range", "stall")]
     with pytest.raises(UserError) as e:
         fetch("a.bin", [*mirrors, dead], SHA, tmp_path)
-    said = str(e.value)
-    assert f"{server}/missing (HTTPError)" in said
-    assert f"{server}/other (wrong content)" in said
-    assert f"{server}/liar (another part than was asked for)" in said
-    assert f"{server}/stall (ConnectionError)" in said
-    assert f"{dead} (ConnectionError)" in said
-    assert SHA in said
-    assert str(tmp_path) in said
-    assert "\n" not in said
+    message = str(e.value)
+    assert f"{server}/missing (HTTPError)" in message
+    assert f"{server}/other (wrong content)" in message
+    assert f"{server}/wrong_range (not the range of bytes that was requested)" in message
+    assert f"{server}/stall (ConnectionError)" in message
+    assert f"{dead} (ConnectionError)" in message
+    assert SHA in message
+    assert str(tmp_path) in message
+    assert "\n" not in message
     assert names(tmp_path) == ["a.bin.part"]
     assert (tmp_path / "a.bin.part").read_bytes() == CONTENT[:HALF]
 
 
-def test_a_download_without_end(server: str, tmp_path: Path, monkeypatch) -> None:
+def test_an_endless_download_is_refused(server: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.setattr(fetching, "MAX_BYTES", 2 << 20)
     with pytest.raises(UserError, match=r"endless \(more than 2 MiB\)"):
         fetch("a.bin", [f"{server}/endless"], SHA, tmp_path)
     assert names(tmp_path) == []
 
 
-def test_a_folder_that_cannot_be_written(server: str, tmp_path: Path) -> None:
+def test_a_folder_that_cannot_be_written_is_refused(server: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="file: a.bin cannot be written there"):
         fetch("a.bin", [f"{server}/good"], SHA, tmp_path / "file")
@@ -206,24 +208,24 @@ def test_a_folder_that_cannot_be_written(server: str, tmp_path: Path) -> None:
         fetch("a.bin", [f"{server}/good"], SHA, tmp_path)
 
 
-def test_two_processes_at_once(server: str, tmp_path: Path) -> None:
+def test_one_of_two_processes_downloads(server: str, tmp_path: Path) -> None:
     start = FORK.Barrier(2)
 
-    def one() -> None:
+    def download() -> None:
         start.wait()
         path = fetch("a.bin", [f"{server}/slow"], SHA, tmp_path)
         os._exit(0 if path.read_bytes() == CONTENT else 1)
 
-    processes = [FORK.Process(target=one) for _ in range(2)]
+    processes = [FORK.Process(target=download) for _ in range(2)]
     for process in processes:
         process.start()
     for process in processes:
         process.join(30)
     assert [process.exitcode for process in processes] == [0, 0]
-    assert Handler.asked == [("/slow", 0)]
+    assert Handler.requested == [("/slow", 0)]
 
 
-def test_what_a_killed_process_had_is_gone_on_with(server: str, tmp_path: Path) -> None:
+def test_the_download_of_a_killed_process_is_resumed(server: str, tmp_path: Path) -> None:
     killed = FORK.Process(target=fetch, args=("a.bin", [f"{server}/stall"], SHA, tmp_path))
     killed.start()
     part = tmp_path / "a.bin.part"
@@ -233,4 +235,4 @@ def test_what_a_killed_process_had_is_gone_on_with(server: str, tmp_path: Path) 
     killed.join()
     have = part.stat().st_size
     assert fetch("a.bin", [f"{server}/good"], SHA, tmp_path).read_bytes() == CONTENT
-    assert Handler.asked[-1] == ("/good", have)
+    assert Handler.requested[-1] == ("/good", have)

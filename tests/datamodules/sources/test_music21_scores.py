@@ -1,4 +1,4 @@
-"""music21's scores as MIDI: atomic, resumable, the awkward movement too."""
+"""Scores of music21's corpus as MIDI: no partial files, resumed after an interruption."""
 
 from __future__ import annotations
 
@@ -17,13 +17,14 @@ def corpus_path(name: str) -> Path:
     return next(Path(p) for p in corpus.getComposer("mozart") if name in str(p))
 
 
-def test_repeats_that_cannot_be_played_are_left_alone(tmp_path: Path) -> None:
-    """K. 458 ii raises ExpanderException; written straight through it has all its notes."""
+def test_a_score_whose_repeats_cannot_be_played_is_written_without_them(tmp_path: Path) -> None:
+    """music21 raises ExpanderException for K. 458 ii. Without repeats it has all its notes."""
     target = tmp_path / "k458_2.mid"
     music21_scores._convert((corpus_path("k458/movement2"), target))
     notes = read_notes(target)
     seconds_sounding = (notes["end"] - notes["start"]).sum()
-    assert 2 < seconds_sounding / notes["end"].max() < 5  # a quartet: no note hangs
+    # Four voices: if a note were stuck, more would sound.
+    assert 2 < seconds_sounding / notes["end"].max() < 5
     assert 700 < len(notes) <= 813
     assert sorted({p.name for p in tmp_path.iterdir()}) == ["k458_2.mid"]
 
@@ -31,11 +32,11 @@ def test_repeats_that_cannot_be_played_are_left_alone(tmp_path: Path) -> None:
 def test_a_failed_conversion_leaves_no_file(tmp_path: Path, monkeypatch) -> None:
     from music21.midi import MidiFile
 
-    def half(self) -> None:
+    def write_half(self) -> None:
         self.file.write(b"MThd half a file")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MidiFile, "write", half)
+    monkeypatch.setattr(MidiFile, "write", write_half)
     with pytest.raises(KeyboardInterrupt):
         music21_scores._convert((corpus_path("k545"), tmp_path / "k545.mid"))
     assert not list(tmp_path.glob("*.mid"))
@@ -45,7 +46,7 @@ def one_by_one(work, items: list, what: str) -> list:
     return [work(item) for item in items]
 
 
-def test_an_interrupted_conversion_goes_on_and_a_finished_one_rests(
+def test_an_interrupted_conversion_is_resumed_and_a_finished_one_is_not_repeated(
     tmp_path: Path, monkeypatch
 ) -> None:
     converted = []
@@ -69,25 +70,25 @@ def test_an_interrupted_conversion_goes_on_and_a_finished_one_rests(
     music21_scores.convert_mozart(tmp_path, None)  # type: ignore[arg-type]  # nothing left to do
 
 
-def test_the_spec_needs_no_conversion(monkeypatch) -> None:
+def test_the_spec_does_not_need_the_conversion(monkeypatch) -> None:
     monkeypatch.setattr("datamodules.message_streams.convert_mozart", None)
     assert Mozart().spec.notes == 88
 
 
-def test_the_chorales_are_350_different_scores(tmp_path: Path, monkeypatch) -> None:
+def test_there_are_350_different_chorales(tmp_path: Path, monkeypatch) -> None:
     converted: dict[str, Path] = {}
     monkeypatch.setattr(
         music21_scores, "_convert", lambda item: converted.update({item[1].name: item[0]})
     )
     music21_scores.convert_chorales(tmp_path, one_by_one)
     assert len(converted) == len(set(converted.values())) == 350
-    # The names begin alike, and one score is there in two formats.
+    # Other names start with the same letters, and one score exists in two formats.
     assert converted["bwv244.3.mid"].name == "bwv244.3.mxl"
     assert converted["bwv281.mid"].name == "bwv281.mxl"
 
 
 def test_a_chorale_has_four_voices(tmp_path: Path) -> None:
     target = tmp_path / "bwv269.mid"
-    music21_scores._convert((music21_scores._score("bach/bwv269"), target))
+    music21_scores._convert((music21_scores._score_path("bach/bwv269"), target))
     notes = read_notes(target, seconds_per_beat=1.0, overlapping=True)
     assert (notes["end"] - notes["start"]).sum() / notes["end"].max() == pytest.approx(4, abs=0.1)
