@@ -15,23 +15,23 @@ LAYERS = {
     "errors": 0,
     "constraints": 1,
     "specs": 1,
-    "runtime": 1,
-    "codecs": 2,
-    "metrics": 3,
-    "energy": 4,
-    "baselines": 4,
-    # What models need of training: no trainer, no callback.
-    "training.checkpoint_files": 2,
-    "training.lightning_compat": 2,
-    "training.optimizer": 2,
-    "models": 5,
-    "config": 6,
-    "render": 7,
-    "training": 8,
-    "cli": 9,
-    "__main__": 10,
+    "training.lightning_compat": 1,  # imports Lightning and errors, nothing else
+    "runtime": 2,
+    "codecs": 3,
+    "metrics": 4,
+    "energy": 5,
+    "baselines": 5,
+    # The parts of training that models need: no trainer, no callback.
+    "training.checkpoint_files": 3,
+    "training.optimizer": 3,
+    "models": 6,
+    "config": 7,
+    "render": 8,
+    "training": 9,
+    "cli": 10,
+    "__main__": 11,
 }
-"""Who may import whom in musegen/: only modules of the same package or of a lower layer."""
+"""The layer of each package of musegen/: it imports only from itself and from lower layers."""
 HYDRA = ("config", "cli.train", "cli.sweep")
 FOR_DATAMODULES = {"__init__", "specs", "errors", "constraints", "codecs", "runtime"}
 

@@ -23,7 +23,6 @@ from musegen.constraints import (
 from musegen.errors import UserError
 from musegen.training.lightning_compat import allow_gradient_clipping
 
-
 Betas = tuple[Annotated[float, Interval(ge=0, lt=1)], Annotated[float, Interval(ge=0, lt=1)]]
 
 
