@@ -32,13 +32,14 @@ class CheckpointFiles(TorchCheckpointIO):
     ) -> dict[str, Any]:
         """The checkpoint's content. Raises `UserError` for a missing, damaged or foreign file."""
         try:
-            return torch.load(path, map_location, weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(path, map_location, weights_only=True)
         except FileNotFoundError as e:
             raise UserError(f"{path}: no such checkpoint") from e
         except Exception as e:  # torch raises many kinds of error for a damaged file
             raise UserError(
                 f"{path}: this file is damaged, or it is not a checkpoint of musegen"
             ) from e
+        return checkpoint
 
 
 def find_checkpoint(run: Path) -> Path:
