@@ -18,9 +18,9 @@ def report(run: list[Path], out: Path | None = None) -> Path:
 
     - run: a run folder; write it several times for several runs.
     - out: the HTML file, which opens from disk and needs no network; by default report.html in
-      the folder of a single run.
+      the folder of a single run, or in the current folder for several.
     """
-    return write_page(run) if out is None else write_page(run, out)
+    return write_page(run, out)
 
 
 def main() -> None:

@@ -14,7 +14,9 @@ from musegen.config.renamed import check_renamed_target
 from musegen.errors import UserError
 
 
-def parameters_of(target: Callable[..., Any]) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+def parameters_of(
+    target: Callable[..., Any],
+) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
     """Parameters and their types, by name.
 
     The **settings of a class are the parameters of its base class. The **settings of a function
