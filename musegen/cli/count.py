@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from musegen.cli import console
-from musegen.cli.usage import Section, help_requested, print_usage
+from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.codecs.grammars import GRAMMARS, Grammar
 from musegen.config.validation import check_settings
 from musegen.constraints import PositiveInt, check_arguments
@@ -55,7 +55,7 @@ def main() -> None:
     console.quiet()
     with console.one_line_errors():
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, __doc__ or "", Section("settings", table))
+            print_usage(CALL, description(table), Section("settings", table))
         settings = console.key_values(sys.argv[1:])
         if "run" not in settings:
             raise UserError(f"which run? musegen {CALL}")

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from musegen.cli import console
-from musegen.cli.usage import Section, help_requested, print_usage
+from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import load_model
@@ -46,7 +46,7 @@ def main() -> None:
     console.quiet()
     with console.one_line_errors():
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, __doc__ or "", Section("settings", write))
+            print_usage(CALL, description(write), Section("settings", write))
         # The string is not read as YAML, in which 00001111 is the number 585.
         strings = [a.removeprefix("string=") for a in sys.argv[1:] if a.startswith("string=")]
         settings = console.key_values([a for a in sys.argv[1:] if not a.startswith("string=")])

@@ -96,9 +96,8 @@ def print_help(runs: list[str]) -> None:
         Section(f"settings of {model.name}", model.assess, prefix="assess.", without=("data",))
         for model in models
     ]
-    print_usage(
-        CALL, __doc__ or "", Section("settings", evaluate, without=("overrides",)), *sections
-    )
+    settings = Section("settings", evaluate, without=("overrides",))
+    print_usage(CALL, __doc__ or "", settings, *sections)
 
 
 def main() -> None:

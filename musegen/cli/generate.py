@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from musegen.cli import console
-from musegen.cli.usage import Section, help_requested, print_usage
+from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import MODELS, load_model
@@ -44,7 +44,7 @@ def print_help(settings: dict[str, Any]) -> None:
         Section(f"settings of {model.name}", model.generate, without=("start_ND",))
         for model in models
     ]
-    print_usage(CALL, __doc__ or "", Section("settings", generate), *sections)
+    print_usage(CALL, description(generate), Section("settings", generate), *sections)
 
 
 def main() -> None:

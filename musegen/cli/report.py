@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from musegen.cli import console
-from musegen.cli.usage import Section, help_requested, print_usage
+from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.errors import UserError
 from musegen.render.report import write_page
 
@@ -27,7 +27,7 @@ def main() -> None:
     console.quiet()
     with console.one_line_errors():
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, __doc__ or "", Section("settings", report))
+            print_usage(CALL, description(report), Section("settings", report))
         settings = [argument.partition("=") for argument in sys.argv[1:]]
         runs = [Path(value) for key, _, value in settings if key == "run"]
         outs = [Path(value) for key, _, value in settings if key == "out"]

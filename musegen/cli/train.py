@@ -181,7 +181,7 @@ def best_score(trainer: pl.Trainer) -> float:
 
 
 def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
-    """Generate as `sample` says, write the files, print their paths and pass them to the loggers."""
+    """Generate with the settings in `sample`; write, print and log the files."""
     if settings["sample"] is None:
         return
     samples = model.generate(**settings["sample"])

@@ -33,14 +33,19 @@ def help_requested(arguments: Iterable[str]) -> bool:
 def print_usage(call: str, summary: str, *sections: Section) -> None:
     """Print the help of a command and exit with code 0."""
     parts = [f"usage: musegen {call}", summary.strip(), *map(_section, sections)]
-    print("\n\n".join(parts))
+    print("\n\n".join(filter(None, parts)))
     sys.exit(0)
+
+
+def description(function: Callable[..., Any]) -> str:
+    """The docstring of a function up to its list of settings."""
+    return (inspect.getdoc(function) or "").partition("\n\n- ")[0]
 
 
 def _section(section: Section) -> str:
     parameters, hints = parameters_of(section.function)
     texts = explanations(inspect.getdoc(section.function) or "")
-    lines = [f"{section.heading}:"]
+    lines = []
     for name, parameter in parameters.items():
         if name in section.without or parameter.kind is parameter.VAR_KEYWORD:
             continue
@@ -49,7 +54,7 @@ def _section(section: Section) -> str:
         lines.append(f"  {section.prefix}{name}  {type_name(hints.get(name, Any))}, {default}")
         if name in texts:
             lines.append(f"      {texts[name]}")
-    return "\n".join(lines)
+    return "\n".join([f"{section.heading}:", *lines]) if lines else ""
 
 
 def explanations(docstring: str) -> dict[str, str]:
@@ -74,8 +79,10 @@ def type_name(hint: Any) -> str:
         return "|".join(map(_value, arguments))
     if origin in (Union, types.UnionType):
         return " or ".join(map(type_name, arguments))
+    if origin is tuple and Ellipsis not in arguments:
+        return f"[{','.join(map(type_name, arguments))}]"
     if origin in (list, tuple):
-        return f"list of {type_name(arguments[0])}" if arguments else "list"
+        return f"list of {type_name(arguments[0])}"
     names = {int: "integer", float: "number", bool: "true|false", str: "text", Path: "path"}
     return names.get(hint, getattr(hint, "__name__", str(hint)))
 

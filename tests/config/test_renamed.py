@@ -31,8 +31,10 @@ COMMAND_LINE = [
     (RNN_RBM, "assess.temperatures=300", "assess.ais_steps=300"),
     (RNN_RBM, "data.repeats=held", "data.repeats=sustain"),
     (RNN_RBM, "data.repeats=struck", "data.repeats=retrigger"),
+    (RNN_RBM, "sample.repeats=held", "sample.repeats=sustain"),
     (RNN_RBM, "sample.repeats=struck", "sample.repeats=retrigger"),
     (RNN_RBM, "preview.repeats=held", "preview.repeats=sustain"),
+    (RNN_RBM, "preview.repeats=struck", "preview.repeats=retrigger"),
     (LSTM_MIDI, "monitor=val/nats", "monitor=val/nll"),
     (CHAR_RNN, "monitor=val/bits", "monitor=val/bpc"),
 ]
