@@ -101,9 +101,7 @@ def test_values_that_hydra_cannot_read_are_quoted(value: str) -> None:
 
 
 def test_any_constructor_parameter_can_be_set() -> None:
-    settings = resolved(
-        "model.hidden=32", "data.codec.time_bins=9", "trainer.precision=bf16-mixed"
-    )
+    settings = resolved("model.hidden=32", "data.codec.time_bins=9", "trainer.precision=bf16-mixed")
     data = build_data(settings)
     assert data.spec.times == 10
     assert build_model(settings, data).hparams["hidden"] == 32
@@ -172,7 +170,7 @@ def test_the_course_experiment_has_the_sizes_of_the_course() -> None:
 def test_a_mistake_gives_one_line_with_the_remedy(
     cli, typed: str, said: str, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("datamodules.message_streams.convert_mozart", None)  # nothing is converted
+    monkeypatch.setattr("datamodules.message_streams.convert_mozart", None)  # must not be called
     code, out, err = cli(train_module.main, typed)
     assert code == 1
     assert said in err
