@@ -130,7 +130,7 @@ def test_explanations_are_the_items_of_a_docstring() -> None:
 
 
 @pytest.mark.parametrize(
-    ("hint", "said"),
+    ("hint", "message"),
     [
         (PositiveInt, "integer ≥ 1"),
         (DropoutRate, "number ≥ 0, < 1"),
@@ -143,8 +143,8 @@ def test_explanations_are_the_items_of_a_docstring() -> None:
         (Path | None, "path or null"),
     ],
 )
-def test_types_are_written_as_a_user_types_them(hint, said: str) -> None:
-    assert type_name(hint) == said
+def test_types_are_written_as_a_user_types_them(hint, message: str) -> None:
+    assert type_name(hint) == message
 
 
 def test_a_section_without_settings_is_left_out() -> None:

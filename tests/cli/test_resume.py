@@ -142,8 +142,8 @@ def test_a_killed_run_ends_like_an_uninterrupted_one(
     family: str, music: Path, tmp_path: Path
 ) -> None:
     out = tmp_path / "out.txt"
-    run_to_the_end(settings(family, tmp_path / "whole", music), out)
-    expected = end_of(tmp_path / "whole")
+    run_to_the_end(settings(family, tmp_path / "uninterrupted", music), out)
+    expected = end_of(tmp_path / "uninterrupted")
     run_to_the_end(settings(family, tmp_path / "again", music), out)
     assert not differences(expected, end_of(tmp_path / "again")), "one seed, two results"
     total = expected["checkpoint"]["global_step"]

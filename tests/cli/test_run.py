@@ -119,7 +119,7 @@ def test_a_closed_stdout_is_no_error(run: Path, unbuffered: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (["optimizer.name=sgd"], "the optimizer cannot change when a run is resumed"),
         (["trainer.max_epochs=1"], "2 epochs have been trained, more than trainer.max_epochs=1"),
@@ -127,12 +127,12 @@ def test_a_closed_stdout_is_no_error(run: Path, unbuffered: str) -> None:
     ],
 )
 def test_a_refused_change_leaves_the_run_as_it_was(
-    run: Path, cli, typed: list[str], said: str
+    run: Path, cli, typed: list[str], message: str
 ) -> None:
     before = (run / "config.yaml").read_text()
     code, _, err = cli(train_module.main, f"resume={run}", *typed)
     assert code == 1
-    assert said in err
+    assert message in err
     assert (run / "config.yaml").read_text() == before
     assert cli(train_module.main, f"resume={run}")[0] == 0
 
@@ -289,16 +289,16 @@ def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"", "empty"), (b"x", "1 character cannot be split"), (b"ab\xff", "not UTF-8 (byte 2 is")],
 )
-def test_a_bad_text_gives_one_line(cli, tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_bad_text_gives_one_line(cli, tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "my.txt"
     path.write_bytes(content)
     code, out, err = cli(train_module.main, "model=char_rnn", "data=text", f"data.path={path}")
     assert code == 1
     assert len(err.splitlines()) == 1
-    assert f"{path}: {said}" in err
+    assert f"{path}: {message}" in err
     assert "Traceback" not in out
 
 

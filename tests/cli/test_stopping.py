@@ -198,11 +198,11 @@ def test_a_loss_that_is_not_finite_stops_before_the_update(
                      "data.window=16", "data.batch_size=2", "callbacks.resume.steps=2")  # fmt: skip
     with pytest.raises(UserError) as stop:
         train.run(plain)
-    said = str(stop.value)
-    assert said.startswith("the loss is not finite at update 3 (epoch ")
-    assert "tune" in said
-    assert ".mid" in said
-    assert said.endswith(f"the last good checkpoint is {tmp_path}/checkpoints/last.ckpt")
+    message = str(stop.value)
+    assert message.startswith("the loss is not finite at update 3 (epoch ")
+    assert "tune" in message
+    assert ".mid" in message
+    assert message.endswith(f"the last good checkpoint is {tmp_path}/checkpoints/last.ckpt")
     saved = torch.load(tmp_path / "checkpoints" / "last.ckpt", weights_only=True)
     assert saved["global_step"] == 2
     model = before_update.pop("model")

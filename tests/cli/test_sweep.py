@@ -63,7 +63,7 @@ def test_a_bad_trial_is_pruned(monkeypatch, cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         (["model.hidden=4"], "nothing to search"),
         (["model.hiden=4,8"], "did you mean hidden?"),
@@ -72,9 +72,9 @@ def test_a_bad_trial_is_pruned(monkeypatch, cli, tmp_path: Path) -> None:
         (["model.hidden=4,8", "trainer.accelerator=cpu", "trainer.devices=2"], "add prune=false"),
     ],
 )  # fmt: skip
-def test_wrong_searches_are_refused(cli, tmp_path: Path, typed: list[str], said: str) -> None:
+def test_wrong_searches_are_refused(cli, tmp_path: Path, typed: list[str], message: str) -> None:
     code, _, err = cli(sweep.main, *TINY, *typed, f"out={tmp_path / 's'}")
     assert code == 1
-    assert said in err
+    assert message in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "s").exists()

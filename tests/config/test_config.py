@@ -59,14 +59,16 @@ def test_only_legal_pairs_are_accepted(model: str, data: str) -> None:
 
 
 def test_a_view_that_the_model_cannot_read_is_refused() -> None:
-    said = "model=rbm reads Frames, but data.view=rolls yields Rolls; use data.view=frames"
-    with pytest.raises(UserError, match=said):
+    message = "model=rbm reads Frames, but data.view=rolls yields Rolls; use data.view=frames"
+    with pytest.raises(UserError, match=message):
         resolved("model=rbm", "data=jsb")
 
 
 def test_a_precision_too_low_for_free_energies_is_refused() -> None:
-    said = "16 bits do not hold the free energies of model=rnn_rbm; use bf16-mixed, 32-true or 64"
-    with pytest.raises(UserError, match=said):
+    message = (
+        "16 bits do not hold the free energies of model=rnn_rbm; use bf16-mixed, 32-true or 64"
+    )
+    with pytest.raises(UserError, match=message):
         resolved("model=rnn_rbm", "data=jsb", "trainer.precision=bf16-true")
     resolved("model=char_rnn", "data=names", "trainer.precision=bf16-true")
 
@@ -119,7 +121,7 @@ def test_the_course_experiment_has_the_sizes_of_the_course() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("model=lstm_mid", "model=lstm_mid: no such model config; did you mean lstm_midi?"),
         ("data=bach", "data=bach: no such data config; there are"),
@@ -168,12 +170,12 @@ def test_the_course_experiment_has_the_sizes_of_the_course() -> None:
     ],
 )
 def test_a_mistake_gives_one_line_with_the_remedy(
-    cli, typed: str, said: str, tmp_path: Path, monkeypatch
+    cli, typed: str, message: str, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr("datamodules.message_streams.convert_mozart", None)  # must not be called
     code, out, err = cli(train_module.main, typed)
     assert code == 1
-    assert said in err
+    assert message in err
     assert "Traceback" not in out + err
     assert len(err.strip().splitlines()) <= 2
 
@@ -194,13 +196,13 @@ def test_help_lists_the_choices(cli) -> None:
 
 @pytest.mark.parametrize("main", [generate.main, evaluate.main])
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [([], "which run?"), (["run=none"], "run=none: no such run"), (["run"], "")],
 )
-def test_generate_and_evaluate_need_a_run(cli, main, arguments: list[str], said: str) -> None:
+def test_generate_and_evaluate_need_a_run(cli, main, arguments: list[str], message: str) -> None:
     code, out, err = cli(main, *arguments)
     assert code == 1
-    assert said in err
+    assert message in err
     assert "Traceback" not in out + err
 
 

@@ -85,6 +85,6 @@ def test_heads_of_lstm_midi_keep_their_name() -> None:
 def test_an_old_target_is_refused_with_the_new_one(old: str) -> None:
     with pytest.raises(UserError) as e:
         target_of({"_target_": old}, "data")
-    said, new = str(e.value).split(": write data._target_=")
-    assert said == f"data._target_={old} was renamed"
+    message, new = str(e.value).split(": write data._target_=")
+    assert message == f"data._target_={old} was renamed"
     assert target_of({"_target_": new}, "data") is not None

@@ -118,9 +118,9 @@ def test_two_hosts_restart_when_one_loses_its_process(hosts: list[str], tmp_path
 @pytest.mark.slow
 def test_a_restarted_job_resumes_by_itself(tmp_path: Path) -> None:
     options = ["--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    whole = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=whole")
-    out, _ = whole.communicate(timeout=HANG)
-    assert whole.returncode == 0, out
+    uninterrupted = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=uninterrupted")
+    out, _ = uninterrupted.communicate(timeout=HANG)
+    assert uninterrupted.returncode == 0, out
     killed = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=killed")
     checkpoint = tmp_path / "killed" / "checkpoints" / "last.ckpt"
     while not checkpoint.exists() and killed.poll() is None:
@@ -130,7 +130,7 @@ def test_a_restarted_job_resumes_by_itself(tmp_path: Path) -> None:
     out, _ = killed.communicate(timeout=HANG)
     assert killed.returncode == 0, out[-3000:]
     assert len(re.findall("^resume ", out, re.M)) == 2, "one start and one resume"
-    assert not differences(end_of(tmp_path / "whole"), end_of(tmp_path / "killed"))
+    assert not differences(end_of(tmp_path / "uninterrupted"), end_of(tmp_path / "killed"))
 
 
 @pytest.mark.slow

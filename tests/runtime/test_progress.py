@@ -69,8 +69,8 @@ def test_bars_share_the_terminal_and_are_removed(clock, monkeypatch) -> None:
             clock[0] += 2
             print("a line above")
     shown = screen.getvalue()
-    for said in ("training", "3/10 updates", "val/nll 4.2", "annealing", "2/4 steps"):
-        assert said in shown
+    for message in ("training", "3/10 updates", "val/nll 4.2", "annealing", "2/4 steps"):
+        assert message in shown
     assert shown.count("a line above") == 4
     hide, show = "\x1b[?25l", "\x1b[?25h"
     assert shown.rindex(show) > shown.rindex(hide)  # the cursor is shown again

@@ -125,8 +125,9 @@ def test_a_resumed_run_is_one_run_with_every_step_once(cli, tmp_path: Path) -> N
     folder = tmp_path / "run"
     code, _, err = cli(
         train_module.main, *TINY, "logger=[csv,wandb]", OFFLINE, "trainer.max_epochs=3",
-        "trainer.log_every_n_steps=1", "callbacks.stopping._target_=tests.training.test_loggers.Stopping",
-        "callbacks.stopping.updates=3", f"hydra.run.dir={folder}",
+        "trainer.log_every_n_steps=1", "callbacks.stopping.updates=3",
+        "callbacks.stopping._target_=tests.training.test_loggers.Stopping",
+        f"hydra.run.dir={folder}",
     )  # fmt: skip
     assert code == 130, err
     code, _, err = cli(train_module.main, f"resume={folder}")

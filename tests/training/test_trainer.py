@@ -48,7 +48,7 @@ def test_gpus_map_to_accelerator_devices_and_strategy(
 
 
 @pytest.mark.parametrize(
-    ("seen", "gpus", "said"),
+    ("seen", "gpus", "message"),
     [
         (0, 1, "torch sees 0 GPUs here; write trainer.gpus=0 for the CPU"),
         (0, -1, "torch sees 0 GPUs here; write trainer.gpus=0 for the CPU"),
@@ -58,9 +58,9 @@ def test_gpus_map_to_accelerator_devices_and_strategy(
         (2, [-1], "write a number, -1 for all"),
     ],
 )
-def test_gpus_that_are_not_there_are_refused(sees, seen: int, gpus, said: str) -> None:
+def test_gpus_that_are_not_there_are_refused(sees, seen: int, gpus, message: str) -> None:
     sees(seen)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         devices(gpus)
 
 
@@ -93,14 +93,14 @@ def test_accelerator_devices_and_strategy_override_gpus() -> None:
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"precision": "16-mixt"}, "trainer: .*16-mixt"),
         ({"accelerator": "gpu"}, "trainer: No supported gpu backend found!"),
     ],
 )
-def test_a_value_that_lightning_refuses_gives_one_line(settings: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said) as e:
+def test_a_value_that_lightning_refuses_gives_one_line(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message) as e:
         make_trainer(**settings)
     assert "\n" not in str(e.value)
 

@@ -1,4 +1,4 @@
-"""Samples from the model while it trains, so that progress can be seen and heard."""
+"""Samples from the model while it trains, so that its progress can be seen."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from musegen.runtime.progress import Work, begin
 class TrainingProgress(pl.Callback):
     """Shows the updates made, the time left, and after each epoch the loss and the score.
 
-    The time left is that of the whole training, validation included.
+    The time left is that of the complete training, validation included.
     """
 
     def __init__(self) -> None:
