@@ -69,7 +69,7 @@ def test_the_banner_names_model_data_device_and_folder(run: Path) -> None:
     assert lines[0].split(maxsplit=1)[1].startswith("lstm_midi, ")
     assert lines[1].split(maxsplit=1)[1].startswith("MidiFolder: train 4 pieces / ")
     assert lines[4].split() == ["folder", str(run)]
-    assert lines[5].endswith(f"python train.py resume={run}")
+    assert lines[5].endswith(f"musegen train resume={run}")
 
 
 def test_a_run_ends_with_its_report(run: Path, cli) -> None:
@@ -79,7 +79,7 @@ def test_a_run_ends_with_its_report(run: Path, cli) -> None:
     assert facts["weights"] > 1000
     assert facts["epochs"] == 2
     assert facts["seconds"] > 0
-    assert facts["command"].startswith("python train.py data=midi_folder data.root=")
+    assert facts["command"].startswith("musegen train data=midi_folder data.root=")
     assert facts["data"].startswith("train 4 pieces")
     music = json.loads((run / "music.json").read_text())
     assert list(music) == list(LABELS)
@@ -261,7 +261,7 @@ def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Pa
     assert code == 0, err
     trained = json.loads((folder / "test.json").read_text())
     assert trained["bpc"] < 2.2  # three letters out of four and an end: at least 1.5
-    assert set(trained) >= {"perplexity", "ngram_bpc", "ngram6_bpc", "bits/Japan",
+    assert set(trained) >= {"perplexity", "ngram_bpc", "ngram6_bpc", "bpc/Japan",
                             "ngram_bpc/Poland", "novel", "distinct", "recognised"}  # fmt: skip
     samples = (folder / "samples" / "samples.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in samples] == ["Japan"] * 3 + ["Poland"] * 3

@@ -140,7 +140,7 @@ def test_the_course_experiment_has_the_sizes_of_the_course() -> None:
         ("model.dropout=high", "model.dropout=high: should be a valid number"),
         ("model.heads=linked", "model.heads=linked: should be 'chained' or 'independent'"),
         ("optimizer.schedule=exp", "optimizer.schedule=exp: should be 'none', 'cosine' or 'plat"),
-        ("optimizer.lr=-1", "optimizer.lr=-1.0: should be greater than 0"),
+        ("optimizer.lr=-1", "optimizer.lr=-1: should be greater than 0"),
         ("seed=one", "seed=one: should be a valid integer"),
         ("data.batch_size", "cannot read 'data.batch_size': write key=value or group=name"),
         ("trainer.gpus=64", "torch sees"),
