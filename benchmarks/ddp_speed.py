@@ -1,10 +1,11 @@
-"""Two processes on two cores against one process on one core, one thread each.
+"""The speed of two processes on two cores, compared with one process on one core.
 
     python benchmarks/ddp_speed.py [rounds=3]
 
-Seconds per epoch of training alone (no validation), the first epoch left out, in turns within one
-run; the ratio is the median over rounds. Both teach the same number of batches of the same size:
-two processes half of them each. Needs the Nottingham set (MUSEGEN_DATA or a download).
+Each process has one thread. Measured are the seconds per epoch of training without validation,
+without the first epoch, in turns; the ratio is the median over the rounds. Both train on the same
+number of batches of the same size: each of two processes on half of them. Needs the Nottingham
+set (MUSEGEN_DATA or a download).
 """
 
 from __future__ import annotations
@@ -29,7 +30,7 @@ TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
 
 
 def seconds(job: list[str], processes: int) -> float:
-    """Per epoch, the middle one of three."""
+    """Seconds per epoch: the median of three epochs."""
     if processes == 2:
         job = [re.sub(r"(limit_train_batches)=(\d+)", lambda m: f"{m[1]}={int(m[2]) // 2}", j)
                for j in job] + TWO  # fmt: skip

@@ -1,10 +1,10 @@
-"""Train, evaluate and hear generative sequence models of music and text.
+"""Train, evaluate and sample generative sequence models of music and text.
 
     import musegen
     model = musegen.load("runs/…")       # a run folder or a checkpoint
     pieces = model.generate(n=1)
 
-Names are imported when they are first used, so that `import musegen` single_process is quick.
+Names are imported on first use, so that `import musegen` is quick.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.2.0"
 
-_HOME = {
+_MODULE_OF = {
     "UserError": "musegen.errors",
     "PairingError": "musegen.errors",
     **dict.fromkeys(("Spec", "Frames", "Rolls", "Tokens", "LabelledTokens", "Messages"),
@@ -48,9 +48,9 @@ __all__ = [
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _HOME:
+    if name not in _MODULE_OF:
         raise AttributeError(f"module 'musegen' has no attribute {name!r}")
-    return getattr(importlib.import_module(_HOME[name]), name)
+    return getattr(importlib.import_module(_MODULE_OF[name]), name)
 
 
 def __dir__() -> list[str]:

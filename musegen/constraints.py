@@ -3,8 +3,8 @@
     @check_arguments
     def __init__(self, hidden: PositiveInt = 150, dropout: DropoutRate = 0.0): ...
 
-The same annotations are read when a setting comes from the command line, where the message names
-the config group, and when a class is used from Python.
+The same annotations are read for settings from the command line (the message then names the config
+group) and for callers from Python.
 """
 
 from __future__ import annotations
@@ -37,18 +37,18 @@ DropoutRate = Annotated[float, Ge(0), Lt(1)]
 """The probability that a unit is set to 0."""
 Probability = Annotated[float, Interval(ge=0, le=1)]
 OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
-"""Some of a whole, but neither none nor all of it."""
+"""A part of a whole: not 0, and not all of it."""
 PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
-"""Some or all of a whole."""
+"""A part of a whole, or all of it: not 0."""
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def convert(value: Any, hint: Any, where: str) -> Any:
-    """The value as the annotation `hint` describes it; `where` is the setting's name.
+    """The value converted to the annotation `hint`; `where` is the setting's name.
 
-    Raises `UserError` with one line for a value that does not fit. `true` is not a number.
+    Raises `UserError` of one line for a value that does not fit. `true` is not a number.
     """
     if isinstance(value, np.generic):
         value = value.item()
@@ -64,8 +64,8 @@ def convert(value: Any, hint: Any, where: str) -> Any:
 def check_arguments(function: F) -> F:
     """Check and convert the arguments of every call by the annotations of `function`.
 
-    `self`, `spec`, `codec` and arguments without an annotation are passed on as they are. Raises
-    `UserError` as `convert` does.
+    `self`, `spec`, `codec` and arguments without an annotation are passed on unchanged. Raises
+    `UserError` like `convert`.
     """
     signature = inspect.signature(function)
 
@@ -82,8 +82,9 @@ def check_arguments(function: F) -> F:
 
 
 def check_fields(instance: Any) -> None:
-    """The same for the fields of a frozen dataclass, from its `__post_init__`."""
-    for name, hint in _hints(type(instance)).items():
+    """Check and convert the fields of a dataclass; for the first line of `__post_init__`."""
+    owner: Any = type(instance)
+    for name, hint in _hints(owner).items():
         value = convert(getattr(instance, name), hint, name)
         object.__setattr__(instance, name, value)
 
@@ -95,18 +96,18 @@ def _hints(owner: Any) -> dict[str, Any]:
 
 
 @functools.lru_cache(maxsize=1024)
-def _cached_adapter(hint: Any) -> TypeAdapter:
+def _cached_adapter(hint: Any) -> TypeAdapter[Any]:
     try:
         return TypeAdapter(hint, config=ConfigDict(arbitrary_types_allowed=True))
     except PydanticSchemaGenerationError:  # an annotation that only a type checker understands
         return TypeAdapter(Any)
     except PydanticUserError:
-        return TypeAdapter(hint)  # dataclasses have a configuration of their own
+        return TypeAdapter(hint)  # a dataclass must not be given a configuration
 
 
-def _adapter(hint: Any) -> TypeAdapter:
+def _adapter(hint: Any) -> TypeAdapter[Any]:
     try:
-        return _cached_adapter(hint)  # type: ignore[arg-type]
+        return _cached_adapter(hint)
     except TypeError:  # an annotation that cannot be hashed
         return _cached_adapter.__wrapped__(hint)
 

@@ -7,18 +7,18 @@ from collections.abc import Iterable
 
 
 class UserError(ValueError):
-    """Input that the user can fix. The message says what was wrong, where, and what to do.
+    """Input that the user can fix. The message says what is wrong, where, and what to do.
 
-    Entry points print it as one line and exit with a non-zero code.
+    The commands print it as one line and exit with a non-zero code.
     """
 
 
 class PairingError(UserError):
-    """A model that cannot read what the data set yields."""
+    """A model and a data set that do not fit together."""
 
 
 def unknown_name(where: str, name: str, known: Iterable[str], what: str) -> UserError:
-    """The error for a misspelt name. It lists the closest valid names, or else all of them."""
+    """The error for a misspelt name: it lists similar valid names, or all if none is similar."""
     known = sorted(set(known) - {"self"})
     matches = difflib.get_close_matches(name, known, n=3, cutoff=0.6)
     if matches:

@@ -1,4 +1,4 @@
-"""Imports run one way, and `import musegen` alone is quick."""
+"""Packages import only lower layers, and `import musegen` loads nothing heavy."""
 
 from __future__ import annotations
 
@@ -15,23 +15,23 @@ LAYERS = {
     "errors": 0,
     "constraints": 1,
     "specs": 1,
-    "runtime": 1,
-    "codecs": 2,
-    "metrics": 3,
-    "energy": 4,
-    "baselines": 4,
-    # What models need of training: no trainer, no callback.
-    "training.checkpoint_files": 2,
-    "training.lightning_compat": 2,
-    "training.optimizer": 2,
-    "models": 5,
-    "config": 6,
-    "render": 7,
-    "training": 8,
-    "cli": 9,
-    "__main__": 10,
+    "training.lightning_compat": 1,  # imports Lightning and errors, nothing else
+    "runtime": 2,
+    "codecs": 3,
+    "metrics": 4,
+    "energy": 5,
+    "baselines": 5,
+    # The parts of training that models need: no trainer, no callback.
+    "training.checkpoint_files": 3,
+    "training.optimizer": 3,
+    "models": 6,
+    "config": 7,
+    "render": 8,
+    "training": 9,
+    "cli": 10,
+    "__main__": 11,
 }
-"""Who may import whom in musegen/: only modules of the same package or of a lower layer."""
+"""The layer of each package of musegen/: it imports only from itself and from lower layers."""
 HYDRA = ("config", "cli.train", "cli.sweep")
 FOR_DATAMODULES = {"__init__", "specs", "errors", "constraints", "codecs", "runtime"}
 
@@ -68,7 +68,7 @@ def module_of(path: Path) -> str:
 def test_musegen_imports_only_lower_layers(path: Path) -> None:
     own = layer_name(module_of(path))
     if own == "__init__":
-        return  # the public API imports on first use
+        return  # the public API imports its names on first use
     for name in imported(path):
         root = name.split(".")[0]
         assert root != "datamodules", f"{path} imports {name}"
@@ -80,12 +80,12 @@ def test_musegen_imports_only_lower_layers(path: Path) -> None:
 
 
 @pytest.mark.parametrize("path", files("datamodules"), ids=str)
-def test_datamodules_import_little_of_musegen(path: Path) -> None:
+def test_datamodules_import_only_what_they_may(path: Path) -> None:
     used = {layer_name(n) for n in imported(path) if n.split(".")[0] == "musegen"}
     assert used <= FOR_DATAMODULES
 
 
-def test_importing_musegen_alone_imports_nothing_heavy() -> None:
+def test_import_musegen_loads_nothing_heavy() -> None:
     code = (
         "import sys, musegen; "
         "print(musegen.__version__, *sorted({m.split('.')[0] for m in sys.modules}))"
@@ -97,7 +97,7 @@ def test_importing_musegen_alone_imports_nothing_heavy() -> None:
     )
 
 
-def test_every_public_name_is_there() -> None:
+def test_every_public_name_can_be_imported() -> None:
     import musegen
 
     for name in musegen.__all__:

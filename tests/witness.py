@@ -1,4 +1,4 @@
-"""A callback for runs in processes of their own: what each of them trained, for a test to read."""
+"""A callback that records the training of each process, for tests that start processes."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytorch_lightning as pl
 class Witness(pl.Callback):
     """Writes `folder/rank-N.json` at the end of training.
 
-    In a model of `deadly` units the second process dies then.
+    If the model has `deadly` hidden units, the second process kills itself instead.
     """
 
     def __init__(self, folder: Path, deadly: int = 0) -> None:
@@ -25,5 +25,5 @@ class Witness(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
         rates = [group["initial_lr"] for group in trainer.optimizers[0].param_groups]
         weights = [p.flatten().tolist() for p in pl_module.parameters()]
-        seen = {"hidden": hidden, "lr": rates, "weights": weights}
-        (self.folder / f"rank-{trainer.global_rank}.json").write_text(json.dumps(seen))
+        recorded = {"hidden": hidden, "lr": rates, "weights": weights}
+        (self.folder / f"rank-{trainer.global_rank}.json").write_text(json.dumps(recorded))

@@ -1,4 +1,4 @@
-"""Entry points: `key=value` arguments, one line for a user's mistake, a traceback for ours."""
+"""For all commands: `key=value` arguments, and one line for a mistake of the user."""
 
 from __future__ import annotations
 
@@ -20,15 +20,16 @@ from musegen.errors import UserError
 
 @contextmanager
 def one_line_errors() -> Iterator[None]:
-    """Print what the user can mend as one line, and exit; let everything else through.
+    """Print an error that the user can fix as one line, and exit; let other errors through.
 
-    The exit code is 1, or the error's own `code`.
+    The exit code is 1, or the error's own `code`. With MUSEGEN_TRACEBACK set, no error is reduced
+    to a line.
     """
     try:
         yield
         sys.stdout.flush()
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _reader_is_gone():
+        if isinstance(error, BrokenPipeError) and _stdout_is_closed():
             raise SystemExit(128 + signal.SIGPIPE) from None
         problem = error if isinstance(error, UserError) else as_user_error(error)
         if problem is None and isinstance(error, OSError) and error.filename:
@@ -42,13 +43,13 @@ def one_line_errors() -> Iterator[None]:
         sys.exit(130)
 
 
-def _reader_is_gone() -> bool:
-    """Whether what is printed goes nowhere any more, as after `| head`."""
+def _stdout_is_closed() -> bool:
+    """Whether nothing reads stdout any more, as after `| head`."""
     poll = select.poll()
     poll.register(sys.stdout, 0)
     if not poll.poll(0):
         return False
-    # Python flushes once more at its end, and would complain.
+    # Python flushes stdout when it exits; without this, that would raise the error again.
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     return True
 
@@ -56,7 +57,7 @@ def _reader_is_gone() -> bool:
 def key_values(arguments: list[str]) -> dict[str, Any]:
     """`["n=4", "run=runs/x"]` → {"n": 4, "run": "runs/x"}, values read as YAML.
 
-    `--help` is left out: what is then missing is answered by how to call the program.
+    `-h` and `--help` are left out.
     """
     arguments = [a for a in arguments if a not in ("-h", "--help")]
     for argument in arguments:
@@ -71,7 +72,7 @@ def key_values(arguments: list[str]) -> dict[str, Any]:
 
 
 def quiet() -> None:
-    """Keep Lightning's advice on matters that are settled here out of the user's way."""
+    """Hide warnings and advice of Lightning that do not apply to musegen."""
     for message in (
         ".*does not have many workers.*",
         ".*GPU available but not used.*",

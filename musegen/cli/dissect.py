@@ -1,7 +1,5 @@
-"""A look inside a `char_rnn`: `musegen dissect run=<run folder or checkpoint> string=00001111`.
-
-Reads one string and writes pictures and a JSON of their numbers (`musegen.models.dissection`).
-"""
+"""What a char_rnn computes while it reads one string:
+`musegen dissect run=<run folder or checkpoint> string=00001111`."""
 
 from __future__ import annotations
 
@@ -9,6 +7,7 @@ import sys
 from pathlib import Path
 
 from musegen.cli import console
+from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import load_model
@@ -18,12 +17,20 @@ from musegen.render.dissection import draw
 from musegen.runtime.atomic import write_json
 from musegen.training.checkpoint_files import find_checkpoint
 
+CALL = "dissect run=<run folder or checkpoint> string=00001111 [label=NAME] [out=DIR]"
+
 
 def write(run: Path, string: str, label: str | None = None, out: Path | None = None) -> list[Path]:
-    """Dissect a run's net; pictures and JSON go to `out`, or to dissection/ in the run folder."""
+    """Write pictures of the network's states and a JSON file of their numbers.
+
+    - run: a run folder or a checkpoint of a char_rnn.
+    - string: the text that the network reads.
+    - label: the label of the text, for a model with labels.
+    - out: the folder of the files; by default dissection/ in the run folder.
+    """
     model = load_model(find_checkpoint(run))
     if not isinstance(model, CharRNN):
-        raise UserError(f"run={run}: a checkpoint of {model.name}, but char_rnn is dissected")
+        raise UserError(f"run={run}: a checkpoint of {model.name}; only char_rnn can be dissected")
     numbers = dissect(model, string, label)
     folder = out or (run if run.is_dir() else run.parent) / "dissection"
     folder.mkdir(parents=True, exist_ok=True)
@@ -38,14 +45,13 @@ def write(run: Path, string: str, label: str | None = None, out: Path | None = N
 def main() -> None:
     console.quiet()
     with console.one_line_errors():
-        # A string of digits is a string: as YAML, 00001111 would be the number 585.
+        if help_requested(sys.argv[1:]):
+            print_usage(CALL, description(write), Section("settings", write))
+        # The string is not read as YAML, in which 00001111 is the number 585.
         strings = [a.removeprefix("string=") for a in sys.argv[1:] if a.startswith("string=")]
         settings = console.key_values([a for a in sys.argv[1:] if not a.startswith("string=")])
         if "run" not in settings or len(strings) != 1:
-            raise UserError(
-                "which run, and what to read? musegen dissect run=<run folder or "
-                "checkpoint> string=00001111 [label=NAME] [out=DIR]"
-            )
+            raise UserError(f"which run, and which string? musegen {CALL}")
         write(**check_settings(write, {**settings, "string": strings[0]}, "dissect"))
 
 

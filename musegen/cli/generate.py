@@ -1,4 +1,4 @@
-"""New pieces from a run: `musegen generate run=<run folder or checkpoint> n=4 …`."""
+"""New samples from a run: `musegen generate run=<run folder or checkpoint> n=4 …`."""
 
 from __future__ import annotations
 
@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from musegen.cli import console
+from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
-from musegen.models import load_model
+from musegen.models import MODELS, load_model
 from musegen.render.samples import one_per_sample, write_samples
 from musegen.training.checkpoint_files import find_checkpoint
 
+CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=value …]"
+
 
 def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
-    """Let a checkpoint compose; needs nothing but the checkpoint.
+    """Generate samples from a checkpoint, which is all that this needs.
 
-    `settings` are those of the model's `generate`. Files go to `out`, or to `generated/` in the
-    run folder.
+    - run: a run folder or a checkpoint.
+    - out: the folder of the files; by default generated/ in the run folder.
+
+    `settings` are those of the model's `generate`.
     """
     model = load_model(find_checkpoint(run))
     samples = model.generate(**check_settings(model.generate, settings, "generate"))
@@ -29,16 +34,27 @@ def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
     return paths
 
 
+def print_help(settings: dict[str, Any]) -> None:
+    """The settings of the run's model; without a run, those of every model."""
+    if "run" in settings:
+        models = [type(load_model(find_checkpoint(Path(str(settings["run"])))))]
+    else:
+        models = list(MODELS.values())
+    sections = [
+        Section(f"settings of {model.name}", model.generate, without=("start_ND",))
+        for model in models
+    ]
+    print_usage(CALL, description(generate), Section("settings", generate), *sections)
+
+
 def main() -> None:
     console.quiet()
     with console.one_line_errors():
         settings = console.key_values(sys.argv[1:])
+        if help_requested(sys.argv[1:]):
+            print_help(settings)
         if "run" not in settings:
-            raise UserError(
-                "which run? musegen generate run=<run folder or checkpoint> [n=4] "
-                "[length=800] [temperature=0.9] [top_k=0] [top_p=0.95] [prime=my.mid] "
-                "[prime_seconds=16] [include_prime=false] [label=NAME] [seed=0] [out=DIR]"
-            )
+            raise UserError(f"which run? musegen {CALL}")
         run = Path(str(settings.pop("run")))
         out = settings.pop("out", None)
         generate(run, Path(str(out)) if out else None, **settings)

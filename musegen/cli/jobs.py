@@ -1,4 +1,4 @@
-"""A job of a sweep: in this process or in one that a launcher began, it fails alone."""
+"""A job of a sweep: its failure does not end the other jobs."""
 
 from __future__ import annotations
 
@@ -17,30 +17,30 @@ STOPPED = (128 + signal.SIGINT, 128 + signal.SIGTERM)
 
 
 class JobFailed(UserError):
-    """What the sweep says, and exits with, when its other jobs are done."""
+    """The failure of a job, which the sweep prints, and exits with, after its other jobs."""
 
-    def __init__(self, said: str, code: int = 1) -> None:
-        super().__init__(said)
+    def __init__(self, message: str, code: int = 1) -> None:
+        super().__init__(message)
         self.code = code
 
 
 @contextmanager
-def isolate_failures(job: str, elsewhere: bool) -> Iterator[None]:
-    """What is wrong with a job is told where it runs, and raised as a `JobFailed`.
+def isolate_failures(job: str, own_process: bool) -> Iterator[None]:
+    """Print an error of the job at once, and raise it as a `JobFailed`.
 
-    Hydra keeps an exception until all jobs are done; an exit would end the sweep, or, where the
-    job runs `elsewhere`, in a process of a launcher, be taken for that process's death. So only
-    a job in the sweep's own process ends it when it is asked to stop.
+    Hydra keeps an exception until all jobs are done. An exit would end the sweep; in a job with
+    its `own_process`, which a launcher has started, it would look like the death of that process.
+    So only a job in the sweep's process exits, and only if it was asked to stop.
     """
-    if elsewhere:
-        quiet()  # such a process has not gone through main()
-        end_with_parent()  # joblib's would go on
+    if own_process:
+        quiet()  # this process has not called main()
+        end_with_parent()  # joblib's processes would continue without the sweep
     try:
         with one_line_errors():
             yield
     except SystemExit as e:
         code = e.code if isinstance(e.code, int) else 1
-        if code in STOPPED and not elsewhere:
+        if code in STOPPED and not own_process:
             raise
         raise JobFailed(f"{job}: {e.__cause__ or f'exit code {code}'}", code) from None
     except Exception as e:

@@ -13,8 +13,8 @@ COMMANDS = {
     "evaluate": "compute the test metrics of a run again, on its own data or on other data",
     "report": "write the page of a run, or of several runs side by side",
     "sweep": "search for good settings with Optuna",
-    "dissect": "look inside a char_rnn while it reads one string",
-    "count": "how far a char_rnn counts 0ⁿ1ⁿ",
+    "dissect": "show what a char_rnn computes while it reads one string",
+    "count": "test up to which n a char_rnn predicts the strings of a grammar, e.g. 0ⁿ1ⁿ",
 }
 
 
@@ -31,13 +31,21 @@ def main() -> None:
     sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
     try:
         importlib.import_module(f"musegen.cli.{command}").main()
-    except KeyboardInterrupt:  # while modules are imported
+    except KeyboardInterrupt:  # during the imports; later, the commands handle it themselves
         print("musegen: interrupted", file=sys.stderr)
         sys.exit(130)
 
 
 def usage() -> str:
-    """The subcommands, a line each."""
+    """The subcommands, one line each."""
     width = max(map(len, COMMANDS))
-    rows = [f"  {name:<{width}}  {does}" for name, does in COMMANDS.items()]
-    return "\n".join(["usage: musegen COMMAND key=value …", "", *rows])
+    rows = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: musegen COMMAND key=value …",
+            "",
+            *rows,
+            "",
+            "musegen COMMAND --help lists the settings of a command.",
+        ]
+    )

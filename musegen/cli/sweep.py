@@ -1,10 +1,10 @@
 """A search for settings: `musegen sweep trials=20 [out=DIR] key=value key=choice(…) …`.
 
-What to search is written as in Hydra's sweeps: `model.cell=lstm,gru` or `choice(lstm,gru)`,
+Search spaces are written as in Hydra's sweeps: `model.cell=lstm,gru` or `choice(lstm,gru)`,
 `model.hidden=int(interval(64,512))`, `optimizer.lr=tag(log,interval(1e-4,1e-1))`,
-`model.layers=range(1,4)`. Optuna proposes; each trial is a run in a folder of its own below `out`,
-where `study.db` keeps what was tried: the same command goes on where it was stopped. A trial that
-stands behind the median of the others at the same epoch is pruned (`prune=false` lets all run).
+`model.layers=range(1,4)`. Optuna chooses the values. Each trial is a run in its own folder in
+`out`, where `study.db` keeps all trials: the same command resumes a stopped search. A trial that
+is worse than the median of the others at the same epoch is ended (not with `prune=false`).
 """
 
 from __future__ import annotations
@@ -18,10 +18,12 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import Override
 
 from musegen.cli import console, train
+from musegen.cli.usage import Section, help_requested, print_usage
 from musegen.config.instantiation import build_trainer
 from musegen.config.overrides import compose_config, quote_override
 from musegen.config.resolve import resolve_config
 from musegen.config.validation import check_settings
+from musegen.constraints import PositiveInt, Seed, check_arguments
 from musegen.errors import UserError
 from musegen.runtime import launch
 
@@ -30,11 +32,14 @@ try:
 except ModuleNotFoundError as e:
     raise SystemExit("musegen: musegen.cli.sweep needs Optuna: pip install 'musegen[sweep]'") from e
 
-SETTINGS: dict[str, Any] = {"trials": 20, "out": "runs/study", "prune": True, "seed": 1}
+SETTINGS = ("trials", "out", "prune", "seed")
+OUT = Path("runs/study")
+CALL = "sweep [trials=20] [out=DIR] [prune=false] [seed=1] key=value key=choice(…) …"
+FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
 class Pruning(pl.Callback):
-    """Tells the study each epoch's score, and ends a trial that is behind.
+    """Reports each epoch's score to the study, and ends a trial that is worse than the others.
 
     Raises `optuna.TrialPruned`.
     """
@@ -52,7 +57,7 @@ class Pruning(pl.Callback):
 
 
 def suggested(trial: optuna.Trial, override: Override) -> str:
-    """What to type for one key of this trial."""
+    """The override `key=value` of one searched key in this trial."""
     key = override.key_or_group
     space: Any = override.value()
     value: Any
@@ -60,45 +65,39 @@ def suggested(trial: optuna.Trial, override: Override) -> str:
         suggest = trial.suggest_int if isinstance(space.start, int) else trial.suggest_float
         value = suggest(key, space.start, space.end, log="log" in space.tags)
     elif override.is_range_sweep():
-        last = space.stop - space.step  # as Python's range: the end is not in it
+        last = space.stop - space.step  # like Python's range, without the end
         value = trial.suggest_int(key, space.start, last, step=space.step)
     else:
         value = trial.suggest_categorical(key, [str(choice) for choice in space.list])
     return f"{key}={value}"
 
 
-def search(typed: list[str], trials: int, out: Path, prune: bool, seed: int) -> optuna.Study:
-    """Run trials until so many are finished in all.
+@check_arguments
+def search(
+    overrides: list[str],
+    trials: PositiveInt = 20,
+    out: Path = OUT,
+    prune: bool = True,
+    seed: Seed = 1,
+) -> optuna.Study:
+    """Run trials until the study has so many finished ones.
 
-    Raises `UserError` where there is nothing to search, and for settings that no run would take.
+    - trials: the number of finished trials, those of earlier searches in `out` included.
+    - out: the folder of the study and its runs.
+    - prune: end trials that are worse than the median of the others at the same epoch.
+    - seed: of Optuna's choices.
+
+    Raises `UserError` if there is nothing to search, and for settings that a run would refuse.
     """
-    if trials < 1:
-        raise UserError(f"trials={trials}: must be at least 1")
-    typed = [quote_override(t) for t in typed]
-    parsed = OverridesParser.create().parse_overrides(typed)
-    spaces = [o for o in parsed if o.is_sweep_override()]
-    fixed = [t for t, o in zip(typed, parsed, strict=True) if not o.is_sweep_override()]
-    if not spaces:
-        raise UserError("nothing to search: give a key several values, e.g. model.hidden=64,128")
-    # The first values of all, so that a misspelt key ends the search before it begins.
+    fixed, spaces = _parse(overrides)
+    # The first choice of every space: a misspelt key ends the search before it starts.
     first = optuna.create_study().ask()
-    plain = resolve_config(
+    example = resolve_config(
         compose_config([*fixed, *(suggested(first, o) for o in spaces), f"run_dir={out}"])
     )
-    if prune and launch.num_processes(build_trainer(plain, bare=True)) > 1:
+    if prune and launch.num_processes(build_trainer(example, bare=True)) > 1:
         raise UserError("trials of several processes cannot be pruned: add prune=false")
-    out.mkdir(parents=True, exist_ok=True)
-    study = optuna.create_study(
-        study_name="musegen",
-        storage=f"sqlite:///{out / 'study.db'}",
-        direction="minimize" if plain["mode"] == "min" else "maximize",
-        sampler=optuna.samplers.TPESampler(seed=seed),
-        pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
-        load_if_exists=True,
-    )
-    for left in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
-        study.enqueue_trial(left.params)  # what a search that was stopped was at
-        study.tell(left.number, state=optuna.trial.TrialState.FAIL)
+    study = _open_study(out, example["mode"], prune, seed)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = [suggested(trial, o) for o in spaces]
@@ -106,28 +105,56 @@ def search(typed: list[str], trials: int, out: Path, prune: bool, seed: int) -> 
         folder = out / str(trial.number)
         settings = resolve_config(compose_config([*fixed, *chosen, f"run_dir={folder}"]))
         settings["overrides"] = [*fixed, *chosen]
-        watching = [Pruning(trial, settings["monitor"])] if prune else []
-        return train.run(settings, watching)
+        callbacks = [Pruning(trial, settings["monitor"])] if prune else []
+        return train.run(settings, callbacks)
 
-    done = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    while (more := trials - len(study.get_trials(deepcopy=False, states=done))) > 0:
+    while (more := trials - len(study.get_trials(deepcopy=False, states=FINISHED))) > 0:
         study.optimize(objective, n_trials=more)
+    return study
+
+
+def _parse(overrides: list[str]) -> tuple[list[str], list[Override]]:
+    """The overrides with one value, and the parsed overrides with several values."""
+    quoted = [quote_override(o) for o in overrides]
+    parsed = OverridesParser.create().parse_overrides(quoted)
+    spaces = [p for p in parsed if p.is_sweep_override()]
+    if not spaces:
+        raise UserError("nothing to search: give a key several values, e.g. model.hidden=64,128")
+    return [q for q, p in zip(quoted, parsed, strict=True) if not p.is_sweep_override()], spaces
+
+
+def _open_study(out: Path, mode: str, prune: bool, seed: int) -> optuna.Study:
+    """The study in `out`; trials that were stopped in an earlier search are tried again."""
+    out.mkdir(parents=True, exist_ok=True)
+    study = optuna.create_study(
+        study_name="musegen",
+        storage=f"sqlite:///{out / 'study.db'}",
+        direction="minimize" if mode == "min" else "maximize",
+        sampler=optuna.samplers.TPESampler(seed=seed),
+        pruner=optuna.pruners.MedianPruner() if prune else optuna.pruners.NopPruner(),
+        load_if_exists=True,
+    )
+    for stopped in study.get_trials(states=[optuna.trial.TrialState.RUNNING]):
+        study.enqueue_trial(stopped.params)
+        study.tell(stopped.number, state=optuna.trial.TrialState.FAIL)
     return study
 
 
 def main() -> None:
     console.quiet()
     with console.one_line_errors():
+        if help_requested(sys.argv[1:]):
+            print_usage(CALL, __doc__ or "", Section("settings", search, without=("overrides",)))
         own = [a for a in sys.argv[1:] if a.partition("=")[0] in SETTINGS]
-        typed = [a for a in sys.argv[1:] if a not in own]
-        given = check_settings(search, SETTINGS | console.key_values(own), "sweep", {"typed"})
+        overrides = [a for a in sys.argv[1:] if a not in own]
+        given = check_settings(search, console.key_values(own), "sweep", {"overrides"})
         optuna.logging.set_verbosity(optuna.logging.WARNING)
-        study = search(typed, **given)
+        study = search(overrides, **given)
         states = [t.state.name.lower() for t in study.trials]
         counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
         if "complete" not in states:
-            raise UserError(f"no trial came to its end ({counts}); add prune=false")
-        best = given["out"] / str(study.best_trial.number)
+            raise UserError(f"no trial was completed ({counts}); add prune=false")
+        best = given.get("out", OUT) / str(study.best_trial.number)
         print(f"{counts}; best {study.best_value:.6f} in {best}")
         print(" ".join(f"{key}={value}" for key, value in study.best_params.items()))
 

@@ -1,4 +1,4 @@
-"""One run, in the order of events: compose, build, fit, test the best, sample, report."""
+"""One run, in the order of events: compose, build, fit, test the best weights, sample, report."""
 
 from __future__ import annotations
 
@@ -31,6 +31,7 @@ from musegen.runtime.memory import keep_freed_memory
 from musegen.runtime.signals import Stopped
 from musegen.runtime.threads import describe_threads
 from musegen.training.callbacks.checkpoints import last_checkpoint
+from musegen.training.lightning_compat import require_supported_lightning
 from musegen.training.loggers.media import MediaLog, log_media
 from musegen.training.loggers.wandb_logger import finishing
 from musegen.training.resume import prepare_resume
@@ -40,23 +41,23 @@ from musegen.training.testing import extra_metrics, format_test_table, run_test_
 
 @hydra.main(version_base="1.3", config_path=str(CONF), config_name="train")
 def train(cfg: DictConfig) -> float:
-    """Train, test and sample; returns the best monitored score, for sweeps."""
+    """Train, test and sample; returns the best value of the monitored metric, for sweeps."""
     job = sweep_job()
     try:
         with isolate_failures(*job) if job else one_line_errors():
-            if cfg.resume == "auto":  # of a sweep; for a single run `expand_resume` has done this
+            if cfg.resume == "auto":  # in a sweep; for a single run see `expand_resume`
                 cfg.resume = cfg.run_dir
             return run(resolve_config(cfg))
     finally:
-        if job is None:  # a sweep looks for the folders of all its jobs
-            with suppress(OSError):  # a run that was refused at once leaves no folder
+        if job is None:  # Hydra needs the folders of all jobs of a sweep
+            with suppress(OSError):  # a run that was refused leaves no empty folder
                 Path(cfg.run_dir).rmdir()
 
 
 def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> float:
-    """The whole run, from a resolved config, in as many processes as it asks for.
+    """The complete run of a resolved config, in as many processes as the config says.
 
-    `callbacks` are added to those of the config if the run is a single process.
+    `callbacks` are added to those of the config; not in a run of several processes.
     """
     processes = launch.num_processes(build_trainer(settings, bare=True))
     if processes > 1:
@@ -70,7 +71,7 @@ def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> floa
     with finishing(trainer.loggers):
         score, report = fit_and_report(settings, trainer)
     if report is not None:
-        # The last line, below those of the loggers, and as an address that a terminal can open.
+        # The last line, after those of the loggers, as an address that a terminal can open.
         print(f"report {report.as_uri()}")
     return score
 
@@ -83,15 +84,15 @@ def run_in_process(settings: dict[str, Any]) -> float:
 
 
 def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | None]:
-    """Data and model, fit, test, samples, report.
+    """Build data and model, fit, test, sample and write the report.
 
-    Returns the best score and, in the process that wrote it, the report's path.
+    Returns the best score and, in the process that wrote the report, its path.
     """
     started = time.time()
     run_dir = Path(settings["run_dir"])
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     data = build_data(settings)
-    model = build_model(settings, data)  # before any data work, since it may refuse its settings
+    model = build_model(settings, data)  # before the data work: it may refuse its settings
     checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     if checkpoint is not None:
         started -= prepare_resume(checkpoint, model, trainer)
@@ -99,21 +100,7 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     with host_lock():
         data.prepare_data()
     data.setup()
-    restore_config = write_config(settings, trainer, model, data)
-    try:
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
-    except Stopped as stopped:
-        sys.exit(report_stop(stopped, settings, model, trainer))
-    except SystemExit as end:
-        # Lightning raises this for Ctrl-C when no update is running, and prints nothing.
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
-    except Exception:
-        if checkpoint is not None:
-            restore_config()  # a change that fails now would fail the next resume, too
-        raise
-
+    fit(settings, trainer, model, data, checkpoint)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:
         model = load_model(best)
@@ -130,10 +117,33 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     return best_score(trainer), write_report(settings, model, data, trainer, started)
 
 
+def fit(
+    settings: dict[str, Any], trainer: pl.Trainer, model: Model, data: Any, checkpoint: Path | None
+) -> None:
+    """Write the config and train, from the checkpoint if there is one.
+
+    Exits with the code of a signal that asked to stop.
+    """
+    restore_config = write_config(settings, trainer, model, data)
+    try:
+        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+    except Stopped as stopped:
+        sys.exit(report_stop(stopped, settings, model, trainer))
+    except SystemExit as end:
+        # Lightning raises this for Ctrl-C when no update is running, and prints nothing.
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        raise
+    except Exception:
+        if checkpoint is not None:
+            restore_config()  # a changed setting that fails now would fail the next resume, too
+        raise
+
+
 def write_config(
     settings: dict[str, Any], trainer: pl.Trainer, model: Model, data: Any
 ) -> Callable[[], None]:
-    """Write config.yaml and print the banner; returns what puts the old config.yaml back."""
+    """Write config.yaml and print the banner; returns a function that restores the old file."""
     path = Path(settings["run_dir"]) / "config.yaml"
     before = ""
     if trainer.is_global_zero:
@@ -150,7 +160,7 @@ def write_config(
 
     def restore() -> None:
         if before:
-            with suppress(OSError, UserError):  # on a full disk this is not the first problem
+            with suppress(OSError, UserError):  # the error that is being raised matters more
                 write_text(path, before)
 
     return restore
@@ -159,7 +169,7 @@ def write_config(
 def report_stop(
     stopped: Stopped, settings: dict[str, Any], model: Model, trainer: pl.Trainer
 ) -> int:
-    """Say where training stopped and how to resume it; returns the exit code."""
+    """Print where training stopped and how to resume it; returns the exit code."""
     if trainer.is_global_zero:
         resume = resume_command(Path(settings["run_dir"]))
         print(f"{stopped} after {trainer.global_step:,} updates; to resume: {resume}")
@@ -175,7 +185,7 @@ def best_score(trainer: pl.Trainer) -> float:
 
 
 def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
-    """Generate what `sample` asks for, write it, print the paths and show it to the loggers."""
+    """Generate with the settings in `sample`; write, print and log the files."""
     if settings["sample"] is None:
         return
     samples = model.generate(**settings["sample"])
@@ -188,7 +198,7 @@ def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
 
 
 def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
-    """What is about to be trained, on which data, where."""
+    """The lines before training: model, data, device and run folder."""
     weights = sum(p.numel() for p in model.parameters())
     device = str(trainer.strategy.root_device)
     if trainer.world_size > 1:
@@ -214,9 +224,9 @@ def resume_command(run_dir: Path) -> str:
 def main() -> None:
     """`musegen train …` and `python train.py …`."""
     quiet()
-    # Hydra then raises errors instead of printing its own version of them.
-    os.environ["HYDRA_FULL_ERROR"] = "1"
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
     with one_line_errors():
+        require_supported_lightning()
         launch.share_source_path(os.environ)
         arguments = launch.shared_run_dir(sys.argv[1:], os.environ)
         sys.argv[1:] = force_add_overrides(expand_resume(arguments))

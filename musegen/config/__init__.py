@@ -1,1 +1,1 @@
-"""Command line → checked settings → objects. Hydra composes; this package checks and builds."""
+"""From the command line to checked settings to objects: Hydra composes, this package checks."""

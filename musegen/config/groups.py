@@ -8,7 +8,7 @@ from omegaconf import OmegaConf
 
 _PACKAGE = Path(__file__).resolve().parents[1]
 CONF = next(c for c in (_PACKAGE / "conf", _PACKAGE.parent / "conf") if c.is_dir())
-"""The config folder: inside the package when installed, beside it in a clone."""
+"""The config folder: in the package if it is installed, beside the package in a clone."""
 
 GROUPS = sorted(p.name for p in CONF.iterdir() if p.is_dir())
 

@@ -1,4 +1,4 @@
-"""Checked settings → the objects of a run."""
+"""Build the objects of a run from checked settings."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from musegen.models import Model
 
 
 def instantiate(node: dict[str, Any], where: str, **given: Any) -> Any:
-    """Call the node's `_target_` with its checked settings and with what the caller gives."""
+    """Call the node's `_target_` with its checked settings and the arguments `given`."""
     target = target_of(node, where)
     settings = {
         key: instantiate(value, f"{where}.{key}") if is_node(value) else value
@@ -25,12 +25,12 @@ def instantiate(node: dict[str, Any], where: str, **given: Any) -> Any:
     arguments = check_settings(target, settings, where, set(given))
     try:
         return target(**arguments, **given)
-    except ModuleNotFoundError as e:  # a package of an extra
+    except ModuleNotFoundError as e:  # a package of an optional extra
         raise UserError(f"{where}: {' '.join(str(e).split())}") from e
 
 
 def fill_defaults(node: dict[str, Any], where: str, fill: bool = True) -> dict[str, Any]:
-    """The node with the constructor's plain defaults written out and its settings checked."""
+    """The node with its settings checked and, if `fill`, the constructor's defaults added."""
     target = target_of(node, where)
     settings = {k: v for k, v in node.items() if k != "_target_"}
     nested = {k: fill_defaults(v, f"{where}.{k}", fill) for k, v in settings.items() if is_node(v)}
@@ -46,7 +46,7 @@ def _plain_defaults(target: Any) -> dict[str, Any]:
         for name, p in parameters_of(target)[0].items()
         if p.default is not p.empty
         and name not in ("spec", "codec")
-        # What is passed on has its defaults elsewhere, and they may depend on one another.
+        # Defaults of the callable in `passes_to` may depend on one another; it sets them itself.
         and not (passed_on_to(target) and name not in inspect.signature(target).parameters)
     }
     return {k: list(v) if isinstance(v, tuple) else v for k, v in defaults.items()}
@@ -58,19 +58,20 @@ def build_data(cfg: dict[str, Any], **given: Any) -> Any:
 
 
 def build_model(cfg: dict[str, Any], data: Any) -> Model:
-    """The model for the sizes of this data, with its optimizer."""
+    """The model with the sizes of this data's spec, and its optimizer."""
     model = instantiate(cfg["model"], "model", spec=data.spec, codec=data.codec)
     model.optimizer = instantiate(cfg["optimizer"], "optimizer")
     model.monitor = (cfg["monitor"], cfg["mode"])
+    assert isinstance(model, Model)
     return model
 
 
 def build_trainer(
     cfg: dict[str, Any], bare: bool = False, callbacks: Sequence[pl.Callback] = ()
 ) -> pl.Trainer:
-    """The trainer with the loggers and callbacks of the config, and those given here.
+    """The trainer with the loggers and callbacks of the config, and with `callbacks`.
 
-    `bare` leaves out those of the config, for evaluation.
+    `bare` leaves out the loggers and callbacks of the config, for evaluation.
     """
     groups = {
         group: [
@@ -80,10 +81,11 @@ def build_trainer(
         ]
         for group in ("logger", "callbacks")
     }
-    return instantiate(
+    trainer: pl.Trainer = instantiate(
         cfg["trainer"],
         "trainer",
         logger=groups["logger"] or False,
         callbacks=[*groups["callbacks"], *callbacks],
         default_root_dir=cfg["run_dir"],
     )
+    return trainer

@@ -1,4 +1,4 @@
-"""Complaints of Hydra, OmegaConf and Lightning about the command line, as one line each."""
+"""Errors of Hydra, OmegaConf and Lightning about the command line, as one line each."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from musegen.errors import UserError, unknown_name
 
 
 def as_user_error(error: Exception) -> UserError | None:
-    """The error of a library as a `UserError` of one line; None for errors of other kinds."""
+    """The library's error as a `UserError` of one line; None for errors of other kinds."""
     text = " ".join(str(error).split())
     if isinstance(error, MissingConfigException) and error.missing_cfg_file:
         return _missing_config(str(error.missing_cfg_file)) or UserError(text)

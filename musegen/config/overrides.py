@@ -1,4 +1,4 @@
-"""`key=value` arguments: quoting, composition by Hydra, and what `resume=` adds to them."""
+"""`key=value` arguments: quoting, composition by Hydra, and the effect of `resume=`."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ from musegen.errors import UserError
 
 
 def force_add_overrides(arguments: list[str]) -> list[str]:
-    """Let `data.batch_size=16` set a constructor's parameter that no YAML file states.
+    """Let `data.batch_size=16` set a constructor's parameter that is in no YAML file.
 
-    Hydra refuses keys that no file holds, and ours hold only what differs from the constructors'
-    defaults. Dotted keys therefore become `++key=value`; `check_settings` checks their names.
+    Hydra refuses keys that are in no file, and the files hold only what differs from the
+    constructors' defaults. Dotted keys therefore become `++key=value`; `check_settings` checks
+    their names.
     """
     return [
         f"++{a}" if re.match(r"[A-Za-z_]\w*\.[\w.@-]+=", a) and not a.startswith("hydra.") else a
@@ -33,7 +34,7 @@ def force_add_overrides(arguments: list[str]) -> list[str]:
 def quote_override(argument: str) -> str:
     """The argument, with its value in quotes if Hydra's grammar cannot read it without them.
 
-    Folder names with an accent or a parenthesis need this.
+    Folder names with an accent or a parenthesis need quotes.
     """
     key, equals, value = argument.partition("=")
     if not (equals and value) or value[0] in "'\"[{" or "," in value:
@@ -54,7 +55,7 @@ def _in_quotes(value: str) -> str:
 
 
 def compose_config(overrides: list[str]) -> DictConfig:
-    """The config of conf/train.yaml with overrides, inside or outside a Hydra application."""
+    """The config of conf/train.yaml with these overrides, inside or outside a Hydra application."""
     overrides = force_add_overrides(overrides)
     if GlobalHydra.instance().is_initialized():
         return compose("train", overrides)
@@ -63,7 +64,7 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def command_line_overrides() -> list[str]:
-    """The overrides of the job that Hydra is running; in a sweep, of this job alone."""
+    """The overrides of the job that Hydra is running; in a sweep, only those of this job."""
     if not HydraConfig.initialized():
         return []
     overrides = [o.removeprefix("++") for o in HydraConfig.get().overrides.task]
@@ -71,7 +72,7 @@ def command_line_overrides() -> list[str]:
 
 
 def sweep_job() -> tuple[str, bool] | None:
-    """The name of the sweep job that Hydra is running, and whether it has a process of its own.
+    """The name of the sweep job that Hydra is running, and whether it runs in its own process.
 
     None for a single run.
     """
@@ -85,8 +86,8 @@ def expand_resume(arguments: list[str]) -> list[str]:
     """With `resume=<run folder>`, put that run's own overrides before those of this command.
 
     `resume=auto` means the folder of `hydra.run.dir`, and starts a new run if that holds no
-    config yet: the same command then starts a job and resumes it. In a sweep it means each job's
-    own folder below `hydra.sweep.dir`.
+    config yet: the same command then starts a job and resumes it. In a sweep it means the folder
+    of each job in `hydra.sweep.dir`.
 
     Raises `UserError` for a folder that holds no run.
     """

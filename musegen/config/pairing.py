@@ -13,7 +13,7 @@ from musegen.models import Model
 
 
 def check_pair(model: type[Model], data: type) -> None:
-    """Raise `PairingError` with what the model reads, what the data yields, and what would fit."""
+    """Raise `PairingError` if the model cannot read this data; the message lists pairs that fit."""
     yields: tuple[type, ...] = data.yields  # type: ignore[attr-defined]
     if set(model.reads) & set(yields):
         return
@@ -26,7 +26,7 @@ def check_pair(model: type[Model], data: type) -> None:
 
 
 def check_view(model: type[Model], data: type, settings: dict[str, Any]) -> None:
-    """Where the data offers several views, raise `PairingError` unless the model reads this one."""
+    """Raise `PairingError` if the data has several views and the model cannot read this one."""
     views: dict[str, type] = getattr(data, "views", {})
     if views and not issubclass(views[settings["view"]], model.reads):
         fitting = [name for name, spec in views.items() if issubclass(spec, model.reads)]
@@ -37,7 +37,7 @@ def check_view(model: type[Model], data: type, settings: dict[str, Any]) -> None
 
 
 def check_precision(model: type[Model], settings: dict[str, Any]) -> None:
-    """Refuse precisions in which the model's metrics would be meaningless."""
+    """Raise `UserError` for a precision in which the model's metrics would be meaningless."""
     precision = settings.get("precision")
     if not model.fits_16_bits and precision in ("16-true", "bf16-true"):
         raise UserError(

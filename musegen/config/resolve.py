@@ -1,4 +1,4 @@
-"""A composed config → plain, complete, checked settings."""
+"""From a composed config to plain, complete and checked settings."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from musegen.config.groups import GROUPS, top_level_keys
 from musegen.config.instantiation import fill_defaults
 from musegen.config.overrides import command_line_overrides
 from musegen.config.pairing import check_pair, check_precision, check_view
+from musegen.config.renamed import check_renamed_value
 from musegen.config.signatures import is_node, target_of
 from musegen.config.validation import check_seed, check_settings
 from musegen.errors import UserError, unknown_name
@@ -24,7 +25,7 @@ SET_ELSEWHERE = {
 
 
 def resolve_config(cfg: DictConfig) -> dict[str, Any]:
-    """The config as plain values, with interpolations resolved and every default written out.
+    """The config as plain values, with interpolations resolved and every default added.
 
     Raises `UserError` for unknown keys, wrong types and a model that cannot read the data.
     """
@@ -35,6 +36,8 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     if not (isinstance(model, type) and issubclass(model, Model)):
         raise UserError(f"model._target_={cfg.model._target_}: not a musegen Model")
     check_pair(model, data)
+    if cfg.monitor != model.monitor[0]:  # another model may use an old name for its own metric
+        check_renamed_value("monitor", cfg.monitor)
     for key, value in zip(("monitor", "mode"), model.monitor, strict=True):
         if cfg[key] is None:
             cfg[key] = value
@@ -55,7 +58,7 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
 
 
 def _named_nodes(nodes: dict[str, Any], group: str) -> dict[str, Any]:
-    """The entries of a group that holds several constructors, each checked or null."""
+    """Check the entries of a group that holds several constructors; an entry may be null."""
     for name, node in nodes.items():
         if node is not None and not is_node(node):
             others = [n for n in nodes if n != name]

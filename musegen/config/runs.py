@@ -1,4 +1,4 @@
-"""Run folders: the config and the checkpoints that a run left in its folder."""
+"""The config that a run has saved in its folder."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from musegen.errors import UserError
 
 
 def load_run_config(path: Path) -> dict[str, Any]:
-    """The config that was saved in a run folder. Raises `UserError` if it cannot be read."""
+    """The config saved in a run folder. Raises `UserError` if it cannot be read."""
     try:
         plain = OmegaConf.to_container(OmegaConf.load(path))
         assert isinstance(plain, dict)
@@ -23,7 +23,7 @@ def load_run_config(path: Path) -> dict[str, Any]:
 
 
 def settings_beside(checkpoint: Path) -> dict[str, Any]:
-    """The config of the run folder that a checkpoint is in."""
+    """The config of the run folder that holds the checkpoint."""
     try:
         return load_run_config(checkpoint.parent.parent / "config.yaml")
     except UserError as e:

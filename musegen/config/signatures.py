@@ -1,4 +1,4 @@
-"""The settings of a constructor, read from its signature."""
+"""The settings of a constructor, from its signature."""
 
 from __future__ import annotations
 
@@ -10,14 +10,17 @@ from typing import Any
 from hydra.utils import get_object
 
 from musegen.config.groups import config_choices
+from musegen.config.renamed import check_renamed_target
 from musegen.errors import UserError
 
 
-def parameters_of(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
+def parameters_of(
+    target: Callable[..., Any],
+) -> tuple[dict[str, inspect.Parameter], dict[str, Any]]:
     """Parameters and their types, by name.
 
-    What a class takes as **settings belongs to its base class. A function can name the callable
-    that it passes its **settings to with an attribute `passes_to`.
+    The **settings of a class are the parameters of its base class. The **settings of a function
+    are those of the callable in its attribute `passes_to`, if there is one.
     """
     parameters: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
@@ -34,18 +37,19 @@ def parameters_of(target: Callable) -> tuple[dict[str, inspect.Parameter], dict[
     return named, hints
 
 
-def passed_on_to(target: Callable) -> tuple[Callable, ...]:
-    """The callable that takes the target's **settings, if the target names one."""
+def passed_on_to(target: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
+    """The callable that receives the target's **settings, if the target names one."""
     return (target.passes_to,) if hasattr(target, "passes_to") else ()
 
 
 def target_of(node: Any, where: str) -> Any:
-    """The constructor that a node's `_target_` names. Raises `UserError` if there is none."""
+    """The constructor in a node's `_target_`. Raises `UserError` if it cannot be imported."""
     path = node.get("_target_") if node is not None else None
     if not path:
         raise UserError(
             f"{where}: not chosen; write {where}=NAME with one of {config_choices(where)}"
         )
+    check_renamed_target(where, path)
     try:
         return get_object(path)
     except Exception as e:
@@ -53,10 +57,10 @@ def target_of(node: Any, where: str) -> Any:
 
 
 def is_node(value: Any) -> bool:
-    """Whether a config value names a constructor."""
+    """Whether a config value has a `_target_`."""
     return isinstance(value, dict) and "_target_" in value
 
 
 def accepts_setting(node: dict[str, Any], name: str) -> bool:
-    """Whether the constructor that the node names has such a parameter."""
+    """Whether the node's constructor has a parameter of this name."""
     return name in parameters_of(target_of(node, name))[0]

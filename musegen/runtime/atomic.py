@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written beside their name, then moved onto it."""
+"""Files that are complete or absent: written under another name, then renamed."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from musegen.errors import UserError
 def replacing(
     path: str | Path, mode: str = "w", durable: bool = False, **settings: Any
 ) -> Iterator[Any]:
-    """A file to write; when the block ends well it takes the place of `path`, at once.
+    """A file to write, which replaces `path` in one step when the block ends without an error.
 
-    Until then, and where the block fails, what was at `path` stays whole; with `durable` even
-    when the power fails. Raises `UserError` where the system refuses (no space left, no right).
+    Until then, and after an error, `path` keeps its old content; with `durable`, even if the power
+    fails. Raises `UserError` if the system refuses (no space left, no permission).
     """
     path = Path(path)
-    # A name of its own: two processes may write the same file at the same time.
+    # The process id keeps two processes apart that write the same file at the same time.
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
     try:
         try:
@@ -36,24 +36,24 @@ def replacing(
         finally:
             part.unlink(missing_ok=True)
     except OSError as e:
-        whole = "; the one before it is whole" if path.exists() else ""
-        raise UserError(f"{path}: cannot be written ({e.strerror}){whole}") from e
+        kept = "; the file keeps its old content" if path.exists() else ""
+        raise UserError(f"{path}: cannot be written ({e.strerror}){kept}") from e
 
 
 def write_text(path: Path, text: str) -> None:
-    """The whole of a text file, UTF-8."""
+    """Write a complete text file in UTF-8."""
     with replacing(path, encoding="utf-8") as file:
         file.write(text)
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:
-    """The whole of a JSON file; what is not a number there, NaN, is null."""
-    write_text(path, json.dumps(_numbers(content), indent=2, ensure_ascii=False) + "\n")
+    """Write a complete JSON file; NaN and infinity become null."""
+    write_text(path, json.dumps(_finite(content), indent=2, ensure_ascii=False) + "\n")
 
 
-def _numbers(content: Any) -> Any:
+def _finite(content: Any) -> Any:
     if isinstance(content, dict):
-        return {key: _numbers(value) for key, value in content.items()}
+        return {key: _finite(value) for key, value in content.items()}
     if isinstance(content, (list, tuple)):
-        return [_numbers(value) for value in content]
+        return [_finite(value) for value in content]
     return None if isinstance(content, float) and not math.isfinite(content) else content

@@ -1,4 +1,4 @@
-"""Keep freed memory in the process, so that each training step finds it again."""
+"""Keep freed memory in the process, so that each training step can use it again."""
 
 from __future__ import annotations
 
@@ -9,12 +9,12 @@ M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4
 
 
 def keep_freed_memory() -> None:
-    """Have glibc hand nothing back to the kernel; with another C library nothing happens.
+    """Let glibc return no freed memory to the kernel. Does nothing with another C library.
 
-    A step allocates and frees the same tens of megabytes of activations again and again. By
-    default glibc maps each large block anew, and the kernel zeroes it page by page: a third of
-    the time of an LSTM's training step on two cores (`benchmarks/messages_speed.py`). The price
-    is that memory, once used, stays with the process until it ends.
+    Each step allocates and frees the same tens of megabytes of activations. By default glibc maps
+    every large block again, and the kernel fills it with zeros page by page: a third of the time
+    of an LSTM's training step on two cores (`benchmarks/messages_speed.py`). The price is that
+    the process keeps the memory until it ends.
     """
     try:
         mallopt = ctypes.CDLL("libc.so.6").mallopt

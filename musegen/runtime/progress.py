@@ -1,9 +1,9 @@
-"""How far a long piece of work has come: bars on a terminal, plain lines elsewhere.
+"""Progress of long work: bars on a terminal, plain lines elsewhere.
 
     for file in track(files, "reading MIDI", unit="files"):
         …
 
-What is over within a second shows nothing.
+Work that takes less than a second shows nothing.
 """
 
 from __future__ import annotations
@@ -23,49 +23,50 @@ T = TypeVar("T")
 PATIENCE = 1.0
 """Seconds before a bar appears."""
 REFRESH = 0.25
-"""Seconds between two looks at a bar: drawing one takes milliseconds."""
+"""Seconds between two drawings of a bar: each takes milliseconds."""
 FIRST_LINE = 10.0
-"""Seconds before the first plain line; each further one after twice as long."""
+"""Seconds before the first plain line; the wait doubles with each further line."""
 
 
 class Work:
-    """A piece of work under way, of `total` units, or of an unknown number.
+    """Work of `total` units (None if unknown), of which `done` are done.
 
-    `at` says how many are done; it costs a look at the clock and may be called in inner loops.
-    Figures to show beside it go into `note`. Used as a context, it ends with it.
+    `at` reports progress; it only reads the clock, so it may be called in inner loops. `note` is
+    a text to show beside the progress. As a context manager, it closes itself. This base class
+    shows nothing.
     """
 
     def __init__(self, what: str, total: float | None, unit: str, done: float = 0) -> None:
         self.what, self.total, self.unit, self.done, self.note = what, total, unit, done, ""
-        self._began_at, self._began = done, time.perf_counter()
-        self._due = self._began + self.patience
+        self._done_before, self._started = done, time.perf_counter()
+        self._due = self._started + self.patience
 
     patience = float("inf")
 
     def at(self, done: float) -> None:
-        """So many units are done now, in all."""
+        """Report the number of units done so far."""
         self.done = done
         if (now := time.perf_counter()) >= self._due:
-            self._due = self.show(now - self._began) + now
+            self._due = self.show(now - self._started) + now
 
     def show(self, seconds: float) -> float:
-        """Show the work, `seconds` after its beginning; returns the seconds until the next time."""
+        """Show the progress, `seconds` after the start; returns the seconds until the next time."""
         return float("inf")
 
     def close(self) -> None:
-        """The work is over, done or not."""
+        """End the display, whether all units are done or not."""
 
     def counted(self) -> str:
-        """Units done, of those there are."""
-        of = "" if self.total is None else f"/{self.total:,.0f}"
-        return f"{self.done:,.0f}{of} {self.unit}"
+        """Units done and the total, e.g. "80/500 files"."""
+        total = "" if self.total is None else f"/{self.total:,.0f}"
+        return f"{self.done:,.0f}{total} {self.unit}"
 
     def left(self) -> str:
-        """The time left at the pace so far, or nothing where that is unknown."""
-        gone, done = time.perf_counter() - self._began, self.done - self._began_at
+        """The time left at the present speed; empty if it is unknown."""
+        elapsed, done = time.perf_counter() - self._started, self.done - self._done_before
         if self.total is None or done <= 0:
             return ""
-        return f"{duration(gone * (self.total - self.done) / done)} left"
+        return f"{duration(elapsed * (self.total - self.done) / done)} left"
 
     def __enter__(self) -> Work:
         return self
@@ -75,20 +76,20 @@ class Work:
 
 
 class Lines(Work):
-    """Plain lines on stderr, so that what a command prints can be piped."""
+    """Plain lines on stderr, so that stdout can be piped."""
 
     patience = FIRST_LINE
 
     def show(self, seconds: float) -> float:
         if self.done == self.total:
-            return float("inf")  # what comes next says that it is over
+            return float("inf")  # the next output of the command shows that it is done
         parts = [f"{self.what}  {self.counted()}", self.note, self.left()]
         print(*filter(None, parts), sep="  ", file=sys.stderr, flush=True)
         return seconds
 
 
 class Bar(Work):
-    """A bar with the time left, below what is printed; all bars share one display."""
+    """A bar with the time left, below printed lines; all bars share one display."""
 
     patience = PATIENCE
     display: Progress | None = None
@@ -126,19 +127,19 @@ def _new_display() -> Progress:
         TimeRemainingColumn(),
         TextColumn("{task.fields[note]}"),
     )
-    # No thread of its own: processes are forked while it shows.
+    # auto_refresh would start a thread, and processes are forked while a bar is shown.
     return Progress(*columns, auto_refresh=False, transient=True)
 
 
 def begin(what: str, total: float | None = None, unit: str = "", done: float = 0) -> Work:
-    """Begin a piece of work, in the form that suits where the output goes; `close` ends it."""
+    """Start to show work, as a bar or as lines, only in the first process; `close` ends it."""
     if getattr(rank_zero_only, "rank", 0) != 0:
         return Work(what, total, unit, done)
     return (Bar if sys.stdout.isatty() else Lines)(what, total, unit, done)
 
 
 def track(items: Iterable[T], what: str, unit: str, total: float | None = None) -> Iterator[T]:
-    """Each item in turn, while it is shown how many are done."""
+    """Yield each item and show how many are done."""
     if total is None and isinstance(items, Sized):
         total = len(items)
     with begin(what, total, unit) as work:

@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as wishes that are granted between two updates."""
+"""Ctrl-C and SIGTERM as requests to stop, which are followed between two updates."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from types import FrameType
 from typing import Any
 
 PATIENCE = 0.5
-"""Seconds within which a signal that comes again is still the same one: a terminal sends it to
-all processes, and the one that launched the others passes it on."""
+"""Seconds in which a repeated signal counts as the same one: a terminal sends it to all processes,
+and the launching process also sends it to those that it started."""
 
 
 class Stopped(Exception):
     """Training was asked to stop, and has written its checkpoint.
 
-    `code` is what the process should exit with, 128 and the number of the signal.
+    `code` is the exit code of the process: 128 plus the number of the signal.
     """
 
     def __init__(self, number: int) -> None:
@@ -26,34 +26,34 @@ class Stopped(Exception):
 
 
 class Interrupts:
-    """Remembers that a signal came; a second one ends the process at once.
+    """Notes that a signal was received; a second one ends the process at once.
 
-    `wanted` is the number of the signal, 0 before one came. Signals are Python's affair in the
-    main thread only; elsewhere nothing is caught.
+    `wanted` is the number of the signal, 0 before one is received. Python handles signals only in
+    the main thread; in other threads nothing is caught.
     """
 
     def __init__(self) -> None:
         self.wanted = 0
-        self._at = 0.0
-        self._before: dict[int, Any] = {}
+        self._received_at = 0.0
+        self._previous_handlers: dict[int, Any] = {}
 
     def catch(self) -> None:
         self.wanted = 0
         if threading.current_thread() is threading.main_thread():
             for number in (signal.SIGINT, signal.SIGTERM):
-                self._before[number] = signal.signal(number, self._note)
+                self._previous_handlers[number] = signal.signal(number, self._note)
 
     def release(self) -> None:
-        for number, handler in self._before.items():
+        for number, handler in self._previous_handlers.items():
             signal.signal(number, handler)
-        self._before = {}
+        self._previous_handlers = {}
 
     def _note(self, number: int, frame: FrameType | None) -> None:
         now = time.monotonic()
         if not self.wanted:
-            self.wanted, self._at = number, now
-            with suppress(RuntimeError):  # it came in the midst of another line's printing
-                print("stopping after this update; once more stops at once", flush=True)
-        elif now - self._at > PATIENCE:
+            self.wanted, self._received_at = number, now
+            with suppress(RuntimeError):  # the signal interrupted another print
+                print("stopping after this update; a second signal stops at once", flush=True)
+        elif now - self._received_at > PATIENCE:
             signal.signal(number, signal.SIG_DFL)
             signal.raise_signal(number)

@@ -1,4 +1,4 @@
-"""The threads that torch computes with."""
+"""The CPU threads that torch computes with."""
 
 from __future__ import annotations
 
@@ -6,6 +6,6 @@ import torch
 
 
 def describe_threads() -> str:
-    """How many threads compute, in words."""
+    """The number of threads in words, e.g. "2 threads"."""
     n = torch.get_num_threads()
     return f"{n} thread{'s' if n > 1 else ''}"

@@ -1,4 +1,4 @@
-"""Checkpoint files: written whole, and read without executing anything in them."""
+"""Checkpoint files: written completely or not at all, and read without executing their content."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from musegen.runtime.atomic import replacing
 
 
 class CheckpointFiles(TorchCheckpointIO):
-    """How Lightning writes and reads a checkpoint file here: whole, and nothing in it executed."""
+    """Lightning's checkpoint plugin: writes complete files and loads only plain values."""
 
     def save_checkpoint(
         self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None
@@ -21,22 +21,25 @@ class CheckpointFiles(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         with replacing(path, "wb", durable=True) as file:
-            plain = _Remembering(file)
+            recorder = _ErrorRecorder(file)
             try:
-                torch.save(checkpoint, plain)  # type: ignore[arg-type]
+                torch.save(checkpoint, recorder)  # type: ignore[arg-type]
             except RuntimeError as e:
-                raise plain.error or e from e
+                raise recorder.error or e from e
 
     def load_checkpoint(
         self, path: str | Path, map_location: Any = "cpu", weights_only: bool | None = None
     ) -> dict[str, Any]:
-        """Raises `UserError` for a missing, half-written or foreign file."""
+        """The checkpoint's content. Raises `UserError` for a missing, damaged or foreign file."""
         try:
-            return torch.load(path, map_location, weights_only=True)
+            checkpoint: dict[str, Any] = torch.load(path, map_location, weights_only=True)
         except FileNotFoundError as e:
             raise UserError(f"{path}: no such checkpoint") from e
-        except Exception as e:  # a broken file makes torch's reader run into anything
-            raise UserError(f"{path}: not a whole checkpoint of plain tensors and numbers") from e
+        except Exception as e:  # torch raises many kinds of error for a damaged file
+            raise UserError(
+                f"{path}: this file is damaged, or it is not a checkpoint of musegen"
+            ) from e
+        return checkpoint
 
 
 def find_checkpoint(run: Path) -> Path:
@@ -51,8 +54,8 @@ def find_checkpoint(run: Path) -> Path:
     return run
 
 
-class _Remembering:
-    """A file that remembers why it could not be written; torch says only that it could not."""
+class _ErrorRecorder:
+    """A file that keeps the system's error; `torch.save` says only that it could not write."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file

@@ -1,4 +1,4 @@
-"""Optimisers and learning-rate schedules, as settings."""
+"""Optimizers and learning-rate schedules, as settings."""
 
 from __future__ import annotations
 
@@ -6,68 +6,69 @@ import functools
 import math
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import torch
+from annotated_types import Interval
 from torch import nn
 from torch.optim import lr_scheduler
 
+from musegen.constraints import (
+    NonNegativeFloat,
+    NonNegativeInt,
+    OpenFraction,
+    PositiveFloat,
+    check_fields,
+)
 from musegen.errors import UserError
+from musegen.training.lightning_compat import allow_gradient_clipping
+
+Betas = tuple[Annotated[float, Interval(ge=0, lt=1)], Annotated[float, Interval(ge=0, lt=1)]]
 
 
 @dataclass(frozen=True)
 class Optimizer:
-    """Which optimiser, and how its rate runs over training.
+    """An optimizer and the schedule of its learning rate.
 
-    - name: `adam`, `adamw` or `sgd` (`momentum` and `nesterov` apply to `sgd`, `betas` to the
-      others). Weight decay is decoupled in `adamw`, L2 in the others, and leaves biases alone.
+    - name: `adam`, `adamw` or `sgd`.
+    - lr: the learning rate; with a schedule, the highest one.
+    - weight_decay: decoupled in `adamw`, an L2 penalty in the others; biases have none.
+    - betas: of `adam` and `adamw`.
+    - momentum, nesterov: of `sgd`.
     - schedule: `none`; `cosine`, from `lr` to `final_lr` along half a cosine over all steps;
-      `plateau`, times `factor` after `patience` epochs without a better monitored score.
-    - warmup_steps: the rate rises linearly over the first steps (`none` and `cosine`).
+      `plateau`, which multiplies the rate by `factor` after `patience` epochs without a better
+      monitored score.
+    - warmup_steps: the rate rises linearly over these first steps (`none` and `cosine`).
 
-    Raises `UserError` for values that the optimiser would refuse.
+    Raises `UserError` for values that the optimizer would refuse.
     """
 
     name: Literal["adam", "adamw", "sgd"] = "adam"
-    lr: float = 1e-3
-    weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
-    momentum: float = 0.0
+    lr: PositiveFloat = 1e-3
+    weight_decay: NonNegativeFloat = 0.0
+    betas: Betas = (0.9, 0.999)
+    momentum: NonNegativeFloat = 0.0
     nesterov: bool = False
     schedule: Literal["none", "cosine", "plateau"] = "none"
-    warmup_steps: int = 0
-    final_lr: float = 0.0
-    factor: float = 0.5
-    patience: int = 3
+    warmup_steps: NonNegativeInt = 0
+    final_lr: NonNegativeFloat = 0.0
+    factor: OpenFraction = 0.5
+    patience: NonNegativeInt = 3
 
     def __post_init__(self) -> None:
-        if not (self.lr > 0 and math.isfinite(self.lr)):
-            raise UserError(f"optimizer.lr={self.lr}: must be above 0")
-        if self.nesterov and self.momentum <= 0:
+        check_fields(self)
+        if self.nesterov and self.momentum == 0:
             raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0, e.g. 0.9")
-        if self.weight_decay < 0 or self.momentum < 0 or self.warmup_steps < 0:
-            raise UserError("optimizer: weight_decay, momentum and warmup_steps must not be < 0")
 
     def build(
         self, parameters: Iterable[nn.Parameter], rates: Mapping[nn.Parameter, float] | None = None
     ) -> torch.optim.Optimizer:
-        """The torch optimiser over these parameters, vectors spared from weight decay.
+        """The torch optimizer of these parameters, without weight decay for vectors.
 
-        `rates` holds the parameters that do not learn at `lr`, and the multiple at which they do.
+        `rates` maps parameters that do not train at `lr` to their multiple of `lr`.
         """
-        grouped: dict[tuple[float, bool], list[nn.Parameter]] = {}
-        for p in parameters:
-            if p.requires_grad:
-                grouped.setdefault(((rates or {}).get(p, 1.0), p.ndim > 1), []).append(p)
-        groups: list[dict[str, Any]] = [
-            {
-                "params": group,
-                "lr": rate * self.lr,
-                "weight_decay": self.weight_decay if matrices else 0.0,
-            }
-            for (rate, matrices), group in sorted(grouped.items(), key=lambda g: g[0], reverse=True)
-        ]
-        # One fused kernel over all parameters: the loop over tensors costs more than the maths.
+        groups = self._groups(parameters, rates or {})
+        # One fused kernel for all parameters: a loop over tensors takes longer than its sums.
         optimizer: torch.optim.Optimizer
         if self.name == "sgd":
             optimizer = torch.optim.SGD(
@@ -76,9 +77,27 @@ class Optimizer:
         else:
             kind = {"adam": torch.optim.Adam, "adamw": torch.optim.AdamW}[self.name]
             optimizer = kind(groups, lr=self.lr, betas=self.betas, fused=True)
-        # It could undo a loss scaler's work in its step, but gradients are clipped before.
-        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+        allow_gradient_clipping(optimizer)
         return optimizer
+
+    def _groups(
+        self, parameters: Iterable[nn.Parameter], rates: Mapping[nn.Parameter, float]
+    ) -> list[dict[str, Any]]:
+        """torch's parameter groups: one for each rate, matrices apart from vectors."""
+        groups: dict[tuple[float, bool], list[nn.Parameter]] = {}
+        for p in parameters:
+            if p.requires_grad:
+                groups.setdefault((rates.get(p, 1.0), p.ndim > 1), []).append(p)
+        return [
+            {
+                "params": group,
+                "lr": rate * self.lr,
+                "weight_decay": self.weight_decay if is_matrix else 0.0,
+            }
+            for (rate, is_matrix), group in sorted(
+                groups.items(), key=lambda item: item[0], reverse=True
+            )
+        ]
 
     def configure(
         self,
@@ -88,9 +107,9 @@ class Optimizer:
         mode: str,
         rates: Mapping[nn.Parameter, float] | None = None,
     ) -> dict[str, Any]:
-        """What `LightningModule.configure_optimizers` returns.
+        """The value for `LightningModule.configure_optimizers` to return.
 
-        `total_steps` is asked for when the first update has been made, not before.
+        `total_steps` is called only after the first update.
         """
         optimizer = self.build(parameters, rates)
         if self.schedule == "plateau":
@@ -112,7 +131,7 @@ class Optimizer:
         return {"optimizer": optimizer, "lr_scheduler": schedule}
 
     def rate(self, step: int, total_steps: int) -> float:
-        """The learning rate at a step, as a share of `lr`."""
+        """The learning rate at a step, as a multiple of `lr`."""
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         if self.schedule == "none":

@@ -1,4 +1,4 @@
-"""Resuming a run: whether a checkpoint fits, and the loggers taken back to where it was written."""
+"""Resuming a run: check that its checkpoint fits, and truncate the logs to that moment."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytorch_lightning as pl
 from musegen.errors import UserError
 from musegen.models import Model
 from musegen.training.checkpoint_files import CheckpointFiles
+from musegen.training.lightning_compat import completed_epochs
 from musegen.training.loggers.media import SupportsTruncate
 
 
 def prepare_resume(path: Path, model: Model, trainer: pl.Trainer) -> float:
-    """Check the checkpoint and truncate the logs; returns the seconds trained until then.
+    """Check the checkpoint and truncate the logs; returns the seconds trained so far.
 
     Raises `UserError` for a checkpoint of another model or optimizer, and for a run that has
     already been trained for as long as the trainer asks.
@@ -42,9 +43,8 @@ def _check_model(path: Path, checkpoint: dict[str, Any], model: Model) -> None:
 
 
 def _check_length(path: Path, checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:
-    epochs = checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"]
     for unit, done, maximum in (
-        ("epochs", epochs, trainer.max_epochs),
+        ("epochs", completed_epochs(checkpoint), trainer.max_epochs),
         ("steps", checkpoint["global_step"], trainer.max_steps),
     ):
         if maximum is not None and -1 < maximum < done:

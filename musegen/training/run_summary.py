@@ -1,4 +1,4 @@
-"""What a finished run writes beside its metrics: run.json, and music.json for music."""
+"""The summary of a finished run: run.json, music.json for music, and the report page."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from musegen.runtime.threads import describe_threads
 def write_report(
     settings: dict[str, Any], model: Model, data: Any, trainer: pl.Trainer, started: float
 ) -> Path:
-    """Write what the folder of a finished run does not tell yet, and then its page.
+    """Write run.json, music.json and the report page of a finished run; returns the page's path.
 
-    run.json holds what was trained, on what and for how long (`started`: `time.time()` at the
-    start); music.json the metrics of the samples beside the training pieces' (see `compare`),
-    where the data is music.
+    run.json holds the model, the data, the device and the seconds since `started` (a
+    `time.time()`). music.json, for data that is music, holds the metrics of the samples and of
+    the training pieces (see `compare`).
     """
     run_dir = Path(settings["run_dir"])
     write_json(run_dir / FACTS, _facts(settings, model, data, trainer, started))
@@ -65,12 +65,12 @@ def _facts(
 
 
 def _commit() -> str | None:
-    """The commit of the clone that this runs from; None where it is no clone, or git is not."""
-    here = Path(__file__).parent
+    """The commit of the clone that this code is in; None outside a clone, or without git."""
+    folder = Path(__file__).parent
     try:
         return subprocess.run(
             ["git", "describe", "--always", "--dirty"],
-            cwd=here, capture_output=True, text=True, check=True, timeout=10,
+            cwd=folder, capture_output=True, text=True, check=True, timeout=10,
         ).stdout.strip()  # fmt: skip
     except (OSError, subprocess.SubprocessError):
         return None

@@ -1,4 +1,4 @@
-"""The metrics of the test split: a pass over its batches, what no pass gives, and the baselines."""
+"""The metrics of the test split: from a pass over its batches, from `assess`, and baselines."""
 
 from __future__ import annotations
 
@@ -11,31 +11,31 @@ from musegen.training.callbacks.training_progress import TrainingProgress
 
 
 def all_test_metrics(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
-    """Figures of the model over the test split, by name."""
+    """All metrics of the test split, by name."""
     return run_test_pass(model, data, settings) | extra_metrics(model, data, settings)
 
 
 def run_test_pass(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
-    """Those that a pass over its batches gives; the model is left on the device of the pass."""
+    """The metrics from a pass over the test batches; leaves the model on the trainer's device."""
     trainer = build_trainer(settings, bare=True, callbacks=[TrainingProgress()])
     trainer.test(model, datamodule=data, verbose=False)
-    model.to(trainer.strategy.root_device)  # which Lightning has taken it off
+    model.to(trainer.strategy.root_device)  # Lightning has moved it to the CPU
     return {k.removeprefix("test/"): float(v) for k, v in trainer.callback_metrics.items()}
 
 
 def extra_metrics(model: Model, data: Any, settings: dict[str, Any]) -> dict[str, float]:
-    """Those that no pass gives: the model's own, and what the baselines reach."""
+    """The metrics that need more than a pass: the model's `assess`, and the baselines."""
     metrics = model.assess(data, **settings["assess"])
-    # Baselines are of the test split, and beside another's metrics they would mislead.
+    # Baselines are computed on the test split; beside metrics of another split they mislead.
     return metrics | (baselines(data) if settings["assess"].get("split", "test") == "test" else {})
 
 
 def format_test_table(metrics: dict[str, float]) -> str:
-    """The metrics as an aligned table, the baselines' below the model's."""
+    """The metrics as an aligned table, each baseline below the metric that it belongs to."""
     rows = [
         (f"    {name}" if baseline else f"  {name}", metrics[name])
         for name, _, baseline in with_baselines(metrics)
     ]
     width = max((len(name) for name, _ in rows), default=0)
-    heading = "test" + (" (indented: baselines)" if any(n[2] == " " for n, _ in rows) else "")
+    heading = "test" + (" (indented: baselines)" if any(name[2] == " " for name, _ in rows) else "")
     return "\n".join([heading, *(f"{name:<{width}}  {value:.6f}" for name, value in rows)])

@@ -12,37 +12,42 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from musegen.errors import UserError
 from musegen.training.checkpoint_files import CheckpointFiles
+from musegen.training.lightning_compat import require_supported_lightning
 
 TRAINER_DEFAULTS: dict[str, Any] = {
-    "use_distributed_sampler": False,  # the data modules' batch samplers know the ranks
-    "enable_model_summary": False,  # the start banner says it
-    "enable_progress_bar": False,  # callbacks.progress shows it
+    "use_distributed_sampler": False,  # the batch samplers of the data modules know the ranks
+    "enable_model_summary": False,  # the banner prints one
+    "enable_progress_bar": False,  # callbacks.progress shows one
 }
-"""Trainer arguments that differ from Lightning's defaults everywhere; `trainer.*` wins."""
+"""Trainer arguments that always differ from Lightning's defaults; `trainer.*` overrides them."""
 
 
 class Unprofiled(PassThroughProfiler):
-    """Lightning's default enters a generator's context some forty times an update, to measure
-    nothing: a twentieth of a small net's time (`benchmarks/rbm_speed.py`). Here it is an empty
-    one. `trainer.profiler` names a real one."""
+    """A profiler that measures nothing, at no cost. `trainer.profiler` names a real one.
 
-    _nothing = nullcontext()
+    Lightning's default enters a generator's context some forty times in each update, which is a
+    twentieth of a small network's time (`benchmarks/rbm_speed.py`). This context is empty.
+    """
+
+    _empty_context = nullcontext()
 
     def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
-        return self._nothing
+        return self._empty_context
 
 
 def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Trainer:
     """A Lightning Trainer.
 
-    - gpus: null takes one GPU if torch sees one, else the CPU; 0 the CPU; n that many GPUs, by
-      DDP when n > 1; −1 all; a list those.
-    - everything else is passed on to `pytorch_lightning.Trainer`; `accelerator`, `devices` and
-      `strategy` given here win over what `gpus` implies.
+    - gpus: null for one GPU if torch sees one, else the CPU; 0 for the CPU; n for n GPUs, with
+      DDP if n > 1; −1 for all GPUs; a list for the GPUs with these numbers.
+    - settings: arguments of `pytorch_lightning.Trainer`; `accelerator`, `devices` and `strategy`
+      replace what `gpus` implies.
 
-    Raises `UserError` for more GPUs than there are, or a value that Lightning refuses.
+    Raises `UserError` for more GPUs than there are, for a value that Lightning refuses, and for a
+    version of Lightning that musegen was not tried with.
     """
-    plugins = [CheckpointFiles(), *_listed(settings.pop("plugins", None))]
+    require_supported_lightning()
+    plugins = [CheckpointFiles(), *_as_list(settings.pop("plugins", None))]
     try:
         return pl.Trainer(
             **{**devices(gpus), **TRAINER_DEFAULTS, "profiler": Unprofiled(), **settings},
@@ -52,39 +57,40 @@ def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Tra
         raise UserError(f"trainer: {' '.join(str(e).split())}") from e
 
 
-make_trainer.passes_to = pl.Trainer  # type: ignore[attr-defined]  # for build's checks
+# `check_settings` reads the names and types of `**settings` there.
+make_trainer.passes_to = pl.Trainer  # type: ignore[attr-defined]
 
 
-def _listed(given: Any) -> list[Any]:
-    return [] if given is None else given if isinstance(given, list) else [given]
+def _as_list(plugins: Any) -> list[Any]:
+    return [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
 
 
 def one_device(settings: dict[str, Any]) -> dict[str, Any]:
-    """The same trainer's settings for the first of its devices, in this process alone."""
-    alone = {k: v for k, v in settings.items() if k not in ("strategy", "num_nodes")}
-    gpus, count = alone.get("gpus"), alone.get("devices")
+    """The same trainer settings for a single process, on the first of the devices."""
+    single = {k: v for k, v in settings.items() if k not in ("strategy", "num_nodes")}
+    gpus, count = single.get("gpus"), single.get("devices")
     if isinstance(gpus, int) and gpus:
-        alone["gpus"] = 1
+        single["gpus"] = 1
     elif isinstance(gpus, list):
-        alone["gpus"] = gpus[:1]
+        single["gpus"] = gpus[:1]
     if count is not None:
-        alone["devices"] = count[:1] if isinstance(count, list) else 1
-    return alone
+        single["devices"] = count[:1] if isinstance(count, list) else 1
+    return single
 
 
 def devices(gpus: int | list[int] | None) -> dict[str, Any]:
-    """Trainer arguments that `gpus` stands for."""
-    seen = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    """The Trainer arguments that `gpus` stands for. Raises `UserError` for GPUs not there."""
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if gpus is None:
-        gpus = min(1, seen)
+        gpus = min(1, available)
     if gpus == 0 or gpus == []:
         return {"accelerator": "cpu", "devices": 1}
-    wanted = max(gpus) + 1 if isinstance(gpus, list) else (seen if gpus == -1 else gpus)
-    if (isinstance(gpus, int) and gpus < -1) or (isinstance(gpus, list) and min(gpus) < 0):
+    if min(gpus, default=0) < 0 if isinstance(gpus, list) else gpus < -1:
         raise UserError(f"trainer.gpus={gpus}: write a number, -1 for all, or a list like [0,1]")
-    if wanted > seen or seen == 0:
-        types = f"trainer.gpus={seen} or less" if seen else "trainer.gpus=0 for the CPU"
-        raise UserError(f"trainer.gpus={gpus}: torch sees {seen} GPUs here; type {types}")
-    count = len(gpus) if isinstance(gpus, list) else wanted
+    needed = max(gpus) + 1 if isinstance(gpus, list) else (available if gpus == -1 else gpus)
+    if needed > available or available == 0:
+        remedy = f"trainer.gpus={available} or less" if available else "trainer.gpus=0 for the CPU"
+        raise UserError(f"trainer.gpus={gpus}: torch sees {available} GPUs here; write {remedy}")
+    count = len(gpus) if isinstance(gpus, list) else needed
     arguments: dict[str, Any] = {"accelerator": "gpu", "devices": gpus}
     return {**arguments, "strategy": "ddp"} if count > 1 else arguments

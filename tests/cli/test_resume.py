@@ -1,7 +1,7 @@
-"""Runs that are killed, interrupted, extended: what goes on is bit for bit what would have come.
+"""A run that was killed and resumed ends exactly like an uninterrupted run, to the last bit.
 
-`MUSEGEN_KILLS=8 pytest tests/cli/test_resume.py` kills every family eight times, with no loader
-workers and with two in turn.
+`MUSEGEN_KILLS=8 pytest tests/cli/test_resume.py` kills a run of every family eight times, in turn
+with no loader workers and with two.
 """
 
 from __future__ import annotations
@@ -24,6 +24,8 @@ from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
 from tests.conftest import tune
 
+HANG = 1800
+"""Seconds after which a process counts as hanging; far more than it needs on a busy computer."""
 KILLS = int(os.environ.get("MUSEGEN_KILLS", 1))
 ROLLS = ["data=piano_roll_folder", "data.dt=0.25", "model.hidden=12", "model.k=3"]
 FAMILIES = {
@@ -72,8 +74,8 @@ def settings(family: str, run_dir: Path, music: Path, *more: str) -> dict:
 
 
 def run(plain: dict, out: Path) -> None:
-    """In a process of its own: train, as `train.main` does."""
-    # Workers begin as in any program; the fork server's children would outlive a killed parent.
+    """Train as `train.main` does; the target of a new process."""
+    # Loader workers that the fork server starts would survive when their parent is killed.
     multiprocessing.set_start_method("fork", force=True)
     sys.stdout = sys.stderr = out.open("a")
     torch.set_num_threads(1)
@@ -81,20 +83,20 @@ def run(plain: dict, out: Path) -> None:
     train.run(plain)
 
 
-def started(plain: dict, out: Path) -> multiprocessing.Process:
+def start(plain: dict, out: Path) -> multiprocessing.Process:
     process = PROCESSES.Process(target=run, args=(plain, out))
     process.start()
     return process
 
 
-def finished(plain: dict, out: Path) -> None:
-    process = started(plain, out)
-    process.join(120)
+def run_to_the_end(plain: dict, out: Path) -> None:
+    process = start(plain, out)
+    process.join(HANG)
     assert process.exitcode == 0, out.read_text()[-2000:]
 
 
 def end_of(run_dir: Path) -> dict:
-    """All that the end of training consists of: the checkpoint, less its clock, and the log."""
+    """The result of a run: the last checkpoint, without its clock, and the log."""
     path = run_dir / "checkpoints" / "last.ckpt"
     checkpoint = torch.load(path, weights_only=True)
     del checkpoint["seconds"], checkpoint["callbacks"], checkpoint["logged"]
@@ -104,7 +106,7 @@ def end_of(run_dir: Path) -> dict:
 
 
 def differences(a: object, b: object, where: str = "") -> list[str]:
-    """The places at which two nested values are not the same to the bit."""
+    """Where two nested values are not equal to the last bit."""
     if isinstance(a, dict) and isinstance(b, dict):
         keys = [*a, *(k for k in b if k not in a)]
         return [d for k in keys for d in differences(a.get(k), b.get(k), f"{where}/{k}")]
@@ -122,38 +124,43 @@ def test_differences_are_found() -> None:
     assert differences({"a": 1}, {"a": 1, "b": 2}) == ["/b: None 2"]
 
 
-def begun(process: multiprocessing.Process, run_dir: Path) -> float:
-    """Wait for the first checkpoint; the time when it was there."""
-    while process.is_alive() and not (run_dir / "checkpoints" / "last.ckpt").exists():
+def wait_for_step(process: multiprocessing.Process, run_dir: Path, step: int) -> None:
+    """Wait until a checkpoint of this update or of a later one was written."""
+    path = run_dir / "checkpoints" / "last.ckpt"
+    while process.is_alive() and saved_step(path) < step:
         time.sleep(0.01)
-    return time.perf_counter()
 
 
+def saved_step(path: Path) -> int:
+    """The number of updates in a checkpoint; 0 if there is none."""
+    return torch.load(path, weights_only=True)["global_step"] if path.exists() else 0
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize("family", FAMILIES)
-def test_a_killed_run_ends_as_if_it_had_not_been(family: str, music: Path, tmp_path: Path) -> None:
+def test_a_killed_run_ends_like_an_uninterrupted_one(
+    family: str, music: Path, tmp_path: Path
+) -> None:
     out = tmp_path / "out.txt"
-    finished(settings(family, tmp_path / "whole", music), out)
-    expected = end_of(tmp_path / "whole")
-    again = started(settings(family, tmp_path / "again", music), out)
-    beginning = begun(again, tmp_path / "again")
-    again.join()
-    seconds = time.perf_counter() - beginning
+    run_to_the_end(settings(family, tmp_path / "uninterrupted", music), out)
+    expected = end_of(tmp_path / "uninterrupted")
+    run_to_the_end(settings(family, tmp_path / "again", music), out)
     assert not differences(expected, end_of(tmp_path / "again")), "one seed, two results"
-    chance = random.Random(family)
+    total = expected["checkpoint"]["global_step"]
+    random_steps = random.Random(family)
     for kill in range(KILLS):
         run_dir = tmp_path / f"killed{kill}"
         plain = settings(family, run_dir, music, f"data.num_workers={2 * (kill % 2)}")
-        killed = started(plain, out)
-        if kill % 5 < 4:  # one in five may come before there is any checkpoint
-            begun(killed, run_dir)
-        killed.join(chance.uniform(0, seconds))
+        killed = start(plain, out)
+        if kill % 5 < 4:  # one in five is killed at any time, maybe before the first checkpoint
+            wait_for_step(killed, run_dir, random_steps.randrange(1, total))
+        killed.join(random_steps.uniform(0, 1))
         killed.kill()
         killed.join()
-        at = run_dir / "checkpoints" / "last.ckpt"
-        step = torch.load(at, weights_only=True)["global_step"] if at.exists() else 0
-        finished(plain | {"resume": str(run_dir)}, out)
+        checkpoint = run_dir / "checkpoints" / "last.ckpt"
+        step = saved_step(checkpoint)
+        run_to_the_end(plain | {"resume": str(run_dir)}, out)
         different = differences(expected, end_of(run_dir))
-        total = expected["checkpoint"]["global_step"]
-        print(f"{family}: gone on from update {step} of {total}, {len(different)} different")
+        print(f"{family}: resumed from update {step} of {total}, {len(different)} different")
         assert not different
-        assert sorted(p.name for p in at.parent.iterdir()) == ["best.ckpt", "last.ckpt"]
+        assert sorted(p.name for p in checkpoint.parent.iterdir()) == ["best.ckpt", "last.ckpt"]

@@ -1,4 +1,4 @@
-"""The main job, small: train, then everything that a run folder promises."""
+"""Small runs: train, then use everything that the run folder contains."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from musegen.cli import count, dissect, evaluate, generate, report
 from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
 from musegen.metrics.music import LABELS
+from tests.cli.test_resume import HANG
 
 TINY = ["model.hidden=16", "model.layers=1", "model.head_width=8", "data.window=16",
         "data.batch_size=4", "trainer.max_epochs=2", "sample.n=2", "sample.length=30"]  # fmt: skip
@@ -45,7 +46,7 @@ def run(cli, midi_folder: Path, tmp_path: Path) -> Path:
     return folder
 
 
-def test_run_folder(run: Path) -> None:
+def test_the_run_folder_is_complete(run: Path) -> None:
     config = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"), resolve=False)
     assert config["model"]["hidden"] == 16
     assert "${" not in str(config)
@@ -61,7 +62,7 @@ def test_run_folder(run: Path) -> None:
     assert not list(run.rglob("*.part"))
 
 
-def test_the_banner_says_what_where_and_how(run: Path) -> None:
+def test_the_banner_names_model_data_device_and_folder(run: Path) -> None:
     lines = (run / "stdout.txt").read_text().splitlines()
     assert [line.split()[0] for line in lines[:7]] == [
         "model", "data", "device", "precision", "folder", "resume", "epoch"
@@ -69,31 +70,31 @@ def test_the_banner_says_what_where_and_how(run: Path) -> None:
     assert lines[0].split(maxsplit=1)[1].startswith("lstm_midi, ")
     assert lines[1].split(maxsplit=1)[1].startswith("MidiFolder: train 4 pieces / ")
     assert lines[4].split() == ["folder", str(run)]
-    assert lines[5].endswith(f"python train.py resume={run}")
+    assert lines[5].endswith(f"musegen train resume={run}")
 
 
 def test_a_run_ends_with_its_report(run: Path, cli) -> None:
     last = (run / "stdout.txt").read_text().splitlines()[-1]
-    assert last == f"report {(run / 'html').as_uri()}"
+    assert last == f"report {(run / 'report.html').as_uri()}"
     facts = json.loads((run / "run.json").read_text())
     assert facts["weights"] > 1000
     assert facts["epochs"] == 2
     assert facts["seconds"] > 0
-    assert facts["command"].startswith("python train.py data=midi_folder data.root=")
+    assert facts["command"].startswith("musegen train data=midi_folder data.root=")
     assert facts["data"].startswith("train 4 pieces")
     music = json.loads((run / "music.json").read_text())
     assert list(music) == list(LABELS)
     assert music["polyphony"]["training"] == pytest.approx(1, abs=0.01)
-    before = (run / "html").read_text()
+    before = (run / "report.html").read_text()
     assert "Play samples/01" in before
     assert facts["command"] in html.unescape(before)
     code, out, err = cli(report.main, f"run={run}")
     assert code == 0, err
-    assert out.strip() == str(run / "html")
-    assert (run / "html").read_text() == before
+    assert out.strip() == str(run / "report.html")
+    assert (run / "report.html").read_text() == before
 
 
-def test_evaluation_agrees_to_the_last_digit(run: Path, cli) -> None:
+def test_evaluation_gives_the_same_metrics(run: Path, cli) -> None:
     trained = metrics((run / "stdout.txt").read_text())
     assert set(trained) >= {"nll", "note", "velocity", "time", "note_accuracy", "unigram_nll",
                             "ngram_nll", "ngram_time"}  # fmt: skip
@@ -105,38 +106,39 @@ def test_evaluation_agrees_to_the_last_digit(run: Path, cli) -> None:
     assert (run / "test.json").read_text() == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("unbuffered", ["", "1"])
-def test_a_reader_that_goes_away_is_no_error(run: Path, unbuffered: str) -> None:
+def test_a_closed_stdout_is_no_error(run: Path, unbuffered: str) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "musegen.evaluate", f"run={run}"], cwd=ROOT,
+        [sys.executable, "-m", "musegen.cli.evaluate", f"run={run}"], cwd=ROOT,
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"PYTHONUNBUFFERED": unbuffered},
     )  # fmt: skip
     process.stdout.close()
-    assert process.communicate(timeout=100)[1] == ""
+    assert process.communicate(timeout=HANG)[1] == ""
     assert process.returncode == 128 + signal.SIGPIPE
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
-        (["optimizer.name=sgd"], "a begun run keeps its optimiser, which was not sgd"),
-        (["trainer.max_epochs=1"], "2 epochs are done, not trainer.max_epochs=1"),
+        (["optimizer.name=sgd"], "the optimizer cannot change when a run is resumed"),
+        (["trainer.max_epochs=1"], "2 epochs have been trained, more than trainer.max_epochs=1"),
         (["trainer.max_epochs=3", "trainer.limit_val_batches=0.01"], "You requested to check"),
     ],
 )
-def test_a_change_that_cannot_be_resumed_leaves_the_run_as_it_was(
-    run: Path, cli, typed: list[str], said: str
+def test_a_refused_change_leaves_the_run_as_it_was(
+    run: Path, cli, typed: list[str], message: str
 ) -> None:
     before = (run / "config.yaml").read_text()
     code, _, err = cli(train_module.main, f"resume={run}", *typed)
     assert code == 1
-    assert said in err
+    assert message in err
     assert (run / "config.yaml").read_text() == before
     assert cli(train_module.main, f"resume={run}")[0] == 0
 
 
-def test_what_is_refused_leaves_no_folder(cli, tmp_path: Path) -> None:
+def test_a_refused_run_leaves_no_folder(cli, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     code, *_ = cli(
         train_module.main, "data=midi_folder", "data.root=/no", f"hydra.run.dir={folder}"
@@ -146,20 +148,22 @@ def test_what_is_refused_leaves_no_folder(cli, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("main", [count.main, dissect.main, evaluate.main, generate.main])
-def test_help_is_how_to_call_it(cli, main) -> None:
-    code, _, err = cli(main, "--help")
+def test_a_missing_run_is_answered_with_the_usage(cli, main) -> None:
+    command = main.__module__.rpartition(".")[2]
+    code, _, err = cli(main)
     assert code == 1
-    assert f"python -m {main.__module__} run=<run folder or checkpoint>" in err
+    assert f"musegen {command} run=<run folder or checkpoint>" in err
+    assert len(err.splitlines()) == 1
 
 
 @pytest.mark.parametrize("other", [[], ["data=midi_folder"]])
-def test_an_evaluation_changes_no_model(run: Path, cli, other: list[str]) -> None:
+def test_evaluation_refuses_settings_of_the_model(run: Path, cli, other: list[str]) -> None:
     code, _, err = cli(evaluate.main, f"run={run}", *other, "model.hidden=3")
     assert code == 1
-    assert err.startswith("musegen: model.hidden=3: a run keeps it; data.*, assess.*, trainer.*")
+    assert err.startswith("musegen: model.hidden=3: a trained run keeps this setting; data.*")
 
 
-def test_evaluation_on_other_data_takes_the_checkpoints_codec(run: Path, cli, midi_folder) -> None:
+def test_evaluation_on_other_data_uses_the_checkpoints_codec(run: Path, cli, midi_folder) -> None:
     for i in range(6):
         write_notes(tune(10 + i), midi_folder.parent / f"{i}.mid")
     other = ["data=midi_folder", f"data.root={midi_folder.parent}"]
@@ -194,10 +198,10 @@ def test_generation_needs_only_the_checkpoint(run: Path, cli, tmp_path: Path, mi
     assert len(err.strip().splitlines()) == 1
 
 
-def test_the_score_is_the_best_and_not_the_last(run: Path) -> None:
+def test_the_score_is_the_best_one_not_the_last(run: Path) -> None:
     settings = OmegaConf.to_container(OmegaConf.load(run / "config.yaml"))
     settings["trainer"]["max_epochs"] = 3
-    settings["mode"] = "max"  # a score that only falls: the first epoch's is the best
+    settings["mode"] = "max"  # the score falls in each epoch, so the first one is the best
     settings["callbacks"]["checkpoint"]["mode"] = "max"
     settings["sample"] = None
     score = train_module.run(settings)
@@ -219,7 +223,7 @@ def test_the_score_is_the_best_and_not_the_last(run: Path) -> None:
     ],
     ids=lambda e: e[0],
 )
-def test_two_steps_of_every_way(cli, midi_folder: Path, extra: list[str]) -> None:
+def test_two_updates_of_every_variant(cli, midi_folder: Path, extra: list[str]) -> None:
     code, out, err = cli(
         train_module.main, "data=midi_folder", f"data.root={midi_folder}", *extra,
         "trainer.limit_train_batches=2", "trainer.max_epochs=1", "sample.n=1", "sample.length=10",
@@ -229,7 +233,7 @@ def test_two_steps_of_every_way(cli, midi_folder: Path, extra: list[str]) -> Non
     assert float(metrics(out)["nll"]) > 0
 
 
-def test_sweeps_run_each_job_in_a_folder_of_its_own(cli, midi_folder: Path, tmp_path: Path) -> None:
+def test_each_job_of_a_sweep_has_its_own_folder(cli, midi_folder: Path, tmp_path: Path) -> None:
     code, _, err = cli(
         train_module.main, "-m", "data=midi_folder", f"data.root={midi_folder}", *TINY[1:],
         "model.hidden=4,8", f"hydra.sweep.dir={tmp_path}/sweep",
@@ -241,7 +245,7 @@ def test_sweeps_run_each_job_in_a_folder_of_its_own(cli, midi_folder: Path, tmp_
 
 @pytest.fixture
 def names_folder(tmp_path: Path) -> Path:
-    """Two countries with letters of their own, 40 names each."""
+    """Two countries with different letters, 40 names each."""
     folder = tmp_path / "names"
     folder.mkdir()
     for label, letters in (("Japan", "aiko"), ("Poland", "wszy")):
@@ -259,8 +263,8 @@ def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Pa
     )  # fmt: skip
     assert code == 0, err
     trained = json.loads((folder / "test.json").read_text())
-    assert trained["bpc"] < 2.2  # three of four letters and an end: 1.5 at best
-    assert set(trained) >= {"perplexity", "ngram_bpc", "ngram6_bpc", "bits/Japan",
+    assert trained["bpc"] < 2.2  # three letters out of four and an end: at least 1.5
+    assert set(trained) >= {"perplexity", "ngram_bpc", "ngram6_bpc", "bpc/Japan",
                             "ngram_bpc/Poland", "novel", "distinct", "recognised"}  # fmt: skip
     samples = (folder / "samples" / "samples.txt").read_text().splitlines()
     assert [line.split("\t")[0] for line in samples] == ["Japan"] * 3 + ["Poland"] * 3
@@ -288,20 +292,20 @@ def test_names_from_training_to_dissection(cli, names_folder: Path, tmp_path: Pa
 
 
 @pytest.mark.parametrize(
-    ("content", "said"),
+    ("content", "message"),
     [(b"", "empty"), (b"x", "1 character cannot be split"), (b"ab\xff", "not UTF-8 (byte 2 is")],
 )
-def test_a_bad_text_is_one_line(cli, tmp_path: Path, content: bytes, said: str) -> None:
+def test_a_bad_text_gives_one_line(cli, tmp_path: Path, content: bytes, message: str) -> None:
     path = tmp_path / "my.txt"
     path.write_bytes(content)
     code, out, err = cli(train_module.main, "model=char_rnn", "data=text", f"data.path={path}")
     assert code == 1
     assert len(err.splitlines()) == 1
-    assert f"{path}: {said}" in err
+    assert f"{path}: {message}" in err
     assert "Traceback" not in out
 
 
-def test_a_label_without_names_is_one_line(cli, names_folder: Path) -> None:
+def test_a_label_without_names_gives_one_line(cli, names_folder: Path) -> None:
     (names_folder / "China.txt").write_text("\u738b\n")
     folded = ["model=char_rnn", "data=names", f"data.root={names_folder}", "data.ascii=true"]
     code, _, err = cli(train_module.main, *folded)
@@ -310,7 +314,7 @@ def test_a_label_without_names_is_one_line(cli, names_folder: Path) -> None:
 
 
 @pytest.mark.parametrize("experiment", ["anbn_rnn2", "anbn_lstm1"])
-def test_a_counter_from_training_to_its_table(cli, tmp_path: Path, experiment: str) -> None:
+def test_counting_from_training_to_the_table(cli, tmp_path: Path, experiment: str) -> None:
     folder = tmp_path / "run"
     code, _, err = cli(
         train_module.main, f"experiment={experiment}", "data.train_size=40", "data.batch_size=40",
@@ -321,7 +325,7 @@ def test_a_counter_from_training_to_its_table(cli, tmp_path: Path, experiment: s
     assert code == 0, err
     found = json.loads((folder / "test.json").read_text())["capacity"]
     code, _, err = cli(count.main, f"run={folder}", "up_to=0")
-    assert (code, err) == (1, "musegen: show=20 and up_to=0 must be at least 1\n")
+    assert (code, err) == (1, "musegen: count.up_to=0: should be greater than or equal to 1\n")
     code, out, err = cli(count.main, f"run={folder}", "show=3", "up_to=5")
     assert code == 0, err
     lines = out.splitlines()
@@ -330,7 +334,7 @@ def test_a_counter_from_training_to_its_table(cli, tmp_path: Path, experiment: s
 
 
 @pytest.mark.parametrize("typed", ["trainer.max_epochs=0", "trainer.limit_train_batches=0"])
-def test_an_untaught_model_is_tested_and_speaks(
+def test_an_untrained_model_is_tested_and_generates(
     cli, midi_folder: Path, tmp_path: Path, typed: str
 ) -> None:
     folder = tmp_path / "run"
@@ -340,10 +344,10 @@ def test_an_untaught_model_is_tested_and_speaks(
     )  # fmt: skip
     assert code == 0, err
     assert float(metrics(out)["nll"]) > 0
-    assert (folder / "html").exists()
+    assert (folder / "report.html").exists()
 
 
-def test_what_lightning_finds_out_late_is_one_line(cli, midi_folder: Path) -> None:
+def test_an_error_that_lightning_finds_late_gives_one_line(cli, midi_folder: Path) -> None:
     code, _, err = cli(
         train_module.main, "data=midi_folder", f"data.root={midi_folder}", *TINY,
         "trainer.limit_val_batches=0.1",

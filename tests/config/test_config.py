@@ -1,4 +1,4 @@
-"""Composition: every shipped config, every pair, and one line for every mistake."""
+"""Composition: every shipped config, every pair, and a message of one line for every mistake."""
 
 from __future__ import annotations
 
@@ -32,44 +32,45 @@ MODELS_FOR: dict[str, set[str]] = {
     **{name: {"rnn_rbm"} for name in ROLLS},
     **{f"{name} data.view=frames": {"rbm"} for name in ROLLS},
 }
-"""The legal pairs, written down: which models can read each data set, and each view of it."""
-
+"""Which models can read each data set, and each view of it."""
 
 NEED_FILES = {"names18"}
-"""Experiments whose alphabet, and so whose spec, is in the files."""
+"""Experiments whose spec depends on data files: the alphabet is read from them."""
 
 
-def completed(*overrides: str) -> dict:
+def resolved(*overrides: str) -> dict:
     return resolve_config(compose_config([*overrides, "run_dir=unused"]))
 
 
-def test_the_table_of_pairs_is_whole() -> None:
+def test_the_table_of_pairs_is_complete() -> None:
     assert {data.split()[0] for data in MODELS_FOR} == set(config_choices("data"))
     assert set.union(*MODELS_FOR.values()) == set(config_choices("model"))
 
 
 @pytest.mark.parametrize("data", MODELS_FOR)
 @pytest.mark.parametrize("model", config_choices("model"))
-def test_pairs(model: str, data: str) -> None:
+def test_only_legal_pairs_are_accepted(model: str, data: str) -> None:
     overrides = [f"model={model}", *f"data={data}".split()]
     if model in MODELS_FOR[data]:
-        assert completed(*overrides)["data"]["_target_"]
+        assert resolved(*overrides)["data"]["_target_"]
     else:
         with pytest.raises(UserError, match=r"reads .*, but .* yields .*; use data"):
-            completed(*overrides)
+            resolved(*overrides)
 
 
-def test_a_view_that_the_model_does_not_read_is_named() -> None:
-    said = "model=rbm reads Frames, but data.view=rolls yields Rolls; use data.view=frames"
-    with pytest.raises(UserError, match=said):
-        completed("model=rbm", "data=jsb")
+def test_a_view_that_the_model_cannot_read_is_refused() -> None:
+    message = "model=rbm reads Frames, but data.view=rolls yields Rolls; use data.view=frames"
+    with pytest.raises(UserError, match=message):
+        resolved("model=rbm", "data=jsb")
 
 
-def test_a_precision_that_holds_no_energies_is_refused() -> None:
-    said = "16 bits do not hold the free energies of model=rnn_rbm; use bf16-mixed, 32-true or 64"
-    with pytest.raises(UserError, match=said):
-        completed("model=rnn_rbm", "data=jsb", "trainer.precision=bf16-true")
-    completed("model=char_rnn", "data=names", "trainer.precision=bf16-true")
+def test_a_precision_too_low_for_free_energies_is_refused() -> None:
+    message = (
+        "16 bits do not hold the free energies of model=rnn_rbm; use bf16-mixed, 32-true or 64"
+    )
+    with pytest.raises(UserError, match=message):
+        resolved("model=rnn_rbm", "data=jsb", "trainer.precision=bf16-true")
+    resolved("model=char_rnn", "data=names", "trainer.precision=bf16-true")
 
 
 @pytest.mark.parametrize(
@@ -77,7 +78,7 @@ def test_a_precision_that_holds_no_energies_is_refused() -> None:
     [(g, n) for g in GROUPS if g not in ("model", "data") for n in config_choices(g)],
 )
 def test_every_shipped_config_builds(group: str, name: str, tmp_path: Path, monkeypatch) -> None:
-    monkeypatch.setenv("WANDB_MODE", "offline")  # online asks for a key
+    monkeypatch.setenv("WANDB_MODE", "offline")  # online mode needs a key
     settings = resolve_config(compose_config([f"{group}={name}", f"run_dir={tmp_path}"]))
     data = build_data(settings)
     if name not in NEED_FILES:
@@ -85,8 +86,8 @@ def test_every_shipped_config_builds(group: str, name: str, tmp_path: Path, monk
     build_trainer(settings)
 
 
-def test_defaults_are_written_out_and_nothing_is_left_to_resolve() -> None:
-    settings = completed()
+def test_defaults_are_added_and_interpolations_resolved() -> None:
+    settings = resolved()
     assert settings["model"]["hidden"] == 256
     assert settings["data"]["batch_size"] == 32
     assert settings["monitor"] == "val/nll"
@@ -95,24 +96,22 @@ def test_defaults_are_written_out_and_nothing_is_left_to_resolve() -> None:
 
 
 @pytest.mark.parametrize("value", ["/a/midé", "/a/b (1)", "ünï 日本.txt", "it's", "a=b", "C:\\new"])
-def test_values_that_hydra_cannot_read_bare_are_quoted(value: str) -> None:
+def test_values_that_hydra_cannot_read_are_quoted(value: str) -> None:
     typed = ["data=midi_folder", f"data.root={value}"]
     cfg = compose_config([*typed, "run_dir=unused"])
     assert cfg.data.root == value
 
 
 def test_any_constructor_parameter_can_be_set() -> None:
-    settings = completed(
-        "model.hidden=32", "data.codec.time_bins=9", "trainer.precision=bf16-mixed"
-    )
+    settings = resolved("model.hidden=32", "data.codec.time_bins=9", "trainer.precision=bf16-mixed")
     data = build_data(settings)
     assert data.spec.times == 10
     assert build_model(settings, data).hparams["hidden"] == 32
     assert settings["trainer"]["precision"] == "bf16-mixed"
 
 
-def test_the_course_experiment_is_the_course() -> None:
-    settings = completed("experiment=lstm_midi_course", "data=midi_folder")
+def test_the_course_experiment_has_the_sizes_of_the_course() -> None:
+    settings = resolved("experiment=lstm_midi_course", "data=midi_folder")
     data = build_data(settings)
     assert data.spec.sizes == (79, 128, 11)
     model = build_model(settings, data)
@@ -122,7 +121,7 @@ def test_the_course_experiment_is_the_course() -> None:
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "message"),
     [
         ("model=lstm_mid", "model=lstm_mid: no such model config; did you mean lstm_midi?"),
         ("data=bach", "data=bach: no such data config; there are"),
@@ -141,7 +140,7 @@ def test_the_course_experiment_is_the_course() -> None:
         ("model.dropout=high", "model.dropout=high: should be a valid number"),
         ("model.heads=linked", "model.heads=linked: should be 'chained' or 'independent'"),
         ("optimizer.schedule=exp", "optimizer.schedule=exp: should be 'none', 'cosine' or 'plat"),
-        ("optimizer.lr=-1", "optimizer.lr=-1.0: must be above 0"),
+        ("optimizer.lr=-1", "optimizer.lr=-1: should be greater than 0"),
         ("seed=one", "seed=one: should be a valid integer"),
         ("data.batch_size", "cannot read 'data.batch_size': write key=value or group=name"),
         ("trainer.gpus=64", "torch sees"),
@@ -159,26 +158,35 @@ def test_the_course_experiment_is_the_course() -> None:
         ("trainer.logger=false", "trainer.logger: not set here; use logger=NAME"),
         ("seed=-1", "seed=-1: should be greater than or equal to 0"),
         ("mode=most", "`mode` can be min, max but got most"),
+        ("data.batch_size=true", "data.batch_size=True: should be a number or a name, not true"),
+        ("optimizer.momentum=-1", "optimizer.momentum=-1: should be greater than or equal to 0"),
+        ("optimizer.warmup_steps=-1", "optimizer.warmup_steps=-1: should be greater than or"),
+        ("optimizer.factor=1", "optimizer.factor=1: should be less than 1"),
+        ("optimizer.betas=[0.9,1]", "should be less than 1"),
+        ("optimizer.nesterov=true", "needs optimizer.momentum above 0"),
+        ("callbacks.samples.every=0", "callbacks.samples.every=0: should be greater than or"),
+        ("callbacks.resume.minutes=0", "callbacks.resume.minutes=0: should be greater than 0"),
+        ("callbacks.resume.steps=0", "callbacks.resume.steps=0: should be greater than or equal"),
     ],
 )
-def test_one_line_says_what_to_type(
-    cli, typed: str, said: str, tmp_path: Path, monkeypatch
+def test_a_mistake_gives_one_line_with_the_remedy(
+    cli, typed: str, message: str, tmp_path: Path, monkeypatch
 ) -> None:
-    monkeypatch.setattr("datamodules.message_streams.convert_mozart", None)  # nothing is converted
+    monkeypatch.setattr("datamodules.message_streams.convert_mozart", None)  # must not be called
     code, out, err = cli(train_module.main, typed)
     assert code == 1
-    assert said in err
+    assert message in err
     assert "Traceback" not in out + err
     assert len(err.strip().splitlines()) <= 2
 
 
-def test_our_own_bugs_keep_their_traceback(cli, monkeypatch) -> None:
+def test_bugs_keep_their_traceback(cli, monkeypatch) -> None:
     monkeypatch.setattr(train_module, "run", lambda settings: 1 / 0)
     with pytest.raises(ZeroDivisionError):
         cli(train_module.main)
 
 
-def test_help_names_the_choices(cli) -> None:
+def test_help_lists_the_choices(cli) -> None:
     code, out, _ = cli(train_module.main, "--help")
     assert code == 0
     for group in GROUPS:
@@ -188,17 +196,17 @@ def test_help_names_the_choices(cli) -> None:
 
 @pytest.mark.parametrize("main", [generate.main, evaluate.main])
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [([], "which run?"), (["run=none"], "run=none: no such run"), (["run"], "")],
 )
-def test_generate_and_evaluate_need_a_run(cli, main, arguments: list[str], said: str) -> None:
+def test_generate_and_evaluate_need_a_run(cli, main, arguments: list[str], message: str) -> None:
     code, out, err = cli(main, *arguments)
     assert code == 1
-    assert said in err
+    assert message in err
     assert "Traceback" not in out + err
 
 
-def test_unwritable_run_folder(cli, tmp_path: Path, midi_folder: Path) -> None:
+def test_an_unwritable_run_folder_gives_one_line(cli, tmp_path: Path, midi_folder: Path) -> None:
     (tmp_path / "file").touch()
     code, _, err = cli(
         train_module.main, "data=midi_folder", f"data.root={midi_folder}",

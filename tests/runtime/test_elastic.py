@@ -1,4 +1,4 @@
-"""torchrun and SLURM: nodes of one process each, and jobs that are restarted by themselves."""
+"""Jobs that torchrun and SLURM start: on two nodes, and restarted automatically."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.test_resume import differences, end_of
+from tests.cli.test_resume import HANG, differences, end_of
 from tests.conftest import ROOT
 from tests.runtime.test_distributed import descendants
 
@@ -37,7 +37,8 @@ def torchrun(
     )  # fmt: skip
 
 
-def test_two_nodes(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_two_nodes_train_one_model(tmp_path: Path) -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         endpoint = f"127.0.0.1:{free.getsockname()[1]}"
@@ -45,7 +46,7 @@ def test_two_nodes(tmp_path: Path) -> None:
                f"--rdzv-endpoint={endpoint}", "--local-addr=127.0.0.1"]  # fmt: skip
     nodes = [torchrun(tmp_path, options, "trainer.num_nodes=2", "trainer.devices=1",
                       "trainer.max_epochs=2") for _ in range(2)]  # fmt: skip
-    out = [node.communicate(timeout=120)[0] for node in nodes]
+    out = [node.communicate(timeout=HANG)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], out
     assert "".join(out).count("device     cpu and 1 more") == 1
     run = tmp_path / "runs" / "both"
@@ -56,7 +57,7 @@ def test_two_nodes(tmp_path: Path) -> None:
 
 @pytest.fixture
 def hosts() -> Iterator[list[str]]:
-    """Two network namespaces that reach each other by one cable, as 10.0.0.1 and 10.0.0.2."""
+    """Two network namespaces connected by one cable, as 10.0.0.1 and 10.0.0.2."""
     if shutil.which("ip") is None:
         pytest.skip("ip (iproute2) is not installed")
     names = [f"musegen-{os.getpid()}-{i}" for i in (1, 2)]
@@ -85,11 +86,12 @@ def hosts() -> Iterator[list[str]]:
             subprocess.run(["ip", "netns", "del", name], capture_output=True)
 
 
-def test_two_hosts_one_of_which_loses_its_process(hosts: list[str], tmp_path: Path) -> None:
-    """Both begin their processes anew and go on from the last checkpoint."""
+@pytest.mark.slow
+def test_two_hosts_restart_when_one_loses_its_process(hosts: list[str], tmp_path: Path) -> None:
+    """Both hosts restart their processes, which resume from the last checkpoint."""
     options = ["--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d", "--rdzv-id=both",
                "--rdzv-endpoint=10.0.0.1:29400", "--max-restarts=1"]  # fmt: skip
-    # The namespaces share a hostname, by which hosts otherwise know their address.
+    # The namespaces have the same hostname, so the address cannot be found from it.
     nodes = [
         torchrun(
             tmp_path,
@@ -105,33 +107,35 @@ def test_two_hosts_one_of_which_loses_its_process(hosts: list[str], tmp_path: Pa
         time.sleep(0.02)
     (worker,) = descendants(nodes[1].pid)
     os.kill(worker, signal.SIGKILL)
-    out = [node.communicate(timeout=120)[0] for node in nodes]
+    out = [node.communicate(timeout=HANG)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], out
-    assert len(re.findall("^resume ", "".join(out), re.M)) == 2, "it began once and went on once"
+    assert len(re.findall("^resume ", "".join(out), re.M)) == 2, "one start and one resume"
     assert json.loads((run / "test.json").read_text())["nll"] > 0
     end = torch.load(checkpoint, weights_only=True)
     assert end["global_step"] == 6 * 1600 // 32 // 2
 
 
-def test_a_restarted_job_goes_on_by_itself(tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_a_restarted_job_resumes_by_itself(tmp_path: Path) -> None:
     options = ["--standalone", "--nproc-per-node=2", "--max-restarts=1"]
-    whole = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=whole")
-    out, _ = whole.communicate(timeout=120)
-    assert whole.returncode == 0, out
-    hit = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=hit")
-    checkpoint = tmp_path / "hit" / "checkpoints" / "last.ckpt"
-    while not checkpoint.exists() and hit.poll() is None:
+    uninterrupted = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=uninterrupted")
+    out, _ = uninterrupted.communicate(timeout=HANG)
+    assert uninterrupted.returncode == 0, out
+    killed = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=killed")
+    checkpoint = tmp_path / "killed" / "checkpoints" / "last.ckpt"
+    while not checkpoint.exists() and killed.poll() is None:
         time.sleep(0.02)
-    workers = descendants(hit.pid)
+    workers = descendants(killed.pid)
     os.kill(workers[-1], signal.SIGKILL)
-    out, _ = hit.communicate(timeout=120)
-    assert hit.returncode == 0, out[-3000:]
-    assert len(re.findall("^resume ", out, re.M)) == 2, "it began once and went on once"
-    assert not differences(end_of(tmp_path / "whole"), end_of(tmp_path / "hit"))
+    out, _ = killed.communicate(timeout=HANG)
+    assert killed.returncode == 0, out[-3000:]
+    assert len(re.findall("^resume ", out, re.M)) == 2, "one start and one resume"
+    assert not differences(end_of(tmp_path / "uninterrupted"), end_of(tmp_path / "killed"))
 
 
-def test_slurms_tasks_and_a_job_that_is_queued_anew(tmp_path: Path) -> None:
-    """Begun as srun does, stopped as SLURM does, and begun again with the same command."""
+@pytest.mark.slow
+def test_a_slurm_job_that_is_queued_again_resumes(tmp_path: Path) -> None:
+    """Started like srun, stopped like SLURM, and started again with the same command."""
 
     def srun(restart: int) -> list[subprocess.Popen]:
         with socket.socket() as free:
@@ -157,12 +161,12 @@ def test_slurms_tasks_and_a_job_that_is_queued_anew(tmp_path: Path) -> None:
         time.sleep(0.02)
     for task in tasks:
         task.terminate()
-    out = [task.communicate(timeout=60)[0] for task in tasks]
+    out = [task.communicate(timeout=HANG)[0] for task in tasks]
     assert [task.returncode for task in tasks] == [128 + signal.SIGTERM] * 2, out
     reached = torch.load(checkpoint, weights_only=True)["global_step"]
     assert reached < 6 * 1600 // 32 // 2
     tasks = srun(1)
-    out = [task.communicate(timeout=120)[0] for task in tasks]
+    out = [task.communicate(timeout=HANG)[0] for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], out
     assert "".join(out).count("device     cpu and 1 more") == 1
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["slurm-4711"]

@@ -1,4 +1,4 @@
-"""Sweeps: jobs in processes of a launcher, or of several processes each, behave as all others."""
+"""Sweeps with jobs in a launcher's processes, and with jobs of several processes each."""
 
 from __future__ import annotations
 
@@ -18,17 +18,18 @@ import pytest
 from omegaconf import OmegaConf
 
 from musegen.cli import train
+from tests.cli.test_resume import HANG
 from tests.conftest import ROOT
 from tests.runtime.test_distributed import TWO, descendants
 
 TINY = ["-m", "model=char_rnn", "data=anbn", "data.train_size=20", "data.batch_size=10",
         "data.val_n=[1,3]", "data.count_to=3", "trainer.max_epochs=2", "sample=null",
         "callbacks.samples=null"]  # fmt: skip
-REFUSED = "model: hidden=0, layers=1, embedding=0 must be at least 1 and dropout=0.0 in [0, 1)"
+REFUSED = "model.hidden=0: should be greater than or equal to 1"
 
 
-def checked(sweep: Path, code: int, err: str) -> None:
-    """Of the widths 0 and 3 the first is refused, and that alone."""
+def assert_only_job_0_failed(sweep: Path, code: int, err: str) -> None:
+    """Of the widths 0 and 3, the first is refused and the second is trained."""
     assert code == 1, err
     assert "Traceback" not in err
     assert err.splitlines()[-1] == f"musegen: job 0: {REFUSED}"
@@ -47,9 +48,10 @@ def best_of(run: Path) -> float:
 def test_one_job_of_two_fails(cli, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     code, _, err = cli(train.main, *TINY, "model.hidden=0,3", f"hydra.sweep.dir={sweep}")
-    checked(sweep, code, err)
+    assert_only_job_0_failed(sweep, code, err)
 
 
+@pytest.mark.slow
 def test_joblib(cli, monkeypatch, tmp_path: Path) -> None:
     launcher = pytest.importorskip("hydra_plugins.hydra_joblib_launcher._core")
     original, returned = launcher.launch, []
@@ -64,11 +66,12 @@ def test_joblib(cli, monkeypatch, tmp_path: Path) -> None:
         train.main, *TINY, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
         "model.hidden=0,3", f"hydra.sweep.dir={sweep}",
     )  # fmt: skip
-    checked(sweep, code, err)
+    assert_only_job_0_failed(sweep, code, err)
     assert "GPU available" not in err
     assert returned[1].return_value == best_of(sweep / "1")
 
 
+@pytest.mark.slow
 def test_submitit(cli, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
     sweep = tmp_path / "sweep"
@@ -76,17 +79,17 @@ def test_submitit(cli, tmp_path: Path) -> None:
         train.main, *TINY, "hydra/launcher=submitit_local", "model.hidden=0,3",
         f"hydra.sweep.dir={sweep}",
     )  # fmt: skip
-    checked(sweep, code, err)
+    assert_only_job_0_failed(sweep, code, err)
     results = {}
     for path in sweep.glob(".submitit/*/*_result.pkl"):
         _, job = pickle.loads(path.read_bytes())
         results[job.hydra_cfg.hydra.job.num] = job
-        said = path.with_name(path.name.replace("result.pkl", "log.err")).read_text()
-        assert (f"musegen: {REFUSED}" in said) == (job.hydra_cfg.hydra.job.num == 0)
+        log = path.with_name(path.name.replace("result.pkl", "log.err")).read_text()
+        assert (f"musegen: {REFUSED}" in log) == (job.hydra_cfg.hydra.job.num == 0)
     assert results[1].return_value == best_of(sweep / "1")
 
 
-PRETENDED = {
+SIMULATED_SLURM = {
     "sbatch": """
         last=$(sed -n 's/^#SBATCH --array=0-\\([0-9]*\\).*/\\1/p' "$1")
         for i in $(seq 0 "$last"); do
@@ -113,12 +116,13 @@ PRETENDED = {
         printf 'JobID|State|NodeList\\n7100_0|RUNNING|localhost\\n7100_1|RUNNING|localhost\\n'
         """,
 }
-"""As much of SLURM as submitit asks for."""
+"""The SLURM commands that submitit calls."""
 
 
-def test_submitit_on_a_pretended_cluster(cli, monkeypatch, tmp_path: Path) -> None:
+@pytest.mark.slow
+def test_submitit_on_a_simulated_cluster(cli, monkeypatch, tmp_path: Path) -> None:
     pytest.importorskip("submitit")
-    for name, script in PRETENDED.items():
+    for name, script in SIMULATED_SLURM.items():
         command = tmp_path / "bin" / name
         command.parent.mkdir(exist_ok=True)
         command.write_text(f"#!/bin/bash\n{script}")
@@ -129,10 +133,10 @@ def test_submitit_on_a_pretended_cluster(cli, monkeypatch, tmp_path: Path) -> No
         train.main, *TINY, "hydra/launcher=submitit_slurm", "hydra.launcher.partition=gpu",
         "model.hidden=0,3", f"hydra.sweep.dir={sweep}",
     )  # fmt: skip
-    checked(sweep, code, err)
+    assert_only_job_0_failed(sweep, code, err)
 
 
-def begin(tmp_path: Path, *typed: object, stdout: Any = subprocess.PIPE) -> subprocess.Popen:
+def start(tmp_path: Path, *typed: object, stdout: Any = subprocess.PIPE) -> subprocess.Popen:
     return subprocess.Popen(
         [sys.executable, ROOT / "train.py", *TINY, *map(str, typed)], cwd=tmp_path, text=True,
         stdout=stdout, stderr=subprocess.STDOUT,
@@ -140,25 +144,25 @@ def begin(tmp_path: Path, *typed: object, stdout: Any = subprocess.PIPE) -> subp
     )  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_job_of_joblib_ends_with_its_sweep(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    sweep, said = tmp_path / "sweep", tmp_path / "out.txt"
-    with said.open("w") as file:
-        process = begin(
+    sweep, printed = tmp_path / "sweep", tmp_path / "out.txt"
+    with printed.open("w") as file:
+        process = start(
             tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
             "trainer.max_epochs=100000", f"hydra.sweep.dir={sweep}", stdout=file,
         )  # fmt: skip
-    until = time.monotonic() + 60
-    while "epoch 2/" not in said.read_text():
-        assert time.monotonic() < until
+    while "epoch 2/" not in printed.read_text():
         assert process.poll() is None
         time.sleep(0.1)
     workers = descendants(process.pid)
     process.kill()
     process.wait()
+    deadline = time.monotonic() + HANG
     try:
-        while "stopped by SIGTERM after" not in said.read_text():
-            assert time.monotonic() < until, "it trains on"
+        while "stopped by SIGTERM after" not in printed.read_text():
+            assert time.monotonic() < deadline, "the job does not stop"
             time.sleep(0.1)
     finally:  # joblib's processes wait for five minutes before they end
         for worker in workers:
@@ -167,15 +171,16 @@ def test_a_job_of_joblib_ends_with_its_sweep(tmp_path: Path) -> None:
     assert (sweep / "0" / "checkpoints" / "last.ckpt").exists()
 
 
-def test_every_process_of_a_job_trains_the_jobs_settings(tmp_path: Path) -> None:
-    """Job 0 loses a process; job 1 comes all the same, and the sweep's exit code tells."""
+@pytest.mark.slow
+def test_every_process_of_a_job_has_the_settings_of_the_job(tmp_path: Path) -> None:
+    """Job 0 loses a process. Job 1 is trained all the same, and the sweep's exit code is 137."""
     sweep = tmp_path / "sweep"
-    process = begin(
+    process = start(
         tmp_path, *TWO, "model.hidden=2,3", "optimizer.lr=0.25", f"hydra.sweep.dir={sweep}",
         "callbacks.witness._target_=tests.witness.Witness", "callbacks.witness.deadly=2",
         "callbacks.witness.folder='${run_dir}'",
     )  # fmt: skip
-    out, _ = process.communicate(timeout=120)
+    out, _ = process.communicate(timeout=HANG)
     assert process.returncode == 128 + signal.SIGKILL, out
     assert "process 1 of 2 died (SIGKILL, exit code -9); the others were ended" in out
     assert out.splitlines()[-1] == "musegen: job 0: exit code 137"
@@ -187,7 +192,7 @@ def test_every_process_of_a_job_trains_the_jobs_settings(tmp_path: Path) -> None
     assert (sweep / "1" / "test.json").exists()
 
 
-def test_a_sweep_goes_on_in_every_job(cli, tmp_path: Path) -> None:
+def test_a_sweep_resumes_every_job(cli, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     again = [*TINY, "model.hidden=2,3", f"hydra.sweep.dir={sweep}", "resume=auto"]
     for epochs in (1, 2):

@@ -1,4 +1,4 @@
-"""How far a work has come: on a terminal, elsewhere, and on ranks that keep silent."""
+"""Progress on a terminal, in plain lines, and on other ranks, which print nothing."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ class Terminal(io.StringIO):
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> list[float]:
-    """The time in seconds, moved by the test."""
+    """The time in seconds, which the test sets."""
     now = [100.0]
     monkeypatch.setattr(progress.time, "perf_counter", lambda: now[0])
     return now
 
 
 def terminal(monkeypatch: pytest.MonkeyPatch) -> Terminal:
-    """A terminal as stdout. No fixture: pytest puts its own stdout back before the test."""
+    """A terminal as stdout. This is no fixture: pytest sets its own stdout before the test."""
     screen = Terminal()
     monkeypatch.setattr(sys, "stdout", screen)
     monkeypatch.setenv("TERM", "xterm")
@@ -52,32 +52,32 @@ def test_an_unknown_total_has_no_time_left(clock, capsys) -> None:
     assert capsys.readouterr().err == "downloading x  12 MB\n"
 
 
-def test_what_was_done_before_does_not_count_for_the_pace(clock) -> None:
+def test_units_done_before_do_not_count_for_the_speed(clock) -> None:
     work = begin("training", 100, "updates", done=50)
     clock[0] += 10
     work.at(60)
     assert work.left() == "0:40 left"
 
 
-def test_bars_share_the_terminal_and_leave_it_clean(clock, monkeypatch) -> None:
+def test_bars_share_the_terminal_and_are_removed(clock, monkeypatch) -> None:
     screen = terminal(monkeypatch)
     with begin("training", 10, "updates") as outer:
         outer.note = "val/nll 4.2"
         clock[0] += 2
         outer.at(3)
-        for _ in track(range(4), "annealing", "temperatures"):
+        for _ in track(range(4), "annealing", "steps"):
             clock[0] += 2
             print("a line above")
     shown = screen.getvalue()
-    for said in ("training", "3/10 updates", "val/nll 4.2", "annealing", "2/4 temperatures"):
-        assert said in shown
+    for message in ("training", "3/10 updates", "val/nll 4.2", "annealing", "2/4 steps"):
+        assert message in shown
     assert shown.count("a line above") == 4
     hide, show = "\x1b[?25l", "\x1b[?25h"
-    assert shown.rindex(show) > shown.rindex(hide)  # the cursor is back
+    assert shown.rindex(show) > shown.rindex(hide)  # the cursor is shown again
     assert progress.Bar.display is None
 
 
-def test_short_works_show_nothing(clock, monkeypatch) -> None:
+def test_short_work_shows_nothing(clock, monkeypatch) -> None:
     screen = terminal(monkeypatch)
     for _ in track(range(9), "quick", "files"):
         clock[0] += 0.1

@@ -1,4 +1,4 @@
-"""What the loggers keep of a run, read back from what they wrote."""
+"""The loggers of a run: their files are read back and compared with the run."""
 
 from __future__ import annotations
 
@@ -32,10 +32,12 @@ event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.ev
 TINY = ["model=char_rnn", "data=anbn", "model.hidden=4", "data.train_size=20", "data.batch_size=10",
         "data.val_n=[1,3]", "data.count_to=3", "trainer.max_epochs=2"]  # fmt: skip
 OFFLINE = "logger.wandb.mode=offline"
+LABEL_REFUSED = "musegen: label=x: "
+"""The error of a run that fails after training, when it generates samples."""
 
 
 @pytest.fixture(autouse=True)
-def nobodys_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def no_wandb_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("WANDB_API_KEY", "WANDB_MODE", "WANDB_IDENTITY_TOKEN_FILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("DATA", "CACHE", "CONFIG"):
@@ -45,7 +47,7 @@ def nobodys_account(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def repository(tmp_path: Path) -> str:
-    """A repository in the folder that runs are started from; gives its commit."""
+    """A git repository in the folder that runs are started from; returns its commit."""
 
     def git(*arguments: str) -> str:
         command = ["git", "-c", "user.name=n", "-c", "user.email=e", *arguments]
@@ -57,7 +59,7 @@ def repository(tmp_path: Path) -> str:
     return git("rev-parse", "HEAD")
 
 
-def test_an_offline_run_says_everything(cli, tmp_path: Path, repository: str) -> None:
+def test_an_offline_run_records_everything(cli, tmp_path: Path, repository: str) -> None:
     folder = tmp_path / "run"
     code, _, err = cli(
         train_module.main, *TINY, "logger=[csv,tensorboard,wandb]", OFFLINE,
@@ -66,16 +68,16 @@ def test_an_offline_run_says_everything(cli, tmp_path: Path, repository: str) ->
         "logger.wandb.notes=as a test", "logger.wandb.log_model=true", f"hydra.run.dir={folder}",
     )  # fmt: skip
     assert code == 0, err
-    kept = OfflineRun(folder)
-    run = kept.run
+    offline = OfflineRun(folder)
+    run = offline.run
     assert (run.project, run.entity, run.run_group) == ("counting", "me", "night")
     assert (run.display_name, run.notes) == ("first", "as a test")
     assert sorted(run.tags) == ["anbn", "small"]
     assert run.git.commit == repository
-    assert kept.environment.python.split()[1] == ".".join(map(str, sys.version_info[:3]))
+    assert offline.environment.python.split()[1] == ".".join(map(str, sys.version_info[:3]))
     resolved = OmegaConf.to_container(OmegaConf.load(folder / "config.yaml"))
-    assert {key: kept.config[key] for key in resolved} == resolved
-    assert kept.exit_codes == [0]
+    assert {key: offline.config[key] for key in resolved} == resolved
+    assert offline.exit_codes == [0]
 
     with open(folder / "metrics.csv", newline="") as table:
         rows = list(csv.DictReader(table))
@@ -83,18 +85,18 @@ def test_an_offline_run_says_everything(cli, tmp_path: Path, repository: str) ->
     for name in ("train/loss", "val/nll", "test/nll"):
         expected = [(int(r["step"]), float(r[name])) for r in rows if r.get(name)]
         assert len(expected) == (1 if name == "test/nll" else 2)
-        assert kept.column(name) == [(s, pytest.approx(v)) for s, v in expected]
+        assert offline.column(name) == [(s, pytest.approx(v)) for s, v in expected]
         shown = [(e.step, e.value) for e in board.Scalars(name)]
         assert shown == [(s, pytest.approx(v)) for s, v in expected]
 
-    assert kept.column("final/texts.nrows") == [(4, 4)]
+    assert offline.column("final/texts.nrows") == [(4, 4)]
     assert "final/texts/text_summary" in board.Tags()["tensors"]
 
-    (model,) = [a for a in kept.artifacts if a.type == "model"]
+    (model,) = [a for a in offline.artifacts if a.type == "model"]
     assert sorted(c.path for c in model.manifest.contents) == ["best.ckpt", "last.ckpt"]
 
 
-def test_every_job_of_a_sweep_is_a_run_of_its_own(cli, tmp_path: Path) -> None:
+def test_every_job_of_a_sweep_is_its_own_wandb_run(cli, tmp_path: Path) -> None:
     sweep = tmp_path / "sweep"
     code, _, err = cli(
         train_module.main, "-m", *TINY, "logger=wandb", OFFLINE, "model.hidden=2,3",
@@ -109,7 +111,7 @@ def test_every_job_of_a_sweep_is_a_run_of_its_own(cli, tmp_path: Path) -> None:
 
 
 class Stopping(pl.Callback):
-    """Sends Ctrl-C after so many updates."""
+    """Sends Ctrl-C after the given number of updates."""
 
     def __init__(self, updates: int) -> None:
         self.updates = updates
@@ -119,12 +121,13 @@ class Stopping(pl.Callback):
             signal.raise_signal(signal.SIGINT)
 
 
-def test_a_stopped_run_goes_on_as_one_with_every_step_once(cli, tmp_path: Path) -> None:
+def test_a_resumed_run_is_one_run_with_every_step_once(cli, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     code, _, err = cli(
         train_module.main, *TINY, "logger=[csv,wandb]", OFFLINE, "trainer.max_epochs=3",
-        "trainer.log_every_n_steps=1", "callbacks.stopping._target_=tests.training.test_loggers.Stopping",
-        "callbacks.stopping.updates=3", f"hydra.run.dir={folder}",
+        "trainer.log_every_n_steps=1", "callbacks.stopping.updates=3",
+        "callbacks.stopping._target_=tests.training.test_loggers.Stopping",
+        f"hydra.run.dir={folder}",
     )  # fmt: skip
     assert code == 130, err
     code, _, err = cli(train_module.main, f"resume={folder}")
@@ -141,7 +144,7 @@ def test_a_stopped_run_goes_on_as_one_with_every_step_once(cli, tmp_path: Path) 
     assert all(part.history for part in parts)
 
 
-def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+def test_a_full_disk_gives_one_line(tmp_path: Path) -> None:
     logger = CSV(tmp_path)
     logger.log_metrics({"loss": 1.0}, 1)
     logger.save()
@@ -154,47 +157,48 @@ def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
         logger.save()
 
 
-def test_a_run_goes_on_in_its_folder_and_nowhere_else(tmp_path: Path) -> None:
+def test_a_wandb_run_continues_in_its_folder_only(tmp_path: Path) -> None:
     first = WandB(tmp_path / "a", mode="offline")
-    known = first.experiment.id
+    first_id = first.experiment.id
     first.finish(0)
     again, other = (WandB(tmp_path / name, mode="offline") for name in "ab")
-    assert again.version == known
+    assert again.version == first_id
     assert other.version is None
 
 
-def test_a_failed_run_keeps_its_exit_code(cli, tmp_path: Path) -> None:
+def test_a_failed_run_records_its_exit_code(cli, tmp_path: Path) -> None:
     code, _, err = cli(
-        train_module.main, *TINY, "logger=wandb", OFFLINE, "sample.n=0",
+        train_module.main, *TINY, "logger=wandb", OFFLINE, "sample.label=x",
         f"hydra.run.dir={tmp_path}/run",
     )  # fmt: skip
-    assert (code, err.splitlines()[-1]) == (1, "musegen: n=0 and length=400 must be at least 1")
+    assert code == 1
+    assert err.splitlines()[-1].startswith(LABEL_REFUSED)
     assert OfflineRun(tmp_path / "run").exit_codes == [1]
 
 
 @pytest.mark.parametrize(
     ("end", "exit_code"), [(None, 0), (ZeroDivisionError, 1), (KeyboardInterrupt, 130)]
 )
-def test_how_it_ended_is_passed_on(monkeypatch, tmp_path: Path, end, exit_code: int) -> None:
-    told: list[int] = []
-    monkeypatch.setattr(WandB, "finish", lambda self, code: told.append(code))
+def test_the_exit_code_is_passed_to_wandb(monkeypatch, tmp_path: Path, end, exit_code: int) -> None:
+    codes: list[int] = []
+    monkeypatch.setattr(WandB, "finish", lambda self, code: codes.append(code))
 
-    def story() -> None:
+    def run_until_end() -> None:
         with finishing([WandB(tmp_path, mode="offline")]):
             if end:
                 raise end
 
     if end:
         with pytest.raises(end):
-            story()
+            run_until_end()
     else:
-        story()
-    assert told == [exit_code]
+        run_until_end()
+    assert codes == [exit_code]
 
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
-    """A W&B server that takes the key in the environment; wandb has to read that anew."""
+    """A W&B server that accepts the key in the environment; wandb has to read it again."""
     with wandb_server() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.address)
         monkeypatch.setenv("WANDB_API_KEY", KEY)
@@ -204,7 +208,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
 
 
 def test_online_with_a_key(cli, tmp_path: Path, server: Server) -> None:
-    """From login to the exit code; and in the end a failure is told as one."""
+    """Everything from login to the exit code, also that of a failed run."""
     code, out, err = cli(
         train_module.main, *TINY, "logger=wandb", "logger.wandb.project=counting",
         "logger.wandb.entity=me", "logger.wandb.group=night", "logger.wandb.tags=[small,anbn]",
@@ -212,42 +216,49 @@ def test_online_with_a_key(cli, tmp_path: Path, server: Server) -> None:
         f"hydra.run.dir={tmp_path}/runs/first",
     )  # fmt: skip
     assert code == 0, err
-    # Below all that W&B has to say.
+    # The last line, after all that W&B prints.
     assert out.splitlines()[-1] == f"report file://{tmp_path}/runs/first/report.html"
     (run,) = server.runs
-    told = {k: run[k] for k in ("project", "entity", "groupName", "tags", "notes", "displayName")}
-    assert told == {
+    recorded = {
+        k: run[k] for k in ("project", "entity", "groupName", "tags", "notes", "displayName")
+    }
+    assert recorded == {
         "project": "counting", "entity": "me", "groupName": "night", "tags": ["small", "anbn"],
         "notes": "as a test", "displayName": "runs/first",
     }  # fmt: skip
     assert json.loads(run["config"])["model"]["value"]["hidden"] == 4
-    (nats,) = [row["test/nll"] for row in server.history if "test/nll" in row]
-    assert nats == json.loads((tmp_path / "runs" / "first" / "test.json").read_text())["nll"]
+    (nll,) = [row["test/nll"] for row in server.history if "test/nll" in row]
+    assert nll == json.loads((tmp_path / "runs" / "first" / "test.json").read_text())["nll"]
     assert set(server.artifacts["checkpoints"]) == {"latest", "final"}
     assert any("final/texts" in str(row) for row in server.history)
     assert server.exit_codes == [0]
 
     code, _, err = cli(
-        train_module.main, *TINY, "logger=wandb", "sample.n=0", f"hydra.run.dir={tmp_path}/second"
+        train_module.main,
+        *TINY,
+        "logger=wandb",
+        "sample.label=x",
+        f"hydra.run.dir={tmp_path}/second",
     )
-    assert (code, err.splitlines()[-1]) == (1, "musegen: n=0 and length=400 must be at least 1")
+    assert code == 1
+    assert err.splitlines()[-1].startswith(LABEL_REFUSED)
     assert server.exit_codes == [0, 1]
 
 
-def test_a_key_that_the_server_does_not_know_is_one_line(cli, monkeypatch, server: Server) -> None:
+def test_a_wrong_key_gives_one_line(cli, monkeypatch, server: Server) -> None:
     monkeypatch.setenv("WANDB_API_KEY", "1" * 40)
     code, _, err = cli(train_module.main, "data=midi_folder", "logger=wandb")
     assert code == 1
     (line,) = [line for line in err.splitlines() if line.startswith("musegen:")]
     assert "who are you?" in line
-    assert line.endswith("mend WANDB_API_KEY or the network, or type logger.wandb.mode=offline")
+    assert line.endswith("check WANDB_API_KEY and the network, or write logger.wandb.mode=offline")
 
 
-def test_an_offline_run_can_be_brought_online(tmp_path: Path, server: Server) -> None:
+def test_an_offline_run_can_be_uploaded(tmp_path: Path, server: Server) -> None:
     logger = WandB(tmp_path / "run", mode="offline", project="counting", entity="me")
     logger.log_metrics({"val/nll": 1.5}, 3)
     logger.finish(7)
-    OfflineRun(tmp_path / "run")  # its file is whole now
+    OfflineRun(tmp_path / "run")  # its file is complete now
     (folder,) = (tmp_path / "run" / "wandb").glob("offline-run-*")
     sync = [sys.executable, "-m", "wandb", "sync", str(folder)]
     done = subprocess.run(sync, capture_output=True, text=True, cwd=tmp_path)
@@ -257,12 +268,12 @@ def test_an_offline_run_can_be_brought_online(tmp_path: Path, server: Server) ->
     assert server.exit_codes == [7]
 
 
-def test_without_a_key_one_line_before_any_work(cli) -> None:
-    # The data would complain about their missing folder.
+def test_without_a_key_one_line_comes_before_any_work(cli) -> None:
+    # If the data were read first, the error would name their missing folder.
     code, _, err = cli(train_module.main, "data=midi_folder", "logger=wandb")
     assert code == 1
     assert err.strip() == (
-        "musegen: logger.wandb: no key; set WANDB_API_KEY, run `wandb login`, or type "
+        "musegen: logger.wandb: no API key; set WANDB_API_KEY, run `wandb login`, or write "
         "logger.wandb.mode=offline"
     )
 
@@ -280,7 +291,7 @@ def test_without_a_key_one_line_before_any_work(cli) -> None:
         ),
     ],
 )
-def test_a_missing_package_is_one_line(cli, monkeypatch, name: str, flags: list[str]) -> None:
+def test_a_missing_package_gives_one_line(cli, monkeypatch, name: str, flags: list[str]) -> None:
     for flag in flags:
         monkeypatch.setattr(flag, False)
     code, _, err = cli(train_module.main, "data=midi_folder", f"logger={name}")
@@ -290,48 +301,48 @@ def test_a_missing_package_is_one_line(cli, monkeypatch, name: str, flags: list[
 
 
 @pytest.fixture
-def look(tmp_path: Path) -> MediaLog:
+def media(tmp_path: Path) -> MediaLog:
     write_pieces([tune(1)], tmp_path / "pieces")
     texts = [("Poland", "a|b\nc"), ("Japan", "aiko")]
     return MediaLog(3, 70, sorted((tmp_path / "pieces").iterdir()), texts)
 
 
-def test_wandb_shows_picture_sound_table_and_score(look: MediaLog, tmp_path: Path) -> None:
+def test_wandb_shows_picture_sound_table_and_score(media: MediaLog, tmp_path: Path) -> None:
     logger = WandB(tmp_path, mode="offline")
-    logger.log_media(look)
+    logger.log_media(media)
     logger.finish(0)
-    kept = OfflineRun(tmp_path)
-    assert kept.column("pictures/00._type") == [(70, "image-file")]
-    assert kept.column("audio/00._type") == [(70, "audio-file")]
-    assert kept.column("texts.nrows") == [(70, 2)]
-    (midi,) = [a for a in kept.artifacts if a.type == "samples"]
+    offline = OfflineRun(tmp_path)
+    assert offline.column("pictures/00._type") == [(70, "image-file")]
+    assert offline.column("audio/00._type") == [(70, "audio-file")]
+    assert offline.column("texts.nrows") == [(70, 2)]
+    (midi,) = [a for a in offline.artifacts if a.type == "samples"]
     assert [c.path for c in midi.manifest.contents] == ["00.mid"]
     assert "epoch_3" in midi.aliases
 
 
-def test_what_comes_after_training_has_names_of_its_own(look: MediaLog, tmp_path: Path) -> None:
+def test_final_samples_have_other_names_than_previews(media: MediaLog, tmp_path: Path) -> None:
     logger = WandB(tmp_path, mode="offline")
-    for one in (look, look._replace(final=True)):
+    for one in (media, media._replace(final=True)):
         logger.log_media(one)
     logger.finish(0)
-    kept = OfflineRun(tmp_path)
+    offline = OfflineRun(tmp_path)
     for kind in ("pictures/00._type", "audio/00._type", "texts.nrows"):
-        assert len(kept.column(kind)) == len(kept.column(f"final/{kind}")) == 1
-    aliases = [set(a.aliases) for a in kept.artifacts if a.type == "samples"]
+        assert len(offline.column(kind)) == len(offline.column(f"final/{kind}")) == 1
+    aliases = [set(a.aliases) for a in offline.artifacts if a.type == "samples"]
     assert [("epoch_3" in a, "final" in a) for a in aliases] == [(True, False), (False, True)]
 
 
-def test_tensorboard_shows_picture_sound_and_table(look: MediaLog, tmp_path: Path) -> None:
+def test_tensorboard_shows_picture_sound_and_table(media: MediaLog, tmp_path: Path) -> None:
     logger = TensorBoard(tmp_path)
-    logger.log_media(look)
+    logger.log_media(media)
     logger.finalize("success")
     board = event_accumulator.EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     (picture,), (sound,) = board.Images("pictures/00"), board.Audio("audio/00")
     assert (picture.step, sound.step) == (70, 70)
     assert picture.encoded_image_string.startswith(b"\x89PNG")
     written = (tmp_path / "pieces" / "00.wav").read_bytes()
-    heard, original = (np.frombuffer(b[44:], "<i2") for b in (sound.encoded_audio_string, written))
-    assert np.abs(heard.astype(int) - original).max() <= 1
+    logged, original = (np.frombuffer(b[44:], "<i2") for b in (sound.encoded_audio_string, written))
+    assert np.abs(logged.astype(int) - original).max() <= 1
     (text,) = board.Tensors("texts/text_summary")
     assert text.tensor_proto.string_val[0].decode().splitlines() == [
         "| label | text |", "| --- | --- |", "| Poland | a\\|b<br>c |", "| Japan | aiko |"

@@ -1,1 +1,1 @@
-"""What happens beside training: progress, samples, checkpoints."""
+"""Lightning callbacks: progress lines, samples, checkpoints, pre-training, RBM metrics."""

@@ -1,4 +1,4 @@
-"""What the model makes while it learns: the same piece, growing."""
+"""Samples from the model while it trains, so that its progress can be seen."""
 
 from __future__ import annotations
 
@@ -8,32 +8,28 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.utilities import rank_zero_only
 
-from musegen.errors import UserError
+from musegen.constraints import PositiveInt, check_arguments
 from musegen.models.base import Model
 from musegen.render.samples import WRITERS, text_rows
 from musegen.render.tiles import squared, stretched, write_tiles
 from musegen.training.loggers.media import MediaLog, log_media
 
-FILTERS = 100
-"""As many are drawn, as in the deep learning tutorial."""
+NUM_FILTERS = 100
+"""How many filters are drawn: as many as in the deep learning tutorial."""
 
 
 class Samples(pl.Callback):
-    """Every `every` epochs lets the model generate, with `settings` and the same seed each time.
+    """Generates samples every `every` epochs, with the same `settings` and the same seed.
 
-    The files go to `folder/epoch_NNN`, in the forms of `musegen.render.samples`; the first 100
-    filters of a model that has any are drawn beside them. Loggers that have a form for samples
-    show them. `generate` has random numbers of its own, so that the training goes on as if
-    nothing had been.
-
-    Raises `UserError` for an `every` below 1.
+    The files go to `folder/epoch_NNN`, in the formats of `musegen.render.samples`. If the model
+    has filters, the first 100 are drawn beside them. Loggers that support media show the files.
+    `generate` has its own random generator, so sampling does not change the training.
     """
 
+    @check_arguments
     def __init__(
-        self, folder: Path, every: int = 10, settings: dict[str, Any] | None = None
+        self, folder: Path, every: PositiveInt = 10, settings: dict[str, Any] | None = None
     ) -> None:
-        if every < 1:
-            raise UserError(f"callbacks.samples.every={every}: must be at least 1")
         self.folder, self.every, self.settings = Path(folder), every, settings or {}
 
     @rank_zero_only
@@ -46,7 +42,7 @@ class Samples(pl.Callback):
         samples = pl_module.generate(**self.settings)
         files = WRITERS[type(pl_module.spec)](samples, folder)
         if (filters_ND := pl_module.filters()) is not None:
-            first_ND = stretched(filters_ND[:FILTERS])
+            first_ND = stretched(filters_ND[:NUM_FILTERS])
             files.append(write_tiles(squared(first_ND), folder / "filters.png"))
         texts = text_rows(pl_module.spec, samples)
         log_media(trainer.loggers, MediaLog(epoch, trainer.global_step, files, texts))

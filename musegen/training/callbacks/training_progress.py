@@ -1,4 +1,4 @@
-"""Training, validation and test while they run: bars on a terminal, a line per epoch everywhere."""
+"""Progress of training, validation and test: bars on a terminal, and a line after each epoch."""
 
 from __future__ import annotations
 
@@ -13,23 +13,24 @@ from musegen.runtime.progress import Work, begin
 
 
 class TrainingProgress(pl.Callback):
-    """SupportsMedia the updates done, the time left, and after each epoch the loss and the score.
+    """Shows the updates made, the time left, and after each epoch the loss and the score.
 
-    The time left is that of the whole training, validation included.
+    The time left is that of the complete training, validation included.
     """
 
     def __init__(self) -> None:
-        self.started = 0.0
+        self.epoch_started = 0.0
         self.work, self.evaluation = Work("", None, ""), Work("", None, "")
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         steps = float(trainer.estimated_stepping_batches)
         total = steps if math.isfinite(steps) else None
         self.work = begin("training", total, "updates", done=trainer.global_step)
-        self.on_train_epoch_start(trainer, pl_module)  # which a run resumed in mid-epoch is spared
+        # Lightning does not call this hook when a run is resumed in the middle of an epoch.
+        self.on_train_epoch_start(trainer, pl_module)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self.started = time.perf_counter()
+        self.epoch_started = time.perf_counter()
         self.work.what = _epoch(trainer)
 
     def on_train_batch_end(
@@ -56,7 +57,7 @@ class TrainingProgress(pl.Callback):
 
     @rank_zero_only
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        seconds = time.perf_counter() - self.started
+        seconds = time.perf_counter() - self.epoch_started
         metrics = trainer.callback_metrics
         shown = ["train/loss", getattr(pl_module, "monitor", ("val/nll", "min"))[0]]
         self.work.note = "  ".join(f"{k} {float(metrics[k]):.4f}" for k in shown if k in metrics)

@@ -1,4 +1,4 @@
-"""Where metrics and samples go: the run folder's CSV, TensorBoard, Weights & Biases."""
+"""The loggers of metrics and samples: CSV in the run folder, TensorBoard, Weights & Biases."""
 
 from __future__ import annotations
 

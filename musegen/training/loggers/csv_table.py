@@ -8,15 +8,18 @@ from pathlib import Path
 from typing import Any
 
 from pytorch_lightning.loggers import CSVLogger
-from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.loggers.logger import rank_zero_experiment
 
 from musegen.errors import UserError
 from musegen.runtime.atomic import replacing
+from musegen.training.lightning_compat import MetricsWriter, set_experiment
 
 
 class CSV(CSVLogger):
-    """`folder/metrics.csv`, a row for every moment that something was logged."""
+    """`folder/metrics.csv`, with one row for each moment at which something was logged.
+
+    A resumed run keeps the rows up to its checkpoint, see `truncate`.
+    """
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="", version="")
@@ -30,29 +33,30 @@ class CSV(CSVLogger):
     @rank_zero_experiment
     def experiment(self) -> Table:
         if self._table is None:
-            self._table = self._experiment = Table(Path(self.log_dir), self.kept_rows)
+            self._table = Table(Path(self.log_dir), self.kept_rows)
+            set_experiment(self, self._table)
         return self._table
 
     def rows(self) -> int:
-        """Rows in the file, all that was logged among them."""
+        """The number of rows in the file, after everything logged so far was written."""
         self.save()
         return self.experiment.rows
 
 
-class Table(ExperimentWriter):
-    """The file itself: begun anew, or gone on with after its first `kept` rows."""
+class Table(MetricsWriter):
+    """The file itself. An existing file keeps its first `kept_rows` rows and loses the others."""
 
-    def __init__(self, folder: Path, kept: int | None) -> None:
-        self.kept, self.rows = kept or 0, 0
+    def __init__(self, folder: Path, kept_rows: int | None) -> None:
+        self.kept_rows, self.rows = kept_rows or 0, 0
         super().__init__(str(folder))
 
-    def _check_log_dir_exists(self) -> None:
+    def prepare_file(self) -> None:
         path = Path(self.metrics_file_path)
         if not path.exists():
             return
         with path.open(newline="") as file:
             table = csv.DictReader(file)
-            rows = list(itertools.islice(table, self.kept))
+            rows = list(itertools.islice(table, self.kept_rows))
         if not rows:
             path.unlink()
             return
@@ -66,16 +70,16 @@ class Table(ExperimentWriter):
         except OSError as e:
             raise UserError(
                 f"{self.metrics_file_path}: cannot be written ({e.strerror}); the last checkpoint "
-                "is whole"
+                "is complete"
             ) from e
 
-    def _rewrite_with_new_header(self, fieldnames: list[str]) -> None:
+    def change_columns(self, columns: list[str]) -> None:
         with open(self.metrics_file_path, newline="") as file:
             rows = list(csv.DictReader(file))
-        self._write(rows, fieldnames)
+        self._write(rows, columns)
 
-    def _write(self, rows: list[dict[str, Any]], names: list[str]) -> None:
+    def _write(self, rows: list[dict[str, Any]], columns: list[str]) -> None:
         with replacing(Path(self.metrics_file_path), newline="") as file:
-            writer = csv.DictWriter(file, names)
+            writer = csv.DictWriter(file, columns)
             writer.writeheader()
             writer.writerows(rows)

@@ -1,4 +1,4 @@
-"""What a model made at one moment of its training, and the loggers that can show it."""
+"""Samples made during or after training, and the loggers that can show them."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from pytorch_lightning.loggers import Logger
 
 
 class MediaLog(NamedTuple):
-    """What a model made at one moment of its training, or after it.
+    """The samples of one moment of the training, or those made after it.
 
-    - files: pictures (.png), sounds (.wav) and scores (.mid) in the run folder; the stem of the
-      name says which sample it is.
-    - texts: strings, each with its label in front where there are labels.
-    - final: made after training by the best weights. Loggers keep these under names of their
-      own, since they are other pieces than the previews, and longer.
+    - files: pictures (.png), sounds (.wav) and scores (.mid) in the run folder; the stem of a
+      file's name identifies the sample.
+    - texts: generated strings, each after its label if the model has labels.
+    - final: made after training, with the best weights. Loggers keep these apart from the
+      previews, which are shorter pieces.
     """
 
     epoch: int
@@ -30,37 +30,37 @@ class MediaLog(NamedTuple):
         return [path for path in self.files if path.suffix == suffix]
 
     def named(self, kind: str) -> str:
-        """What loggers file it under."""
+        """The name under which loggers keep this kind of sample."""
         return f"final/{kind}" if self.final else kind
 
     @property
     def moment(self) -> str:
-        """The alias of its artifacts."""
+        """The alias of the W&B artifacts."""
         return "final" if self.final else f"epoch_{self.epoch}"
 
     @property
     def columns(self) -> list[str]:
-        """Headings for `texts`."""
+        """The column headings of `texts`."""
         return ["label", "text"] if len(self.texts[0]) == 2 else ["text"]
 
 
 @runtime_checkable
 class SupportsMedia(Protocol):
-    """A logger that has a form for samples."""
+    """A logger that can show samples."""
 
     def log_media(self, media: MediaLog) -> None: ...
 
 
 @runtime_checkable
 class SupportsTruncate(Protocol):
-    """A logger that can take back what an interrupted run wrote after its last checkpoint."""
+    """A logger that can delete what an interrupted run wrote after its last checkpoint."""
 
     def truncate(self, step: int, rows: int) -> None:
-        """Back to when `step` updates had been made, and `rows` rows written."""
+        """Keep only what was logged in the first `step` updates, the first `rows` CSV rows."""
 
 
 def log_media(loggers: Iterable[Logger], media: MediaLog) -> None:
-    """Show a media to every logger that has a form for it."""
+    """Pass the samples to every logger that can show them."""
     for logger in loggers:
         if isinstance(logger, SupportsMedia):
             logger.log_media(media)

@@ -11,18 +11,18 @@ import torch
 from pytorch_lightning.loggers import TensorBoardLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from musegen.training.lightning_compat import purge_events_from
 from musegen.training.loggers.media import MediaLog
 
 
 class TensorBoard(TensorBoardLogger):
-    """TensorBoard's event files in `folder/tensorboard`; scores stay in the run folder."""
+    """TensorBoard's event files in `folder/tensorboard`. It cannot show scores (.mid)."""
 
     def __init__(self, folder: Path) -> None:
         super().__init__(folder, name="", version="tensorboard", default_hp_metric=False)
 
     def truncate(self, step: int, rows: int) -> None:
-        # TensorBoard then leaves out what an earlier file says of these steps.
-        self._kwargs["purge_step"] = step
+        purge_events_from(self, step)
 
     @rank_zero_only
     def log_media(self, media: MediaLog) -> None:
@@ -41,7 +41,7 @@ class TensorBoard(TensorBoardLogger):
             rows = [media.columns, ["---"] * len(media.columns), *media.texts]
             table = "\n".join(f"| {' | '.join(map(_cell, row))} |" for row in rows)
             board.add_text(media.named("texts"), table, media.step)
-        board.flush()  # after training nobody else does
+        board.flush()  # after training, Lightning does not flush
 
 
 def _cell(text: str) -> str:

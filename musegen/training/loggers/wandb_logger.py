@@ -11,19 +11,24 @@ from pytorch_lightning.loggers import Logger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from musegen.errors import UserError
+from musegen.training.lightning_compat import (
+    has_experiment,
+    set_experiment,
+    wandb_init_arguments,
+)
 from musegen.training.loggers.media import MediaLog
 
 
 class WandB(WandbLogger):
     """A Weights & Biases run. One run folder is one W&B run: a resumed run continues its own.
 
-    - mode: `online` needs a key, `offline` neither account nor network; `wandb sync` brings an
-      offline run online.
-    - project, entity, group, tags, name, notes: as in `wandb.init`; the name is by default the
-      end of the run folder's path.
-    - log_model: keep the best and the last checkpoint as an artifact, offline too.
+    - mode: `online` needs an API key; `offline` needs neither an account nor a network, and
+      `wandb sync` uploads an offline run later.
+    - project, entity, group, tags, name, notes: as in `wandb.init`; the default name is the end
+      of the run folder's path.
+    - log_model: keep the best and the last checkpoint as an artifact, also when offline.
 
-    Raises `UserError` where online has no key or the server does not take it.
+    Raises `UserError` if `online` has no key, or the server refuses the key.
     """
 
     def __init__(
@@ -45,16 +50,16 @@ class WandB(WandbLogger):
             save_dir=folder,
             id=earlier.name.rsplit("-", 1)[1] if earlier else None,
             project=project,
-            # Lightning's own `offline` would stay in the environment for the jobs to come, and
-            # its `log_model` refuses to be offline.
+            # Lightning's `offline` would stay in the environment for later jobs, and its
+            # `log_model` refuses to work offline.
             mode=mode,
             entity=entity,
             group=group,
             tags=list(tags),
             notes=notes,
         )
-        # Lightning passes it on even where nobody set it, and W&B warns that it does nothing.
-        self._wandb_init.pop("anonymous", None)
+        # Lightning always passes this argument, and W&B warns that it has no effect.
+        wandb_init_arguments(self).pop("anonymous", None)
         self.folder, self.keeps_checkpoints = Path(folder), log_model
         if mode == "online":
             _log_in()
@@ -72,16 +77,16 @@ class WandB(WandbLogger):
             rows = [list(row) for row in media.texts]
             logged[media.named("texts")] = wandb.Table(columns=list(media.columns), data=rows)
         self.log_metrics(logged, media.step)  # type: ignore[arg-type]
-        # W&B has no form for MIDI.
+        # W&B cannot show MIDI files; it keeps them as an artifact.
         self._keep("midi", "samples", media.with_suffix(".mid"), media.moment)
 
     @rank_zero_only
     def finish(self, exit_code: int) -> None:
-        """End the W&B run, if it has begun, so that the next job of a sweep begins one of its own.
+        """End the W&B run if it has started; the next job of a sweep then starts a new one.
 
-        What is not a success is recorded as a failure with this exit code.
+        Any exit code but 0 is recorded as a failure.
         """
-        if self._experiment is None:
+        if not has_experiment(self):
             return
         try:
             if self.keeps_checkpoints:
@@ -89,10 +94,10 @@ class WandB(WandbLogger):
                 self._keep("checkpoints", "model", paths, "final")
         finally:
             self.experiment.finish(exit_code)
-            self._experiment = None
+            set_experiment(self, None)
 
     def _keep(self, name: str, kind: str, files: Sequence[Path], alias: str) -> None:
-        """Log files as a version of this run's artifact of that name."""
+        """Log the files as a new version of this run's artifact with that name."""
         import wandb
 
         if not files:
@@ -107,22 +112,22 @@ def _log_in() -> None:
     import wandb
 
     try:
-        known = wandb.login(prompt=False)
+        has_key = wandb.login(prompt=False)
     except wandb.Error as e:
         raise UserError(
-            f"logger.wandb: {' '.join(str(e).split())}; mend WANDB_API_KEY or the network, or type "
-            "logger.wandb.mode=offline"
+            f"logger.wandb: {' '.join(str(e).split())}; check WANDB_API_KEY and the network, or "
+            "write logger.wandb.mode=offline"
         ) from e
-    if not known:
+    if not has_key:
         raise UserError(
-            "logger.wandb: no key; set WANDB_API_KEY, run `wandb login`, or type "
+            "logger.wandb: no API key; set WANDB_API_KEY, run `wandb login`, or write "
             "logger.wandb.mode=offline"
         )
 
 
 @contextmanager
 def finishing(loggers: Iterable[Logger]) -> Iterator[None]:
-    """Tell the W&B run at the end how it ended: 0, or the exit code of the failure."""
+    """At the end of the block, report its exit code to the W&B runs: 0, or that of the failure."""
     code = 1
     try:
         yield

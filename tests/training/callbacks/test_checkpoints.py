@@ -1,4 +1,4 @@
-"""The best epoch's checkpoint; the last one, where it stands, and what comes of a moved folder."""
+"""The checkpoint of the best epoch, the last checkpoint, and both in a moved run folder."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from musegen.training.trainer import make_trainer
 
 
 class Scored(RBM):
-    """An RBM whose validation score is given beforehand."""
+    """An RBM with given validation scores."""
 
     scores = (0.0,)
 
@@ -53,7 +53,9 @@ def fitted(folder, scores, epochs: int = 3, resume: bool = False, **settings) ->
 
 
 @pytest.mark.parametrize(("scores", "best"), [((1.0, 2.0, 3.0), 2), ((3.0, 2.0, 1.0), 0)])
-def test_last_is_of_the_last_epoch(tmp_path, scores: tuple[float, ...], best: int) -> None:
+def test_best_and_last_are_of_the_right_epochs(
+    tmp_path, scores: tuple[float, ...], best: int
+) -> None:
     model = fitted(tmp_path, scores).lightning_module
     saved = {n: torch.load(tmp_path / f"{n}.ckpt", weights_only=True) for n in ("best", "last")}
     assert saved["best"]["epoch"] == best
@@ -63,23 +65,23 @@ def test_last_is_of_the_last_epoch(tmp_path, scores: tuple[float, ...], best: in
     assert place == [{"epoch": 3, "given": 0, "world": 1}]
 
 
-def test_what_a_killed_process_was_writing_is_cleared_away(tmp_path) -> None:
+def test_unfinished_files_of_a_killed_process_are_deleted(tmp_path) -> None:
     (tmp_path / "last.ckpt.123.part").write_bytes(b"half")
     fitted(tmp_path, (1.0, 2.0), epochs=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
 
 
-def test_a_moved_run_knows_its_best_score(tmp_path) -> None:
+def test_a_moved_run_keeps_its_best_score(tmp_path) -> None:
     fitted(tmp_path / "a", (3.0, 1.0), epochs=2)
     shutil.move(tmp_path / "a", tmp_path / "b")
-    kept = (tmp_path / "b" / "best.ckpt").read_bytes()
+    before = (tmp_path / "b" / "best.ckpt").read_bytes()
     best = fitted(tmp_path / "b", (3.0, 1.0, 2.0), resume=True).checkpoint_callback
     assert float(best.best_model_score) == 3.0
     assert best.best_model_path == str(tmp_path / "b" / "best.ckpt")
-    assert (tmp_path / "b" / "best.ckpt").read_bytes() == kept
+    assert (tmp_path / "b" / "best.ckpt").read_bytes() == before
 
 
-def test_clocks(tmp_path, monkeypatch) -> None:
+def test_the_last_checkpoint_is_written_at_intervals(tmp_path, monkeypatch) -> None:
     saved = []
     monkeypatch.setattr(
         pl.Trainer, "save_checkpoint",
@@ -94,6 +96,9 @@ def test_clocks(tmp_path, monkeypatch) -> None:
     saved.clear()
     fitted(tmp_path, (0, 0, 0), minutes=1e-9)
     assert saved == [*range(9), 9]
-    for wrong in ({"minutes": 0}, {"steps": 0}):
-        with pytest.raises(UserError, match=r"callbacks.resume: "):
-            Resumable(tmp_path, **wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"minutes": 0}, {"minutes": float("nan")}, {"steps": 0}])
+def test_intervals_must_be_positive(tmp_path, wrong: dict) -> None:
+    with pytest.raises(UserError, match=f"{next(iter(wrong))}=.*: should be "):
+        Resumable(tmp_path, **wrong)

@@ -1,4 +1,4 @@
-"""Samples while training: there, shown, the same seed each time, and without a trace."""
+"""Samples during training: files, loggers and seed; and the training does not change."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ DATA = {
     Messages: ["data=midi_folder", "data.window=16", "data.batch_size=4"],
     Tokens: ["data=anbn", "data.train_size=20", "data.batch_size=10", "data.val_n=[1,3]"],
 }
-"""Data that need no download, by what a model reads first."""
+"""Data without a download for the first spec that a model reads."""
 
 SHOWN = {
     Frames: {"pictures/filters", "pictures/sheet"},
@@ -35,25 +35,27 @@ SHOWN = {
     Tokens: {"texts/text_summary"},
     LabelledTokens: {"texts/text_summary"},
 }
-"""What TensorBoard shows, at least."""
+"""What TensorBoard must show."""
 
-AFTERWARDS = {
+FINAL_FILES = {
     Frames: {"sheet.png"},
     Rolls: {"00.mid", "00.wav", "00.png"},
     Messages: {"00.mid", "00.wav", "00.png"},
     Tokens: {"samples.txt"},
     LabelledTokens: {"samples.txt"},
 }
-"""What training ends with, in the folder of samples."""
+"""The files in the folder of samples after training."""
 
-WRITTEN = AFTERWARDS | {kind: AFTERWARDS[kind] | {"filters.png"} for kind in (Frames, Rolls)}
-"""What a preview holds."""
+PREVIEW_FILES = FINAL_FILES | {
+    kind: FINAL_FILES[kind] | {"filters.png"} for kind in (Frames, Rolls)
+}
+"""The files of a preview."""
 
 
 def fitted(
     folder: Path, midi_folder: Path, name: str, *overrides: str
 ) -> tuple[pl.LightningModule, pl.Trainer]:
-    """A model and its trainer after two epochs of the run that a user would start."""
+    """A model and its trainer after two epochs of a run of the command line."""
     data = DATA[MODELS[name].reads[0]]
     root = [f"data.root={midi_folder}"] if any("folder" in d for d in data) else []
     settings = resolve_config(
@@ -85,21 +87,21 @@ def test_sampling_changes_no_weight(name: str, tmp_path: Path, midi_folder: Path
     kind = type(sampled.spec)
     for epoch in ("epoch_001", "epoch_002"):
         written = {path.name for path in (tmp_path / "b" / "previews" / epoch).iterdir()}
-        assert written >= WRITTEN[kind]
+        assert written >= PREVIEW_FILES[kind]
     board = str(tmp_path / "b" / "tensorboard")
     tags = events.EventAccumulator(board).Reload().Tags()
     assert {*tags["images"], *tags["audio"], *tags["tensors"]} >= SHOWN[kind]
 
-    # What is made after training is shown too, beside the previews.
+    # The samples made after training are shown too, beside the previews.
     settings = {"sample": {"n": 1}, "run_dir": str(tmp_path / "b")}
     train.sample(settings, sampled, trainer)
-    assert {path.name for path in (tmp_path / "b" / "samples").iterdir()} == AFTERWARDS[kind]
+    assert {path.name for path in (tmp_path / "b" / "samples").iterdir()} == FINAL_FILES[kind]
     shown = events.EventAccumulator(board).Reload().Tags()
     final = {f"final/{tag}" for tag in SHOWN[kind] - {"pictures/filters"}}
     assert {*shown["images"], *shown["audio"], *shown["tensors"]} >= SHOWN[kind] | final
 
 
-def test_every_so_many_epochs_the_same_seed(tmp_path: Path) -> None:
+def test_every_third_epoch_has_samples_with_the_same_seed(tmp_path: Path) -> None:
     spec = GrammarStrings().spec
     model = CharRNN(spec, GrammarStrings().codec, cell="rnn", hidden=2)
     callback = Samples(tmp_path, every=3, settings={"n": 5})
@@ -109,11 +111,11 @@ def test_every_so_many_epochs_the_same_seed(tmp_path: Path) -> None:
     folders = sorted(tmp_path.iterdir())
     assert [folder.name for folder in folders] == ["epoch_003", "epoch_006"]
     third, sixth = ((folder / "samples.txt").read_text() for folder in folders)
-    assert third == sixth  # the weights are the same as well
+    assert third == sixth  # the weights have not changed
     assert len(third.splitlines()) == 5
 
 
-def test_refuses_never() -> None:
+def test_the_interval_must_be_positive() -> None:
     with pytest.raises(UserError, match="every=0"):
         Samples(Path(), every=0)
 

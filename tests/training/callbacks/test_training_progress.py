@@ -1,4 +1,4 @@
-"""The lines of a training: every epoch, with the score and the time left."""
+"""The lines printed during training: one per epoch, with the score and the time left."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def fit(*more: pl.Callback, val_n: tuple[int, int] = (1, 3)) -> None:
     trainer.test(model, datamodule=data, verbose=False)
 
 
-def test_a_line_an_epoch(capsys) -> None:
+def test_each_epoch_prints_a_line(capsys) -> None:
     fit()
     metrics = r"train/loss \d+\.\d{4}  val/nll \d+\.\d{4}  \d+\.\d s  \d+:\d\d left"
     first, second = capsys.readouterr().out.splitlines()
@@ -39,13 +39,13 @@ def test_a_line_an_epoch(capsys) -> None:
     assert second.endswith("0:00 left")
 
 
-def test_long_epochs_have_lines_inside(capsys, monkeypatch) -> None:
+def test_long_epochs_print_more_lines(capsys, monkeypatch) -> None:
     monkeypatch.setattr(progress.Lines, "patience", 0.0)
     fit(val_n=(1, 40))
     lines = capsys.readouterr().err.splitlines()
-    for begins in ("validating  1/4 batches", "epoch 1/2  1/4 updates", "testing  1/"):
-        assert any(line.startswith(begins) for line in lines), begins
-    assert not any("4/4" in line for line in lines)  # over: no news
+    for start in ("validating  1/4 batches", "epoch 1/2  1/4 updates", "testing  1/"):
+        assert any(line.startswith(start) for line in lines), start
+    assert not any("4/4" in line for line in lines)  # finished work prints no line
 
 
 def test_a_failed_training_closes_its_bars(monkeypatch) -> None:
