@@ -1,10 +1,11 @@
-"""A callback that records the training of each process, for tests that start processes."""
+"""Callbacks for tests that start processes: a record of the training, and a pause in it."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -27,3 +28,14 @@ class Witness(pl.Callback):
         weights = [p.flatten().tolist() for p in pl_module.parameters()]
         recorded = {"hidden": hidden, "lr": rates, "weights": weights}
         (self.folder / f"rank-{trainer.global_rank}.json").write_text(json.dumps(recorded))
+
+
+class Pause(pl.Callback):
+    """Waits after update `step` until `file` exists, so that a test can send a signal in time."""
+
+    def __init__(self, file: Path, step: int) -> None:
+        self.file, self.step = file, step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        while trainer.global_step == self.step and not self.file.exists():
+            time.sleep(0.02)

@@ -26,6 +26,12 @@ JOB = ["model=char_rnn", "data=anbn", "model.hidden=6", "data.train_size=1600", 
        "trainer.strategy=ddp", "trainer.max_epochs=6"]  # fmt: skip
 
 
+def pause(file: Path) -> list[str]:
+    """Let the run wait after update 20 until the file exists."""
+    target = "callbacks.pause._target_=tests.witness.Pause"
+    return [target, "callbacks.pause.step=20", f"callbacks.pause.file={file}"]
+
+
 def torchrun(
     tmp_path: Path, options: list[str], *typed: str, host: Sequence[str] = (), **more: str
 ) -> subprocess.Popen:
@@ -33,7 +39,7 @@ def torchrun(
         [*host, sys.executable, "-m", "torch.distributed.run", *options, str(ROOT / "train.py"),
          *JOB, *typed],
         cwd=tmp_path, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-        env=os.environ | {"OMP_NUM_THREADS": "1"} | more,
+        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)} | more,
     )  # fmt: skip
 
 
@@ -96,7 +102,8 @@ def test_two_hosts_restart_when_one_loses_its_process(hosts: list[str], tmp_path
         torchrun(
             tmp_path,
             [*options, f"--local-addr=10.0.0.{i}", f"--rdzv-conf=is_host={int(i == 1)}"],
-            "trainer.num_nodes=2", "trainer.devices=1", host=["ip", "netns", "exec", name],
+            "trainer.num_nodes=2", "trainer.devices=1", *pause(tmp_path / "go"),
+            host=["ip", "netns", "exec", name],
             GLOO_SOCKET_IFNAME="cable", RES_OPTIONS="attempts:1 timeout:1",
         )
         for i, name in enumerate(hosts, start=1)
@@ -107,6 +114,7 @@ def test_two_hosts_restart_when_one_loses_its_process(hosts: list[str], tmp_path
         time.sleep(0.02)
     (worker,) = descendants(nodes[1].pid)
     os.kill(worker, signal.SIGKILL)
+    (tmp_path / "go").touch()
     out = [node.communicate(timeout=HANG)[0] for node in nodes]
     assert [node.returncode for node in nodes] == [0, 0], out
     assert len(re.findall("^resume ", "".join(out), re.M)) == 2, "one start and one resume"
@@ -121,12 +129,16 @@ def test_a_restarted_job_resumes_by_itself(tmp_path: Path) -> None:
     uninterrupted = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=uninterrupted")
     out, _ = uninterrupted.communicate(timeout=HANG)
     assert uninterrupted.returncode == 0, out
-    killed = torchrun(tmp_path, options, "trainer.devices=2", "hydra.run.dir=killed")
+    go = tmp_path / "go"
+    killed = torchrun(
+        tmp_path, options, "trainer.devices=2", "hydra.run.dir=killed", *pause(go)
+    )  # fmt: skip
     checkpoint = tmp_path / "killed" / "checkpoints" / "last.ckpt"
     while not checkpoint.exists() and killed.poll() is None:
         time.sleep(0.02)
     workers = descendants(killed.pid)
     os.kill(workers[-1], signal.SIGKILL)
+    go.touch()
     out, _ = killed.communicate(timeout=HANG)
     assert killed.returncode == 0, out[-3000:]
     assert len(re.findall("^resume ", out, re.M)) == 2, "one start and one resume"
@@ -136,6 +148,8 @@ def test_a_restarted_job_resumes_by_itself(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_slurm_job_that_is_queued_again_resumes(tmp_path: Path) -> None:
     """Started like srun, stopped like SLURM, and started again with the same command."""
+
+    go = tmp_path / "go"
 
     def srun(restart: int) -> list[subprocess.Popen]:
         with socket.socket() as free:
@@ -147,10 +161,11 @@ def test_a_slurm_job_that_is_queued_again_resumes(tmp_path: Path) -> None:
                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
         return [
             subprocess.Popen(
-                [sys.executable, ROOT / "train.py", *JOB, "trainer.devices=2"], cwd=tmp_path,
+                [sys.executable, ROOT / "train.py", *JOB, *pause(go), "trainer.devices=2"],
+                cwd=tmp_path,
                 text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
                 env=os.environ | job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i),
-                                        "OMP_NUM_THREADS": "1"},
+                                        "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
             )
             for i in range(2)
         ]  # fmt: skip
@@ -161,6 +176,7 @@ def test_a_slurm_job_that_is_queued_again_resumes(tmp_path: Path) -> None:
         time.sleep(0.02)
     for task in tasks:
         task.terminate()
+    go.touch()
     out = [task.communicate(timeout=HANG)[0] for task in tasks]
     assert [task.returncode for task in tasks] == [128 + signal.SIGTERM] * 2, out
     reached = torch.load(checkpoint, weights_only=True)["global_step"]
