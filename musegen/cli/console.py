@@ -14,7 +14,7 @@ from typing import Any
 
 from omegaconf import OmegaConf
 
-from musegen.config.messages import as_user_error
+from musegen.config.error_messages import as_user_error
 from musegen.errors import UserError
 
 

@@ -13,7 +13,7 @@ from musegen.errors import UserError
 from musegen.models import load_model
 from musegen.models.char_rnn import CharRNN
 from musegen.models.dissection import dissect
-from musegen.render.dissection import draw
+from musegen.render.dissection_plots import draw
 from musegen.runtime.atomic import write_json
 from musegen.training.checkpoint_files import find_checkpoint
 

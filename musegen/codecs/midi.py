@@ -89,7 +89,7 @@ def read_prime(
 
 
 def printable(path: str | Path) -> str:
-    """The path for a message or a report. Bytes that are not UTF-8 are escaped, such as \\xe9."""
+    r"""The path for a message or a report. Bytes that are not UTF-8 are escaped, such as \xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 

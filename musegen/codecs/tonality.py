@@ -37,7 +37,8 @@ def transposed(notes: np.ndarray, semitones: int) -> np.ndarray:
 def _profiles() -> np.ndarray:
     """(24, 12): the standardised weights of twelve major keys, then of twelve minor keys."""
     keys = np.array([np.roll(w, tonic) for w in (MAJOR, MINOR) for tonic in range(12)])
-    return (keys - keys.mean(1, keepdims=True)) / keys.std(1, keepdims=True)
+    standardised: np.ndarray = (keys - keys.mean(1, keepdims=True)) / keys.std(1, keepdims=True)
+    return standardised
 
 
 PROFILES = _profiles()

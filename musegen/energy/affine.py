@@ -45,5 +45,6 @@ def affine(x_NI: Tensor, W_IO: Tensor, b: Tensor | None = None) -> Tensor:
     if b is not None and b.dim() > 1:
         return torch.addmm(b, x_NI, W_IO)
     if _onednn_linear is not None and on_cpu:
-        return _onednn_linear(x_NI, W_IO.t(), b, "none", [], "")
+        out_NO: Tensor = _onednn_linear(x_NI, W_IO.t(), b, "none", [], "")
+        return out_NO
     return x_NI @ W_IO if b is None else torch.addmm(b, x_NI, W_IO)

@@ -21,6 +21,7 @@ from musegen import __version__
 from musegen.errors import PairingError, UserError
 from musegen.runtime.distributed import all_reduce_sum, this_rank
 from musegen.specs import Spec, spec_from_dict
+from musegen.training.lightning_compat import CURRENT_HOOK
 from musegen.training.optimizer import Optimizer
 
 SEED_STRIDE = 0x9E3779B1
@@ -137,7 +138,7 @@ class Model(pl.LightningModule):
         # Lightning internals: see musegen.training.lightning_compat. Lightning sets this attribute
         # 44 times per update, and torch checks each time whether the value is a parameter or a
         # module. That takes more than 5 % of the time of a small network's update.
-        if name == "_current_fx_name":
+        if name == CURRENT_HOOK:
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)

@@ -1,11 +1,11 @@
 """The internal states of a `char_rnn` while it reads one string.
 
-Computes the values that `musegen.render.dissection` draws: every hidden unit over time, the state
-space with the classifier's decision lines, the output probabilities, an LSTM's gates, and the
+Computes the values that `musegen.render.dissection_plots` draws: every hidden unit over time, the
+state space with the classifier's decision lines, the output probabilities, an LSTM's gates, and the
 fixed points of the maps state → cell(x, state) for each symbol x of the string, with the
 eigenvalues of the Jacobian there. A network of two units counts with one fixed point per map, on
-either side of the decision line, whose eigenvalues are reciprocal (Rodriguez, Wiles & Elman
-1999). All values are the network's: the n-gram model (`model.ngram_weight`) is left out.
+either side of the decision line, whose eigenvalues are reciprocal (Rodriguez, Wiles & Elman 1999).
+All values are the network's: the n-gram model (`model.ngram_weight`) is left out.
 """
 
 from __future__ import annotations
