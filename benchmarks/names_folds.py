@@ -51,7 +51,7 @@ def evaluate_fold(
     names = score_names(model, data)[0]
     model.ngram = None
     network_nats = (
-        float(nats_T.sum()) for nats_T, _ in model.read(data.coded("test"), data.labels["test"])
+        float(nll_T.sum()) for nll_T, _ in model.read(data.coded("test"), data.labels["test"])
     )
     pairs = zip(names, network_nats, strict=True)
     return [FoldName(*pair) for pair in pairs], model.codec.labels

@@ -35,7 +35,7 @@ def text_baselines(data: Any) -> dict[str, float]:
     train, val, test = (data.coded(s) for s in ("train", "val", "test"))
     size = data.spec.vocab_size
     model, order = best_ngram(train, val, size, MAX_ORDER)
-    bits = model.nats(test, size).mean(1) / math.log(2)
+    bits = model.nll(test, size).mean(1) / math.log(2)
     metrics = {f"ngram{k}_bpc": float(bits[k - 1]) for k in range(1, MAX_ORDER + 1)}
     return metrics | {"ngram_bpc": float(bits[order - 1]), "ngram_order": order}
 
@@ -51,11 +51,11 @@ def message_baselines(data: Any) -> dict[str, float]:
     model, order = best_ngram(
         rows["train"], rows["val"], choices["val"], MAX_ORDER, period=len(FIELDS)
     )
-    nats = model.nats(rows["test"], choices["test"]).reshape(MAX_ORDER, -1, len(FIELDS)).mean(1)
+    nll = model.nll(rows["test"], choices["test"]).reshape(MAX_ORDER, -1, len(FIELDS)).mean(1)
     metrics: dict[str, float] = {}
-    for name, nats_F in (("unigram", nats[0]), ("ngram", nats[order - 1])):
-        metrics[f"{name}_nll"] = float(nats_F.sum())
-        metrics |= {f"{name}_{f}": float(n) for f, n in zip(FIELDS, nats_F, strict=True)}
+    for name, nll_F in (("unigram", nll[0]), ("ngram", nll[order - 1])):
+        metrics[f"{name}_nll"] = float(nll_F.sum())
+        metrics |= {f"{name}_{f}": float(n) for f, n in zip(FIELDS, nll_F, strict=True)}
     return metrics | {"ngram_order": order}
 
 
@@ -63,8 +63,8 @@ def roll_baselines(data: Any) -> dict[str, float]:
     """Nats and accuracy (percent) per frame of models with independent notes."""
     results, order = note_ngram.baselines(data.rolls)
     metrics: dict[str, float] = {}
-    for name, (nats, accuracy) in results.items():
-        metrics |= {f"{name}_log_likelihood": nats, f"{name}_accuracy": 100 * accuracy}
+    for name, (log_likelihood, accuracy) in results.items():
+        metrics |= {f"{name}_log_likelihood": log_likelihood, f"{name}_accuracy": 100 * accuracy}
     return metrics | {"note_ngram_order": order}
 
 

@@ -51,12 +51,12 @@ class LabelledNGram:
             names = [r for r, i in zip(rows, labels, strict=True) if i == label]
             own, of_all = self._probabilities(names, label)
             mixed = WEIGHTS[:, None, None] * own + (1 - WEIGHTS[:, None, None]) * of_all
-            nats = -np.log(mixed).sum(2)
-            self.weight[label] = WEIGHTS[nats.argmin(0)]
-            total += nats.min(0)
+            nll = -np.log(mixed).sum(2)
+            self.weight[label] = WEIGHTS[nll.argmin(0)]
+            total += nll.min(0)
         return total
 
-    def nats(self, rows: Rows, label: int) -> np.ndarray:
+    def nll(self, rows: Rows, label: int) -> np.ndarray:
         """−log p of each class of names of one label, for each order: (order, N)."""
         own, of_all = self._probabilities(rows, label)
         weight = self.weight[label][:, None]
@@ -64,15 +64,15 @@ class LabelledNGram:
 
     def _probabilities(self, rows: Rows, label: int) -> tuple[np.ndarray, np.ndarray]:
         """The probabilities (order, N) of the label's n-gram and of that of all labels."""
-        of_all = np.exp(-self.of_all.nats(rows, self.choices))
+        of_all = np.exp(-self.of_all.nll(rows, self.choices))
         own = self.by_label.get(label)
-        return (of_all if own is None else np.exp(-own.nats(rows, self.choices))), of_all
+        return (of_all if own is None else np.exp(-own.nll(rows, self.choices))), of_all
 
 
-def per_name(nats_ON: np.ndarray, rows: Rows) -> np.ndarray:
+def per_name(nll_ON: np.ndarray, rows: Rows) -> np.ndarray:
     """Sums of nats: (order, classes of all names, concatenated) → (order, names)."""
     starts = np.cumsum([0, *map(len, rows[:-1])])
-    return np.add.reduceat(nats_ON, starts, axis=1)
+    return np.add.reduceat(nll_ON, starts, axis=1)
 
 
 def best_labelled(
@@ -82,8 +82,8 @@ def best_labelled(
     tried = []
     for discount in DISCOUNTS:
         model = LabelledNGram(choices, discount).fit(*train)
-        nats = model.tune(*val)
-        tried.append((float(nats.min()), model, int(nats.argmin()) + 1))
+        nll = model.tune(*val)
+        tried.append((float(nll.min()), model, int(nll.argmin()) + 1))
     _, model, order = min(tried, key=lambda t: t[0])
     return model, order
 
@@ -93,8 +93,8 @@ class ScoredName(NamedTuple):
 
     label: int
     length: int
-    nats: float
-    ngram_nats: float
+    nll: float
+    ngram_nll: float
 
 
 def score_names(model: Any, data: Any) -> tuple[list[ScoredName], dict[str, float]]:
@@ -106,14 +106,14 @@ def score_names(model: Any, data: Any) -> tuple[list[ScoredName], dict[str, floa
     for label in set(labels):
         indices = [i for i, name_label in enumerate(labels) if name_label == label]
         names = [rows[i] for i in indices]
-        ngram_ON[:, indices] = per_name(ngram.nats(names, label), names)
+        ngram_ON[:, indices] = per_name(ngram.nll(names, label), names)
     bits = ngram_ON.sum(1) / sum(map(len, rows)) / math.log(2)
     metrics = {f"ngram{k}_bpc": float(bits[k - 1]) for k in range(1, MAX_ORDER + 1)}
-    model_nats = (float(nats_T.sum()) for nats_T, _ in model.read(rows, labels))
+    model_nll = (float(nll_T.sum()) for nll_T, _ in model.read(rows, labels))
     return [
-        ScoredName(label, len(row), nats, float(ngram_nats))
-        for row, label, nats, ngram_nats in zip(
-            rows, labels, model_nats, ngram_ON[order - 1], strict=True
+        ScoredName(label, len(row), nll, float(ngram_nll))
+        for row, label, nll, ngram_nll in zip(
+            rows, labels, model_nll, ngram_ON[order - 1], strict=True
         )
     ], metrics | {"ngram_order": order}
 
@@ -125,8 +125,8 @@ def compare_to_ngram(names: Sequence[ScoredName]) -> dict[str, float]:
     ratio of sums. It is large for a label of 70 names.
     """
     length_N = np.array([n.length for n in names], float)
-    bits_N = np.array([n.nats for n in names]) / math.log(2)
-    ngram_N = np.array([n.ngram_nats for n in names]) / math.log(2)
+    bits_N = np.array([n.nll for n in names]) / math.log(2)
+    ngram_N = np.array([n.ngram_nll for n in names]) / math.log(2)
     total, gain_N = length_N.sum(), ngram_N - bits_N
     gain = gain_N.sum() / total
     error = np.sqrt(((gain_N - gain * length_N) ** 2).sum()) / total
@@ -186,6 +186,6 @@ def _recognised(classifier: LabelledNGram, names: list[tuple[int, tuple[int, ...
     """The fraction of names that have the highest trigram probability under their own label."""
     rows = [name for _, name in names]
     known = sorted(classifier.by_label)
-    nats_LN = np.stack([per_name(classifier.nats(rows, i), rows)[2] for i in known])
-    likeliest = [known[i] for i in nats_LN.argmin(0)]
+    nll_LN = np.stack([per_name(classifier.nll(rows, i), rows)[2] for i in known])
+    likeliest = [known[i] for i in nll_LN.argmin(0)]
     return sum(label == i for (label, _), i in zip(names, likeliest, strict=True)) / len(names)

@@ -86,7 +86,7 @@ class NGram:
         other.base, other.tables = self.base, self.tables
         return other
 
-    def nats(
+    def nll(
         self, sequences: Sequence[Sequence[int]], choices: int | Sequence[np.ndarray]
     ) -> np.ndarray:
         """−log p of every symbol given the preceding ones of its sequence: (order, N) nats, with
@@ -150,13 +150,13 @@ def best_ngram(
 ) -> tuple[NGram, int]:
     """The n-gram and the order with the smallest negative log-likelihood of the validation set.
 
-    `choices` describes `val`, as in `NGram.nats`.
+    `choices` describes `val`, as in `NGram.nll`.
     """
     counted = NGram(max_order, discounts[0], period).fit(train)
     tried = []
     for discount in discounts:
         model = counted.discounted(discount)
-        nats = model.nats(val, choices).sum(1)
-        tried.append((float(nats.min()), model, int(nats.argmin()) + 1))
+        nll = model.nll(val, choices).sum(1)
+        tried.append((float(nll.min()), model, int(nll.argmin()) + 1))
     _, model, order = min(tried, key=lambda t: t[0])
     return model, order

@@ -7,10 +7,10 @@ import math
 import torch
 from torch import Tensor
 
-from musegen.metrics.nll import FieldLikelihood
+from musegen.metrics.nll import FieldNLL
 
 
-class CharLikelihood(FieldLikelihood):
+class CharNLL(FieldNLL):
     """Nats and bits per character, perplexity and accuracy over a split.
 
     The end of a text counts as a character, since it is predicted as well.

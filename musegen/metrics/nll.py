@@ -9,7 +9,7 @@ from torch import Tensor
 from torchmetrics import Metric
 
 
-class FieldLikelihood(Metric):
+class FieldNLL(Metric):
     """Negative log-likelihood (nats) and accuracy per step, for each named field.
 
     The sums are over all batches and all ranks, with one division at the end, so that the metric
@@ -19,7 +19,7 @@ class FieldLikelihood(Metric):
 
     full_state_update = False
 
-    nats_F: Tensor
+    nll_F: Tensor
     correct_F: Tensor
     steps: Tensor
 
@@ -27,21 +27,21 @@ class FieldLikelihood(Metric):
         super().__init__()
         self.fields = tuple(fields)
         zeros_F = torch.zeros(len(self.fields), dtype=torch.float64)
-        self.add_state("nats_F", zeros_F.clone(), dist_reduce_fx="sum")
+        self.add_state("nll_F", zeros_F.clone(), dist_reduce_fx="sum")
         self.add_state("correct_F", zeros_F.clone(), dist_reduce_fx="sum")
         self.add_state("steps", torch.zeros((), dtype=torch.float64), dist_reduce_fx="sum")
 
-    def update(self, nats_NF: Tensor, correct_NF: Tensor) -> None:
+    def update(self, nll_NF: Tensor, correct_NF: Tensor) -> None:
         """Add N steps: their nats per field, and whether the most likely class was right."""
-        self.nats_F += nats_NF.sum(0, dtype=torch.float64)
+        self.nll_F += nll_NF.sum(0, dtype=torch.float64)
         self.correct_F += correct_NF.sum(0, dtype=torch.float64)
-        self.steps += len(nats_NF)
+        self.steps += len(nll_NF)
 
     def compute(self) -> dict[str, Tensor]:
         """The means over all steps so far."""
-        nats_F, correct_F = self.nats_F / self.steps, self.correct_F / self.steps
-        result = {"nll": nats_F.sum()}
+        nll_F, correct_F = self.nll_F / self.steps, self.correct_F / self.steps
+        result = {"nll": nll_F.sum()}
         for i, field in enumerate(self.fields):
-            result[field] = nats_F[i]
+            result[field] = nll_F[i]
             result[f"{field}_accuracy"] = correct_F[i]
         return result

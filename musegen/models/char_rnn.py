@@ -36,7 +36,7 @@ from musegen.constraints import (
 )
 from musegen.errors import UserError
 from musegen.metrics import capacity
-from musegen.metrics.chars import CharLikelihood
+from musegen.metrics.chars import CharNLL
 from musegen.models.base import Model
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.ngram_mixture import TextNGram, contexts, contexts_after
@@ -151,7 +151,7 @@ class CharRNN(Model):
         return int(batch.mask_BT.sum())
 
     def new_metric(self) -> Metric:
-        return CharLikelihood()
+        return CharNLL()
 
     def on_fit_start(self) -> None:
         if self.ngram is not None:
@@ -161,8 +161,8 @@ class CharRNN(Model):
 
     def score(self, batch: TokenBatch | LabelledTokenBatch, metric: Metric, stage: str) -> None:
         logits_NV, x_N = self.predicted(batch)
-        nats_N = F.cross_entropy(logits_NV, x_N, reduction="none")
-        metric.update(nats_N[:, None], (logits_NV.argmax(-1) == x_N)[:, None])
+        nll_N = F.cross_entropy(logits_NV, x_N, reduction="none")
+        metric.update(nll_N[:, None], (logits_NV.argmax(-1) == x_N)[:, None])
 
     @torch.inference_mode()
     def read(
@@ -170,7 +170,7 @@ class CharRNN(Model):
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
         """For each encoded text: −log p of its T classes, and the most likely classes.
 
-        Yields (nats_T, guess_T) per text, in the order of `rows`. The texts are read in batches of
+        Yields (nll_T, guess_T) per text, in the order of `rows`. The texts are read in batches of
         similar length.
         """
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
@@ -183,10 +183,10 @@ class CharRNN(Model):
                 batch_labels = None if labels is None else [labels[i] for i in indices]
                 batch = self.codec.batch([rows[i] for i in indices], batch_labels)
                 logits_NV, x_N = self.predicted(type(batch)(*(t.to(self.device) for t in batch)))
-                nats_N = F.cross_entropy(logits_NV, x_N, reduction="none").float().cpu().numpy()
+                nll_N = F.cross_entropy(logits_NV, x_N, reduction="none").float().cpu().numpy()
                 guess_N = logits_NV.argmax(-1).cpu().numpy()
                 ends = np.cumsum([len(rows[i]) for i in indices])[:-1]
-                parts = zip(np.split(nats_N, ends), np.split(guess_N, ends), strict=True)
+                parts = zip(np.split(nll_N, ends), np.split(guess_N, ends), strict=True)
                 results.update(zip(indices, parts, strict=True))
         finally:
             self.train(training)

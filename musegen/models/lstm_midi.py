@@ -35,7 +35,7 @@ from musegen.constraints import (
     check_arguments,
 )
 from musegen.errors import UserError
-from musegen.metrics.nll import FieldLikelihood
+from musegen.metrics.nll import FieldNLL
 from musegen.models.base import Model
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.softmax_sampler import Sampler
@@ -261,32 +261,32 @@ class LSTMMidi(Model):
             parts.append(self.embed_active(active_Q))
         return torch.cat(parts, dim=-1)
 
-    def nats(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
-        """nats_NF of the N steps of the mask, their logits per field and their targets x_NF."""
+    def nll(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
+        """nll_NF of the N steps of the mask, their logits per field and their targets x_NF."""
         h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
         self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
         h_ND, active_NQ, x_NF = (
             _masked(x_BT, batch.mask_BT) for x_BT in (h_BTD, active_BTQ, batch.x_BLF[:, 1:])
         )
         logits = self.heads(self.dropout(h_ND), active_NQ, x_NF)
-        nats = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
-        return torch.stack(nats, dim=-1), logits, x_NF
+        nll = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
+        return torch.stack(nll, dim=-1), logits, x_NF
 
     def losses(self, batch: MessageBatch) -> dict[str, Tensor]:
-        nats_NF, _, _ = self.nats(batch, "train")
+        nll_NF, _, _ = self.nll(batch, "train")
         # At the end of an epoch of streams all batch rows of a rank may be idle: 0 predictions.
-        return dict(zip(FIELDS, nats_NF.sum(0) / max(1, len(nats_NF)), strict=True))
+        return dict(zip(FIELDS, nll_NF.sum(0) / max(1, len(nll_NF)), strict=True))
 
     def num_predictions(self, batch: MessageBatch) -> int:
         return int(batch.mask_BT.sum())
 
     def new_metric(self) -> Metric:
-        return FieldLikelihood(FIELDS)
+        return FieldNLL(FIELDS)
 
     def score(self, batch: MessageBatch, metric: Metric, stage: str) -> None:
-        nats_NF, logits, x_NF = self.nats(batch, stage)
+        nll_NF, logits, x_NF = self.nll(batch, stage)
         guess_NF = torch.stack([z.argmax(-1) for z in logits], dim=-1)
-        metric.update(nats_NF, guess_NF == x_NF)
+        metric.update(nll_NF, guess_NF == x_NF)
 
     def _state(self, batch: MessageBatch, stage: str) -> State | None:
         """The state after the previous batch, 0 in the batch rows that start a new sequence."""

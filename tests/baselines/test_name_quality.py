@@ -9,7 +9,7 @@ import torch
 from musegen.baselines import by_spec, name_quality
 from musegen.baselines.name_quality import LabelledNGram, ScoredName
 from musegen.baselines.ngram import NGram
-from musegen.metrics.chars import CharLikelihood
+from musegen.metrics.chars import CharNLL
 
 
 class Data:
@@ -37,21 +37,21 @@ def test_a_bigram_predicts_a_deterministic_language():
 def test_the_mixture_by_hand():
     model = LabelledNGram(choices=2, discount=0.5).fit([[0], [0], [1], [1]], [0, 0, 1, 1])
     own = NGram(1, 0.5).fit([[0], [0]])
-    assert np.exp(-own.nats([[0]], 2))[0, 0] == pytest.approx(0.875)  # (2 − ½ + ½·½) / 2
+    assert np.exp(-own.nll([[0]], 2))[0, 0] == pytest.approx(0.875)  # (2 − ½ + ½·½) / 2
     # Of all labels: (2 − ½ + ½·2·½) / 4 = ½. The mixture is (0.875 + 0.5) / 2.
-    assert np.exp(-model.nats([[0]], 0))[0, 0] == pytest.approx(0.6875)
-    assert np.exp(-model.nats([[1]], 0))[0, 0] == pytest.approx(1 - 0.6875)
+    assert np.exp(-model.nll([[0]], 0))[0, 0] == pytest.approx(0.6875)
+    assert np.exp(-model.nll([[1]], 0))[0, 0] == pytest.approx(1 - 0.6875)
 
 
 def test_validation_decides_the_mixture_weights():
     rows, labels = [[0, 0, 2]] * 20 + [[1, 1, 2]] * 20, [0] * 20 + [1] * 20
     model = LabelledNGram(3, 0.5).fit(rows, labels)
-    nats = model.tune(rows[:1] + rows[-1:], [0, 1])
+    nll = model.tune(rows[:1] + rows[-1:], [0, 1])
     assert (model.weight[0] == 1).all()
-    assert nats[0] < model.tune(rows[:1] + rows[-1:], [1, 0])[0]
+    assert nll[0] < model.tune(rows[:1] + rows[-1:], [1, 0])[0]
     assert (model.weight[0] == 0).all()
     for order in range(6):
-        p = sum(np.exp(-model.nats([[0, x]], 0))[order, 1] for x in range(3))
+        p = sum(np.exp(-model.nll([[0, x]], 0))[order, 1] for x in range(3))
         assert p == pytest.approx(1)
 
 
@@ -108,7 +108,7 @@ def test_gain_and_its_standard_error():
 
 
 def test_bits_and_perplexity_of_the_mean():
-    metric = CharLikelihood()
+    metric = CharNLL()
     metric.update(torch.tensor([[1.0], [3.0]]), torch.tensor([[True], [False]]))
     metric.update(torch.tensor([[2.0], [2.0], [2.0]]), torch.tensor([[True]] * 3))
     metrics = {k: float(v) for k, v in metric.compute().items()}

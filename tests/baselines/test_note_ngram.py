@@ -87,8 +87,8 @@ def test_the_published_baselines_are_reproduced(
     data.setup()
     metrics, best_order = baselines(data.rolls)
     assert abs(best_order - order) <= 1  # JSB: order 7 is as good as the published 8
-    nats, accuracies = zip(*metrics.values(), strict=True)
-    assert nats == pytest.approx((-61.00, unigram, ngram), abs=0.006)
+    log_likelihoods, accuracies = zip(*metrics.values(), strict=True)
+    assert log_likelihoods == pytest.approx((-61.00, unigram, ngram), abs=0.006)
     assert 100 * accuracies[0] == pytest.approx(random_accuracy, abs=0.05)
     # Both values are from samples. The exact expectation is 20.00 for Nottingham, 15.40 for JSB.
     assert 100 * accuracies[1] == pytest.approx(unigram_accuracy, abs=0.1)

@@ -51,11 +51,11 @@ def counting_lstm():
 def test_nats_equal_the_softmax_after_each_prefix(cell):
     model = net(cell=cell, layers=2, embedding=3)
     row = COURSE.encode("0110")
-    ((nats_T, guess_T),) = model.read([row])
+    ((nll_T, guess_T),) = model.read([row])
     for t, target in enumerate(row):
         prefix = torch.tensor([[3, *row[:t]]])
         p = model.out(model(prefix)[0][0, -1]).detach().softmax(-1)
-        assert nats_T[t] == pytest.approx(-math.log(p[target]), rel=1e-5)
+        assert nll_T[t] == pytest.approx(-math.log(p[target]), rel=1e-5)
         assert guess_T[t] == p.argmax()
 
 
@@ -74,7 +74,7 @@ def test_padding_is_not_counted():
     model = net()
     rows = [COURSE.encode(t) for t in ("01", "0011", "000111")]
     loss = model.losses(COURSE.batch(rows))["nll"]
-    one_by_one = [nats_T for row in rows for nats_T, _ in model.read([row])]
+    one_by_one = [nll_T for row in rows for nll_T, _ in model.read([row])]
     assert float(loss) == pytest.approx(np.concatenate(one_by_one).mean(), rel=1e-5)
     batched = list(model.read(rows, batch_size=2))
     for a, (b, _) in zip(one_by_one, batched, strict=True):
@@ -102,8 +102,8 @@ def test_the_logged_loss_is_the_mean_over_the_epochs_predictions():
     model.optimizer = Optimizer("sgd", lr=1e-12)
     trainer = make_trainer(gpus=0, max_epochs=2, logger=False, enable_checkpointing=False)
     trainer.fit(model, datamodule=data)
-    nats = np.concatenate([nats_T for nats_T, _ in model.read(data.coded("train"))])
-    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(nats.mean(), rel=1e-5)
+    nll = np.concatenate([nll_T for nll_T, _ in model.read(data.coded("train"))])
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(nll.mean(), rel=1e-5)
 
 
 def test_the_label_is_added_at_every_step():

@@ -57,10 +57,8 @@ def test_the_three_heads_form_a_joint_distribution(heads: str) -> None:
     past = torch.tensor([[3, 2, 4], [1, 0, 2]]).expand(len(all_messages), -1, -1)
     x_BLF = torch.cat([past, all_messages[:, None]], 1)
     mask_BT = torch.tensor([[False, True]]).expand(len(all_messages), -1)
-    nats_NF, _, _ = lstm.nats(
-        MessageBatch(x_BLF, mask_BT, torch.ones(len(all_messages)) > 0), "test"
-    )
-    assert float(nats_NF.detach().sum(1).neg().exp().sum()) == pytest.approx(1, abs=1e-5)
+    nll_NF, _, _ = lstm.nll(MessageBatch(x_BLF, mask_BT, torch.ones(len(all_messages)) > 0), "test")
+    assert float(nll_NF.detach().sum(1).neg().exp().sum()) == pytest.approx(1, abs=1e-5)
 
 
 def test_chained_heads_depend_on_the_preceding_fields_only() -> None:
@@ -81,10 +79,10 @@ def test_padding_is_not_counted() -> None:
     padded.mask_BT[1, 3:] = False
     padded.x_BLF[1, 4:] = torch.tensor(CODEC.spec.sizes)
     single = MessageBatch(full.x_BLF[1:2, :4], full.mask_BT[1:2, :3], full.fresh_B[1:2])
-    nats_NF, _, _ = lstm.nats(padded, "test")
-    expected, _, _ = lstm.nats(single, "val")
-    torch.testing.assert_close(nats_NF[7:10], expected)
-    assert lstm.num_predictions(padded) == len(nats_NF) == 17
+    nll_NF, _, _ = lstm.nll(padded, "test")
+    expected, _, _ = lstm.nll(single, "val")
+    torch.testing.assert_close(nll_NF[7:10], expected)
+    assert lstm.num_predictions(padded) == len(nll_NF) == 17
 
 
 def test_a_batch_without_predictions_has_loss_0() -> None:
@@ -95,14 +93,14 @@ def test_a_batch_without_predictions_has_loss_0() -> None:
 
 def test_two_windows_with_the_state_between_equal_one_long_sequence() -> None:
     lstm, whole = model(), batch(T=8)
-    expected, _, _ = lstm.nats(whole, "test")
+    expected, _, _ = lstm.nll(whole, "test")
     lstm.on_validation_epoch_start()
     halves = [
         MessageBatch(whole.x_BLF[:, s : s + 5], whole.mask_BT[:, :4], torch.tensor([s == 0] * 3))
         for s in (0, 4)
     ]
-    nats = [lstm.nats(half, "val")[0].view(3, 4, 3) for half in halves]
-    torch.testing.assert_close(torch.cat(nats, 1), expected.view(3, 8, 3))
+    nll = [lstm.nll(half, "val")[0].view(3, 4, 3) for half in halves]
+    torch.testing.assert_close(torch.cat(nll, 1), expected.view(3, 8, 3))
 
 
 def test_a_step_equals_a_sequence_of_one() -> None:
@@ -132,19 +130,19 @@ def test_ages_of_the_sounding_notes() -> None:
 
 def test_only_fresh_rows_reset_the_state() -> None:
     lstm, first, second = model(), batch(seed=1), batch(seed=2)
-    fresh, _, _ = lstm.nats(second, "test")
-    lstm.nats(first, "val")
+    fresh, _, _ = lstm.nll(second, "test")
+    lstm.nll(first, "val")
     mixed = second._replace(fresh_B=torch.tensor([True, False, True]))
-    nats, _, _ = lstm.nats(mixed, "val")
+    nll, _, _ = lstm.nll(mixed, "val")
     equal = [
-        torch.allclose(a, b) for a, b in zip(fresh.view(3, 7, 3), nats.view(3, 7, 3), strict=True)
+        torch.allclose(a, b) for a, b in zip(fresh.view(3, 7, 3), nll.view(3, 7, 3), strict=True)
     ]
     assert equal == [True, False, True]
 
 
 def test_no_gradients_flow_into_the_previous_batch() -> None:
     lstm = model()
-    lstm.nats(batch(seed=1), "train")
+    lstm.nll(batch(seed=1), "train")
     assert all(not s.requires_grad for s in lstm._carried["train"])
 
 
@@ -187,7 +185,7 @@ def test_samples_follow_the_distribution_of_the_loss() -> None:
     start = torch.tensor([spec_codec.spec.sizes]).expand(len(all_messages), 1, 3)
     yes_B = torch.ones(len(all_messages), dtype=torch.bool)
     rows = MessageBatch(torch.cat([start, all_messages[:, None]], 1), yes_B[:, None], yes_B)
-    exact = lstm.nats(rows, "test")[0].sum(1).neg().exp()
+    exact = lstm.nll(rows, "test")[0].sum(1).neg().exp()
     h_BTD, active_BTQ, _ = lstm(start[:1])
     drawn = lstm.heads.sample(
         h_BTD[0].expand(40_000, -1),

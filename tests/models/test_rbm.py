@@ -52,8 +52,8 @@ def test_free_energy_is_the_sum_over_hidden_states() -> None:
 def test_gradient_is_that_of_the_exact_log_likelihood(chain: str) -> None:
     # The chains are long enough to forget their start; what remains is the noise of 40,000 chains.
     model = tiny_rbm(scale=0.5, chain=chain, k=60)
-    nats = model.free_energy(DATA_ND).mean() + log_z(model.W_DH, model.b_v, model.b_h)
-    exact = torch.autograd.grad(nats, list(model.parameters()))
+    nll = model.free_energy(DATA_ND).mean() + log_z(model.W_DH, model.b_v, model.b_h)
+    exact = torch.autograd.grad(nll, list(model.parameters()))
     x_BD = DATA_ND.repeat(10_000, 1)
     loss = sum(model.losses(FrameBatch(x_BD)).values())
     gradients = torch.autograd.grad(loss, list(model.parameters()))
