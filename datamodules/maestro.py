@@ -13,6 +13,7 @@ from datamodules.message_streams import MidiFolder
 from datamodules.sources.archives import unpack
 from datamodules.sources.fetch import fetch
 from datamodules.splits import SPLIT_FOLDERS
+from musegen.constraints import check_arguments
 from musegen.errors import UserError
 
 MAESTRO_URLS = (
@@ -34,6 +35,7 @@ class Maestro(MidiFolder):
     for files that are not MAESTRO v3.
     """
 
+    @check_arguments
     def __init__(self, composer: str | None = "Mozart", **settings: Any) -> None:
         super().__init__(**settings)
         self.composer = composer

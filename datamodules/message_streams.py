@@ -44,13 +44,15 @@ class MidiFolder(DataModule):
       Mozart" course predicts one message from the 30 before it: loss_on=last, window=30.)
     - carry: batch rows read whole pieces and keep the recurrent state from window to window
       (truncated back-propagation); otherwise windows are shuffled.
-    - transpose: each training window is transposed at random by up to this number of semitones up
-      or down, and its times are multiplied by a factor of up to 1 + tempo or 1 / (1 + tempo).
-      0 switches either off.
+    - transpose: each training window (with `carry` each piece) is transposed at random by up to
+      this number of semitones up or down. 0 switches it off.
+    - tempo: its times are multiplied by a random factor between 1 / (1 + tempo) and 1 + tempo.
+      0 switches it off.
     - val_fraction, test_fraction, split_seed: the split by piece (`datamodules.splits`), unless
       the folder has train/, valid/ and test/.
 
-    Validation and test read whole pieces in order. Every message counts once.
+    Validation and test read whole pieces in order. Every message counts once. Raises `UserError`
+    in `setup` if no file has a note in the codec's pitch range.
     """
 
     yields = (Messages,)

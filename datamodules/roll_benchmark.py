@@ -14,6 +14,7 @@ import scipy.io
 from datamodules.base import cache_folder, data_root
 from datamodules.piano_rolls import PianoRolls
 from datamodules.sources.fetch import fetch
+from musegen.constraints import check_arguments
 from musegen.errors import UserError
 
 COMMIT = "2f8c2b817050206397458dfd1f5a25ce8a32fe65"
@@ -46,6 +47,7 @@ class RollBenchmark(PianoRolls):
     `UserError` for a wider pitch_range and for a file with another hash.
     """
 
+    @check_arguments
     def __init__(
         self,
         name: Literal["JSB_Chorales", "MuseData", "Nottingham", "Piano_midi"],

@@ -65,6 +65,11 @@ def test_a_narrower_range_removes_columns(folder: Path) -> None:
         RollBenchmark("JSB_Chorales", root=folder, pitch_range=(20, 109))
 
 
+def test_an_unknown_set_is_refused() -> None:
+    with pytest.raises(UserError, match="name=Chorales: should be 'JSB_Chorales', 'MuseData'"):
+        RollBenchmark("Chorales")  # type: ignore[arg-type]
+
+
 def test_content_with_another_hash_is_not_parsed(folder: Path, monkeypatch) -> None:
     path = folder / "JSB_Chorales.mat"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
