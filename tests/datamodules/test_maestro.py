@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import zipfile
 from pathlib import Path
 
+import download_server as downloads
 import pytest
 from conftest import tune
-from test_fetch import server  # noqa: F401
+from download_server import start_server  # noqa: F401
 
 from datamodules import maestro
 from datamodules.maestro import Maestro
@@ -72,12 +74,8 @@ def test_an_unknown_composer_is_refused(archive: Path) -> None:
         Maestro(composer="Sorabji", root=archive).setup()
 
 
-def test_maestro_is_downloaded(archive: Path, server: str, monkeypatch) -> None:  # noqa: F811
-    import hashlib
-
-    import test_fetch
-
-    monkeypatch.setattr(test_fetch, "CONTENT", archive.read_bytes())
+def test_maestro_is_downloaded(archive: Path, server: str, monkeypatch) -> None:
+    monkeypatch.setattr(downloads, "CONTENT", archive.read_bytes())
     sha = hashlib.sha256(archive.read_bytes()).hexdigest()
     monkeypatch.setattr(maestro, "MAESTRO_URLS", (f"{server}/good",))
     monkeypatch.setattr(maestro, "MAESTRO_SHA256", sha)

@@ -7,13 +7,13 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import download_server as downloads
 import mido
 import numpy as np
 import pytest
 import scipy.io
-import test_fetch
 from conftest import make_notes, tune
-from test_fetch import server  # noqa: F401
+from download_server import start_server  # noqa: F401
 
 from datamodules import roll_files
 from datamodules.midi_files import midi_files
@@ -160,7 +160,7 @@ def test_chorales_are_read_from_the_converted_folder(midi_folder: Path, monkeypa
 
 
 @pytest.mark.parametrize("given", ["unpacked", "downloaded"])
-def test_the_nottingham_tunes(given: str, tmp_path: Path, server: str, monkeypatch) -> None:  # noqa: F811
+def test_the_nottingham_tunes(given: str, tmp_path: Path, server: str, monkeypatch) -> None:
     monkeypatch.delenv("MUSEGEN_DATA", raising=False)
     archive = tmp_path / "Nottingham.zip"
     with zipfile.ZipFile(archive, "w") as zipped:
@@ -171,7 +171,7 @@ def test_the_nottingham_tunes(given: str, tmp_path: Path, server: str, monkeypat
         zipfile.ZipFile(archive).extractall(tmp_path / "tunes")
         data = NottinghamTunes(root=tmp_path / "tunes")
     else:
-        monkeypatch.setattr(test_fetch, "CONTENT", archive.read_bytes())
+        monkeypatch.setattr(downloads, "CONTENT", archive.read_bytes())
         sha256 = hashlib.sha256(archive.read_bytes()).hexdigest()
         monkeypatch.setattr(roll_files, "NOTTINGHAM_SHA256", sha256)
         monkeypatch.setattr(roll_files, "NOTTINGHAM_URLS", (f"{server}/good",))
