@@ -78,6 +78,8 @@ def check_arguments(function: F) -> F:
                 bound.arguments[name] = convert(value, hints[name], name)
         return function(*bound.args, **bound.kwargs)
 
+    # Lightning reads a constructor by getfullargspec, which does not follow __wrapped__.
+    checked.__signature__ = signature  # type: ignore[attr-defined]
     return typing.cast(F, checked)
 
 

@@ -420,7 +420,7 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
     )
     code, _, err = cli(evaluate.main, f"run={run}", "data=jsb", "data.pitch_range=[30,90]")
     assert code == 1
-    assert "has learned Rolls(pitches=88), but these data are Rolls(pitches=60)" in err
+    assert "was trained on Rolls(pitches=88), but this data is Rolls(pitches=60)" in err
     code, out, err = cli(generate.main, f"run={run}", "n=2", "length=9", "repeats=retrigger")
     assert code == 0, err
     assert len(out.splitlines()) == 2
