@@ -11,9 +11,10 @@ from musegen.models.base import Model
 from musegen.models.char_rnn import CharRNN
 from musegen.models.lstm_midi import LSTMMidi
 from musegen.models.rbm import RBM
+from musegen.models.rnn_nade import RNNNADE
 from musegen.models.rnn_rbm import RNNRBM
 
-MODELS: dict[str, type[Model]] = {m.name: m for m in (RBM, RNNRBM, CharRNN, LSTMMidi)}
+MODELS: dict[str, type[Model]] = {m.name: m for m in (RBM, RNNRBM, RNNNADE, CharRNN, LSTMMidi)}
 
 
 def load_model(path: str | Path) -> Model:

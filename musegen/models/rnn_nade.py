@@ -1,0 +1,298 @@
+"""RNN-NADE: at every frame of a sequence a NADE, its biases from a recurrent net.
+
+After Boulanger-Lewandowski, Bengio & Vincent (ICML 2012), where the NADE takes the place of the
+RNN-RBM's RBM:
+
+    b_v(t) = b_v + u(t−1) W_uv          b_h(t) = b_h + u(t−1) W_uh
+    u(t)   = tanh(b_u + v(t) W_vu + u(t−1) W_uu), or an LSTM or GRU
+
+    log p(v(1) … v(T)) = Σ_t log p(v(t) | u(t−1)),   each term a NADE with W, V, b_v(t), b_h(t)
+
+Every term is exact (`musegen.models.layers.nade`), so the loss is −log p itself, and frames are
+drawn exactly.
+
+What the paper's model does not have, and what is off by default:
+
+- attention (`attention_heads`): r(t), what followed when the piece last stood as it stands now
+  (`musegen.models.lookback`), enters the biases as u does, by W_rv and W_rh;
+- note ages: u also reads log₂(1 + age)/5 of each sounding note, and b_v(t) gets one number for
+  each pitch and each bucket of the age that its note has in frame t − 1;
+- clock: t modulo 2, 4, 8 and 16, one-hot, is read by u and enters the biases of frame t;
+- frozen histories: in training the frames that u and the attention read stand still at times,
+  while the targets are true (`musegen.models.layers.frozen_history`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, ClassVar, Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from annotated_types import Ge, Le, Lt
+from torch import Tensor, nn
+from torchmetrics import Metric
+
+from musegen.codecs.midi import read_prime
+from musegen.codecs.pianoroll import RollCodec
+from musegen.contracts import RollBatch, Rolls, UserError
+from musegen.metrics.means import RowMeans
+from musegen.models.base import Model
+from musegen.models.dropout import Dropout
+from musegen.models.layers.clock import PERIODS
+from musegen.models.layers.clock import clock as clock_hands
+from musegen.models.layers.frozen_history import freeze_history
+from musegen.models.layers.nade import NADE
+from musegen.models.layers.note_age import AGE_BUCKETS, age_buckets, note_ages
+from musegen.models.lookback import Lookback
+from musegen.models.recurrence import Cell, Recurrence
+from musegen.progress import track
+
+INITIAL_STD = 0.01
+"""Of the matrices into the biases, and of the tanh net's."""
+INITIAL_LOG_ODDS = -3.0
+"""Of b_v: about 4 of 88 notes sound."""
+HEAD_WIDTH = 32
+"""Numbers in each query and key of the attention."""
+MIDDLE_C = 60
+
+
+class RNNNADE(Model):
+    """NADEs with `hidden` units conditioned on `recurrent` units.
+
+    - cell: `tanh` (the paper's), `lstm` or `gru`.
+    - dropout: of u where it enters the biases; attention_dropout: of r there.
+    - learn_start: learn u(0), which is 0 otherwise.
+    - attention_heads: of the attention to the piece's own past, `attention_span` frames back at
+      most; the paper has none.
+    - note_age, clock: whether there are the inputs of these names.
+    - frozen: the probability of a frozen history at each place where one may begin; flipped: the
+      fraction of the units that is flipped in what is read. Both in training only.
+
+    In validation `log_likelihood` is exact: nats per frame, over all frames.
+    """
+
+    name: ClassVar[str] = "rnn_nade"
+    reads = (Rolls,)
+    codec_type = RollCodec
+    monitor = ("val/log_likelihood", "max")
+    spec: Rolls
+
+    def __init__(
+        self,
+        spec: Rolls,
+        codec: RollCodec | None = None,
+        hidden: Annotated[int, Ge(1)] = 150,
+        recurrent: Annotated[int, Ge(1)] = 100,
+        cell: Cell = "tanh",
+        dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        learn_start: bool = False,
+        attention_heads: Annotated[int, Ge(0)] = 0,
+        attention_span: Annotated[int, Ge(1)] = 512,
+        attention_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        note_age: bool = False,
+        clock: bool = False,
+        frozen: Annotated[float, Ge(0), Le(1)] = 0.0,
+        flipped: Annotated[float, Ge(0), Lt(1)] = 0.0,
+    ) -> None:
+        super().__init__(spec, codec)
+        self.remember()
+        _check_settings(
+            hidden, recurrent, attention_heads, attention_span, frozen,
+            dropout=dropout, attention_dropout=attention_dropout, flipped=flipped,
+        )  # fmt: skip
+        self.note_age, self.clock, self.frozen, self.flipped = note_age, clock, frozen, flipped
+        visible = self.spec.pitches
+        lowest = (self.codec or RollCodec()).pitch_range[0]
+        self.low_pitches = min(max(MIDDLE_C - lowest, 0), visible)
+        hands = sum(PERIODS) if clock else 0
+        inputs = visible * (2 if note_age else 1) + hands
+        self.recurrence = Recurrence(cell, inputs, recurrent, INITIAL_STD, learn_start)
+        self.dropout, self.attention_dropout = Dropout(dropout), Dropout(attention_dropout)
+        self.attention: Lookback | None = None
+        known = recurrent + hands
+        if attention_heads:
+            self.attention = Lookback(
+                recurrent, visible, attention_heads, HEAD_WIDTH, attention_span
+            )
+            known += self.attention.out_features
+        # Below each other the matrices of what the biases depend on: W_uv, W_rv and the clock's.
+        self.W_zv = nn.Parameter(torch.randn(known, visible) * INITIAL_STD)
+        self.W_zh = nn.Parameter(torch.randn(known, hidden) * INITIAL_STD)
+        self.b_v = nn.Parameter(torch.full((visible,), INITIAL_LOG_ODDS))
+        self.b_h = nn.Parameter(torch.zeros(hidden))
+        if note_age:
+            self.b_age_AD = nn.Parameter(torch.zeros(1 + len(AGE_BUCKETS), visible))
+        self.nade = NADE(visible, hidden)
+
+    # --- Training ---------------------------------------------------------------------------
+
+    def steps(self, batch: RollBatch) -> int:
+        return int(batch.mask_BT.sum())
+
+    def losses(self, batch: RollBatch) -> dict[str, Tensor]:
+        read_BTD = batch.x_BTD
+        if self.training:
+            read_BTD = freeze_history(*batch, self.low_pitches, self.frozen, self.flipped)
+        log_prob_BT = self.log_prob(batch.x_BTD, read_BTD) * batch.mask_BT
+        return {"nll": -log_prob_BT.sum() / batch.mask_BT.sum()}
+
+    def log_prob(self, x_BTD: Tensor, read_BTD: Tensor | None = None) -> Tensor:
+        """log p(v(t) | v(1) … v(t−1)) of every frame, (B, T), in nats; of padding too.
+
+        `read_BTD`: the frames that the histories consist of, where they are not the true ones.
+        """
+        b_v_ND, b_h_NH = self.biases_before_each(x_BTD if read_BTD is None else read_BTD)
+        with torch.autocast(x_BTD.device.type, enabled=False):
+            log_prob_N = self.nade.log_prob(x_BTD.flatten(0, 1), b_v_ND, b_h_NH)
+        return log_prob_N.unflatten(0, x_BTD.shape[:2])
+
+    def biases_before_each(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
+        """b_v(t) and b_h(t) of every frame of some sequences, (B T, D) and (B T, H)."""
+        rows, steps = x_BTD.shape[:2]
+        age_BTD = note_ages(x_BTD) if self.note_age else None
+        u_BTR = self.recurrence.before_each(self.inputs(x_BTD, age_BTD))
+        r_BTZ = self.attention.before_each(u_BTR, x_BTD) if self.attention else None
+        before_BTD = None if age_BTD is None else F.pad(age_BTD[:, :-1], (0, 0, 1, 0))
+        b_v_BTD, b_h_BTH = self.biases(u_BTR, r_BTZ, before_BTD)
+        return b_v_BTD.flatten(0, 1), b_h_BTH.flatten(0, 1)
+
+    def inputs(self, x_BTD: Tensor, age_BTD: Tensor | None, first: int = 0) -> Tensor:
+        """What u reads of frames `first`, `first` + 1, … of their pieces."""
+        parts = [x_BTD]
+        if age_BTD is not None:
+            parts.append((1 + age_BTD.type_as(x_BTD)).log2() / 5)
+        if self.clock:
+            parts.append(self._hands(x_BTD, first))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else x_BTD
+
+    def _hands(self, x_BTZ: Tensor, first: int) -> Tensor:
+        hands_TC = clock_hands(x_BTZ.shape[1], first, device=x_BTZ.device)
+        return hands_TC.type_as(x_BTZ).expand(len(x_BTZ), -1, -1)
+
+    def biases(
+        self, u_BTR: Tensor, r_BTZ: Tensor | None, age_BTD: Tensor | None, first: int = 0
+    ) -> tuple[Tensor, Tensor]:
+        """b_v(t) and b_h(t) from u(t−1), r(t), the ages in frame t − 1 and t itself."""
+        parts = [self.dropout(u_BTR)]
+        if r_BTZ is not None:
+            parts.append(self.attention_dropout(r_BTZ))
+        if self.clock:
+            parts.append(self._hands(u_BTR, first))
+        z_BTZ = torch.cat(parts, dim=-1)
+        b_v_BTD, b_h_BTH = self.b_v + z_BTZ @ self.W_zv, self.b_h + z_BTZ @ self.W_zh
+        if age_BTD is not None:
+            pitch_D = torch.arange(age_BTD.shape[-1], device=age_BTD.device)
+            b_v_BTD = b_v_BTD + self.b_age_AD[age_buckets(age_BTD), pitch_D]
+        return b_v_BTD.type_as(self.b_v), b_h_BTH.type_as(self.b_h)
+
+    # --- Measuring --------------------------------------------------------------------------
+
+    def new_metric(self) -> Metric:
+        return RowMeans(["log_likelihood"])
+
+    def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
+        metric.update(log_likelihood=self.log_prob(batch.x_BTD)[batch.mask_BT])
+
+    # --- Generation -------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    def generate(
+        self,
+        n: int = 4,
+        length: int = 200,
+        temperature: float = 1.0,
+        repeats: Literal["held", "struck"] | None = None,
+        prime: Path | None = None,
+        prime_seconds: float | None = None,
+        include_prime: bool = False,
+        seed: int = 0,
+    ) -> list[np.ndarray]:
+        """Compose n pieces of `length` frames by exact ancestral sampling, as `NOTES` arrays.
+
+        The logit of each note given those below it is divided by `temperature`. `repeats` says
+        whether a pitch in successive frames is one note `held`, or `struck` in each; null leaves
+        it to the codec. `prime` is a MIDI file that is read first, or its first `prime_seconds`;
+        with `include_prime` the pieces begin with it. Training mode and the global random streams
+        are left as they were.
+
+        Raises `UserError` for settings out of range and for a prime that has no notes.
+        """
+        if min(n, length) < 1 or not temperature > 0:
+            raise UserError(
+                f"n={n} and length={length} must be at least 1, temperature={temperature} above 0"
+            )
+        codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        primed_TD = np.zeros((0, self.spec.pitches), np.float32)
+        if prime is not None:
+            primed_TD = codec.encode(read_prime(prime, prime_seconds)).astype(np.float32)
+            if not len(primed_TD):
+                raise UserError(f"prime={prime}: no notes within the model's pitch range")
+        training = self.training
+        self.eval()
+        try:
+            primed_BTD = torch.from_numpy(primed_TD).to(self.b_v).expand(n, -1, -1)
+            x_BTD = self.continued(primed_BTD, length, temperature, generator)[0]
+        finally:
+            self.train(training)
+        first = 0 if include_prime else len(primed_TD)
+        return [codec.decode(piece_TD) for piece_TD in x_BTD[:, first:].float().cpu().numpy()]
+
+    def continued(
+        self,
+        primed_BTD: Tensor,
+        length: int,
+        temperature: float = 1.0,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """The sequences with `length` frames more, and the log p each of those was drawn with.
+
+        (B, T + length, D) and (B, length); the arguments are those of `generate`.
+        """
+        rows, primed = primed_BTD.shape[:2]
+        x_BTD = F.pad(primed_BTD, (0, 0, 0, length))
+        log_prob_BT = x_BTD.new_zeros(rows, length)
+        state = self.recurrence.start(rows)
+        u_BTR = state[0].new_zeros(*x_BTD.shape[:2], state[0].shape[1])
+        age_BTD = note_ages(primed_BTD) if self.note_age else None
+        if primed:
+            u_BSR, state = self.recurrence(self.inputs(primed_BTD, age_BTD), state)
+            u_BTR[:, :primed] = u_BSR[:, :-1]
+        age_B1D = None if age_BTD is None else F.pad(age_BTD, (0, 0, 1, 0))[:, -1:]
+        for i in track(range(length), "composing", "frames"):
+            t = primed + i
+            u_BTR[:, t] = state[0]
+            r_B1Z = self.attention.at(t, u_BTR, x_BTD)[:, None] if self.attention else None
+            b_v_B1D, b_h_B1H = self.biases(state[0][:, None], r_B1Z, age_B1D, t)
+            x_BTD[:, t], log_prob_BT[:, i] = self.nade.sample(
+                b_v_B1D[:, 0], b_h_B1H[:, 0], temperature, generator
+            )
+            if age_B1D is not None:
+                age_B1D = note_ages(x_BTD[:, t, None], age_B1D[:, 0])
+            _, state = self.recurrence(self.inputs(x_BTD[:, t, None], age_B1D, t), state)
+        return x_BTD, log_prob_BT
+
+
+def _check_settings(
+    hidden: int,
+    recurrent: int,
+    attention_heads: int,
+    attention_span: int,
+    frozen: float,
+    **fractions: float,
+) -> None:
+    """Raises `UserError` for settings out of range."""
+    for name, value, least in (
+        ("hidden", hidden, 1), ("recurrent", recurrent, 1),
+        ("attention_heads", attention_heads, 0), ("attention_span", attention_span, 1),
+    ):  # fmt: skip
+        if value < least:
+            raise UserError(f"model.{name}={value}: must be at least {least}")
+    if not 0 <= frozen <= 1:
+        raise UserError(f"model.frozen={frozen}: must lie in [0, 1]")
+    for name, value in fractions.items():
+        if not 0 <= value < 1:
+            raise UserError(f"model.{name}={value}: must lie in [0, 1)")
