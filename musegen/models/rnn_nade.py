@@ -26,7 +26,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -39,6 +39,7 @@ from musegen.codecs.midi import read_prime
 from musegen.codecs.pianoroll import RollCodec
 from musegen.contracts import RollBatch, Rolls, UserError
 from musegen.metrics.means import RowMeans
+from musegen.metrics.roll_evaluation import predicted_pieces, report
 from musegen.models.base import Model
 from musegen.models.dropout import Dropout
 from musegen.models.layers.clock import PERIODS
@@ -57,6 +58,8 @@ INITIAL_LOG_ODDS = -3.0
 HEAD_WIDTH = 32
 """Numbers in each query and key of the attention."""
 MIDDLE_C = 60
+SAMPLED_FRAMES = 512
+"""That are sampled together for their accuracy."""
 
 
 class RNNNADE(Model):
@@ -136,14 +139,15 @@ class RNNNADE(Model):
         read_BTD = batch.x_BTD
         if self.training:
             read_BTD = freeze_history(*batch, self.low_pitches, self.frozen, self.flipped)
-        log_prob_BT = self.log_prob(batch.x_BTD, read_BTD) * batch.mask_BT
+        log_prob_BT = self.log_prob(batch, read_BTD) * batch.mask_BT
         return {"nll": -log_prob_BT.sum() / batch.mask_BT.sum()}
 
-    def log_prob(self, x_BTD: Tensor, read_BTD: Tensor | None = None) -> Tensor:
+    def log_prob(self, batch: RollBatch, read_BTD: Tensor | None = None) -> Tensor:
         """log p(v(t) | v(1) … v(t−1)) of every frame, (B, T), in nats; of padding too.
 
         `read_BTD`: the frames that the histories consist of, where they are not the true ones.
         """
+        x_BTD = batch.x_BTD
         b_v_ND, b_h_NH = self.biases_before_each(x_BTD if read_BTD is None else read_BTD)
         with torch.autocast(x_BTD.device.type, enabled=False):
             log_prob_N = self.nade.log_prob(x_BTD.flatten(0, 1), b_v_ND, b_h_NH)
@@ -151,7 +155,6 @@ class RNNNADE(Model):
 
     def biases_before_each(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """b_v(t) and b_h(t) of every frame of some sequences, (B T, D) and (B T, H)."""
-        rows, steps = x_BTD.shape[:2]
         age_BTD = note_ages(x_BTD) if self.note_age else None
         u_BTR = self.recurrence.before_each(self.inputs(x_BTD, age_BTD))
         r_BTZ = self.attention.before_each(u_BTR, x_BTD) if self.attention else None
@@ -194,7 +197,38 @@ class RNNNADE(Model):
         return RowMeans(["log_likelihood"])
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
-        metric.update(log_likelihood=self.log_prob(batch.x_BTD)[batch.mask_BT])
+        metric.update(log_likelihood=self.log_prob(batch)[batch.mask_BT])
+
+    def sample_frames(
+        self, batch: RollBatch, samples: int, generator: torch.Generator | None = None
+    ) -> Tensor:
+        """(S, N, D) bool: each real frame of a batch drawn anew S times, given those before it."""
+        real_N = batch.mask_BT.flatten()
+        biases = [b[real_N].split(SAMPLED_FRAMES) for b in self.biases_before_each(batch.x_BTD)]
+        parts = []
+        for b_v_ND, b_h_NH in zip(*biases, strict=True):
+            repeated = (b.repeat(samples, 1) for b in (b_v_ND, b_h_NH))
+            drawn_MD, _ = self.nade.sample(*repeated, generator=generator)
+            parts.append(drawn_MD.bool().unflatten(0, (samples, -1)))
+        return torch.cat(parts, dim=1)
+
+    @torch.inference_mode()
+    def assess(
+        self, data: Any, split: Literal["test", "val"] = "test", samples: int = 50, seed: int = 0
+    ) -> dict[str, float]:
+        """The protocol's LL (nats per frame, exact) and ACC (percent) of all frames of a split.
+
+        And the LL of frames in contexts that the piece had before, and of pieces that share no
+        line with training (`musegen.metrics.roll_evaluation`). `samples`: of each frame, for its
+        accuracy; 0 leaves it out.
+        """
+        if samples < 0:
+            raise UserError(f"assess: samples={samples} must not be negative")
+        loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+        batches = (RollBatch(*(x.to(self.device) for x in batch)) for batch in loader)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        pieces = predicted_pieces(self, batches, samples, generator)
+        return report(pieces, getattr(data, "rolls", {}).get("train"))
 
     # --- Generation -------------------------------------------------------------------------
 
@@ -261,7 +295,7 @@ class RNNNADE(Model):
         if primed:
             u_BSR, state = self.recurrence(self.inputs(primed_BTD, age_BTD), state)
             u_BTR[:, :primed] = u_BSR[:, :-1]
-        age_B1D = None if age_BTD is None else F.pad(age_BTD, (0, 0, 1, 0))[:, -1:]
+        age_B1D = None if age_BTD is None else F.pad(age_BTD, (0, 0, 1, 0))[:, -1:].contiguous()
         for i in track(range(length), "composing", "frames"):
             t = primed + i
             u_BTR[:, t] = state[0]

@@ -102,7 +102,7 @@ def test_a_sample_is_what_one_unit_after_the_other_would_be(temperature: float) 
         a_NH = a_NH + on_N[:, None] * model.W_DH[d]
     assert torch.equal(v_ND, expected_ND)
     torch.testing.assert_close(log_p_N, expected_log_p_N.detach(), atol=1e-4, rtol=1e-4)
-    assert 3 < float(v_ND.sum(1).max())
+    assert v_ND.sum(1).max() > 3
 
 
 def test_sampling_draws_only_from_the_generator() -> None:
