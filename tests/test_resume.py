@@ -36,6 +36,13 @@ FAMILIES = {
         "callbacks.pretraining.rnn_epochs=2", "trainer.max_epochs=4", "assess.frames=20",
         "assess.temperatures=20", "assess.reverse_frames=0", "optimizer.schedule=cosine",
     ],
+    "rnn_nade": [
+        "model=rnn_nade", "data=piano_roll_folder", "data.dt=0.25", "data.chunk_length=16",
+        "data.transpose=2", "model.hidden=12", "model.recurrent=8", "model.cell=lstm",
+        "model.dropout=0.5", "model.attention_heads=2", "model.attention_dropout=0.2",
+        "model.note_age=true", "model.clock=true", "model.frozen=0.3", "model.flipped=0.01",
+        "trainer.max_epochs=4", "assess.samples=2", "optimizer.schedule=cosine",
+    ],
     "char_rnn": [
         "model=char_rnn", "data=anbn", "data.train_size=200", "data.batch_size=8",
         "data.curriculum=3", "data.val_n=[1,6]", "data.test_n=[1,6]", "data.count_to=10",

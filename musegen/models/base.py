@@ -75,7 +75,7 @@ class Model(pl.LightningModule):
             self.codec_type(**codec) if self.codec_type and isinstance(codec, dict) else codec
         )
         self.optimizer = Optimizer()
-        self._noted: dict[str, tuple[Tensor, int]] = {}
+        self._noted: dict[str, tuple[Tensor, int | Tensor]] = {}
         self._stream = 0
         self._seen: Seen | None = None
         """The last update's loss."""
@@ -117,8 +117,11 @@ class Model(pl.LightningModule):
         """Figures of the test split that no pass over its batches gives, e.g. log Z by AIS."""
         return {}
 
-    def steps(self, batch: Any) -> int:
-        """How many predictions a batch holds, the weight of its loss in the epoch's mean."""
+    def steps(self, batch: Any) -> int | Tensor:
+        """How many predictions a batch holds, the weight of its loss in the epoch's mean.
+
+        A tensor, where the CPU would have to wait for a GPU's count.
+        """
         return len(batch[0])
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -214,15 +217,15 @@ class Model(pl.LightningModule):
                 "/checkpoints/last.ckpt"
             )
 
-    def _share(self, steps: int) -> float:
+    def _share(self, steps: int | Tensor) -> float:
         """What makes DDP's mean over processes the mean over all predictions of their batches."""
         world = this_rank()[1]
         if world == 1:
             return 1.0
         every = summed(torch.tensor(float(steps), device=self.device))
-        return steps * world / max(1.0, float(every))
+        return float(steps) * world / max(1.0, float(every))
 
-    def note(self, weight: int, **figures: Tensor) -> None:
+    def note(self, weight: int | Tensor, **figures: Tensor) -> None:
         """Count figures of a training batch, means over `weight` predictions, towards the epoch's.
 
         Their means are logged as `train/…` with the epoch's last batch. A small net's update
@@ -230,11 +233,11 @@ class Model(pl.LightningModule):
         """
         for name, value in figures.items():
             total, count = self._noted.get(name, (torch.zeros_like(value), 0))
-            self._noted[name] = (total.add_(value.detach(), alpha=weight), count + weight)
+            self._noted[name] = (total.add_(value.detach() * weight), count + weight)
 
     def _log_noted(self) -> None:
         for name, (total, count) in self._noted.items():
-            steps = torch.full_like(total, count, dtype=torch.float64)
+            steps = torch.ones_like(total, dtype=torch.float64) * count
             both = summed(torch.stack([total.double(), steps]))
             mean = both[0] / both[1].clamp_min(1)
             self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=1)

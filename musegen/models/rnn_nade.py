@@ -46,7 +46,7 @@ from musegen.models.layers.clock import PERIODS
 from musegen.models.layers.clock import clock as clock_hands
 from musegen.models.layers.frozen_history import freeze_history
 from musegen.models.layers.nade import NADE
-from musegen.models.layers.note_age import AGE_BUCKETS, age_buckets, note_ages
+from musegen.models.layers.note_age import AGE_BUCKETS, note_ages
 from musegen.models.lookback import Lookback
 from musegen.models.recurrence import Cell, Recurrence
 from musegen.progress import track
@@ -80,8 +80,10 @@ class RNNNADE(Model):
     name: ClassVar[str] = "rnn_nade"
     reads = (Rolls,)
     codec_type = RollCodec
+    fits_16_bits = False
     monitor = ("val/log_likelihood", "max")
     spec: Rolls
+    least_age_A: Tensor
 
     def __init__(
         self,
@@ -128,12 +130,14 @@ class RNNNADE(Model):
         self.b_h = nn.Parameter(torch.zeros(hidden))
         if note_age:
             self.b_age_AD = nn.Parameter(torch.zeros(1 + len(AGE_BUCKETS), visible))
+            # Kept on the device: to send them there in every update would let a GPU wait.
+            self.register_buffer("least_age_A", torch.tensor(AGE_BUCKETS), persistent=False)
         self.nade = NADE(visible, hidden)
 
     # --- Training ---------------------------------------------------------------------------
 
-    def steps(self, batch: RollBatch) -> int:
-        return int(batch.mask_BT.sum())
+    def steps(self, batch: RollBatch) -> Tensor:
+        return batch.mask_BT.sum()
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
         read_BTD = batch.x_BTD
@@ -187,8 +191,9 @@ class RNNNADE(Model):
         z_BTZ = torch.cat(parts, dim=-1)
         b_v_BTD, b_h_BTH = self.b_v + z_BTZ @ self.W_zv, self.b_h + z_BTZ @ self.W_zh
         if age_BTD is not None:
+            bucket_BTD = torch.bucketize(age_BTD, self.least_age_A, right=True)
             pitch_D = torch.arange(age_BTD.shape[-1], device=age_BTD.device)
-            b_v_BTD = b_v_BTD + self.b_age_AD[age_buckets(age_BTD), pitch_D]
+            b_v_BTD = b_v_BTD + self.b_age_AD[bucket_BTD, pitch_D]
         return b_v_BTD.type_as(self.b_v), b_h_BTH.type_as(self.b_h)
 
     # --- Measuring --------------------------------------------------------------------------
@@ -225,7 +230,7 @@ class RNNNADE(Model):
         if samples < 0:
             raise UserError(f"assess: samples={samples} must not be negative")
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
-        batches = (RollBatch(*(x.to(self.device) for x in batch)) for batch in loader)
+        batches = (RollBatch(b.x_BTD.to(self.b_v), b.mask_BT.to(self.device)) for b in loader)
         generator = torch.Generator(self.device).manual_seed(seed)
         pieces = predicted_pieces(self, batches, samples, generator)
         return report(pieces, getattr(data, "rolls", {}).get("train"))
