@@ -51,7 +51,7 @@ def predicted_pieces(
     generator: Generator | None = None,
 ) -> list[PieceFrames]:
     """Every piece of some batches, in their order; samples=0 leaves accuracy out."""
-    generator = generator or Generator().manual_seed(0)
+    generator = generator or torch.Generator().manual_seed(0)
     pieces = []
     for batch in batches:
         x_ND, log_prob_BT = batch.x_BTD[batch.mask_BT], model.log_prob(batch)

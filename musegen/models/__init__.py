@@ -8,13 +8,16 @@ from typing import Any
 from musegen.checkpoint_files import CheckpointFiles
 from musegen.contracts import UserError
 from musegen.models.base import Model
+from musegen.models.biaxial_lstm import BiaxialLSTM
 from musegen.models.char_rnn import CharRNN
 from musegen.models.lstm_midi import LSTMMidi
 from musegen.models.rbm import RBM
 from musegen.models.rnn_nade import RNNNADE
 from musegen.models.rnn_rbm import RNNRBM
 
-MODELS: dict[str, type[Model]] = {m.name: m for m in (RBM, RNNRBM, RNNNADE, CharRNN, LSTMMidi)}
+MODELS: dict[str, type[Model]] = {
+    m.name: m for m in (RBM, RNNRBM, RNNNADE, BiaxialLSTM, CharRNN, LSTMMidi)
+}
 
 
 def load_model(path: str | Path) -> Model:

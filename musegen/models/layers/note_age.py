@@ -27,7 +27,9 @@ def note_ages(x_BTD: Tensor, carried_BD: Tensor | None = None) -> Tensor:
 
 def age_buckets(age: Tensor) -> Tensor:
     """0 for a silent note, else 1 + the index of its age's bucket; int64, of the same shape."""
-    return torch.bucketize(age, age.new_tensor(AGE_BUCKETS), right=True)
+    # Filled on the device: to send them there would let a GPU wait.
+    least = torch.stack([age.new_full((), least) for least in AGE_BUCKETS])
+    return torch.bucketize(age.contiguous(), least, right=True)
 
 
 def age_one_hot(age: Tensor) -> Tensor:
