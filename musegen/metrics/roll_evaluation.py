@@ -9,7 +9,9 @@ For any model that can do two things with a `RollBatch` of whole pieces:
 
 from __future__ import annotations
 
+import csv
 from collections.abc import Iterable, Sequence
+from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
@@ -90,6 +92,15 @@ def piece_table(pieces: Sequence[PieceFrames]) -> list[dict[str, float]]:
     return [{"piece": i, **pooled([piece])} for i, piece in enumerate(pieces)]
 
 
+def write_piece_table(pieces: Sequence[PieceFrames], path: Path) -> None:
+    """The same as a CSV file."""
+    with open(path, "w", newline="") as file:
+        table = piece_table(pieces)
+        writer = csv.DictWriter(file, table[0])
+        writer.writeheader()
+        writer.writerows(table)
+
+
 # --- What stood before in the piece -------------------------------------------------------------
 
 
@@ -114,6 +125,19 @@ def by_context(pieces: Sequence[PieceFrames], context: int = CONTEXT) -> dict[st
         if chosen_N.any():
             values[f"log_likelihood_{name}"] = float(log_prob_N[chosen_N].mean())
     return values
+
+
+def longest_hold(x_TD: np.ndarray, low_pitches: int) -> int:
+    """The longest stretch of frames in which the same notes sound in the low columns, some at
+    least: how long a chord stands. 0 if none ever sounds."""
+    longest, since = 0, 0
+    low_TD = x_TD[:, :low_pitches] > 0
+    for t, notes_D in enumerate(low_TD):
+        if t == 0 or not np.array_equal(notes_D, low_TD[t - 1]):
+            since = t
+        if notes_D.any():
+            longest = max(longest, t + 1 - since)
+    return longest
 
 
 # --- What training pieces have too --------------------------------------------------------------

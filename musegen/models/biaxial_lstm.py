@@ -26,9 +26,8 @@ Shapes beside the usual: P pitches in [low, high), E features of e, C of c, N re
 
 from __future__ import annotations
 
-import csv
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal, NamedTuple
@@ -44,10 +43,11 @@ from musegen.codecs.midi import read_prime
 from musegen.codecs.pianoroll import RollCodec
 from musegen.contracts import RollBatch, Rolls, UserError
 from musegen.metrics.means import RowMeans
-from musegen.metrics.roll_evaluation import SAMPLES, piece_table, predicted_pieces, report
+from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
 from musegen.models.base import Model
 from musegen.models.dropout import Dropout
-from musegen.models.layers.clock import PERIODS, clock
+from musegen.models.layers.clock import PERIODS
+from musegen.models.layers.clock import clock as clock_hands
 from musegen.models.layers.frozen_history import freeze_history
 from musegen.models.layers.note_age import AGE_BUCKETS, age_one_hot, note_ages
 from musegen.models.lookback import Lookback
@@ -76,8 +76,8 @@ class BiaxialLSTM(Model):
     - features: the width of e.
     - window: semitones above and below that e looks at; notes_below: semitones below a note that
       the LSTM along pitch sees of its own frame.
-    - pitch_classes, ages, beats, absolute_pitch: other parts of e: notes by pitch class relative
-      to d, age of the note, t mod 2, 4, 8 and 16, pitch class and register of d itself.
+    - pitch_classes, note_age, clock, absolute_pitch: other parts of e: notes by pitch class
+      relative to d, age of the note, t mod 2, 4, 8 and 16, pitch class and register of d itself.
     - global_hidden: units of u; 0 leaves u out.
     - attention_heads, attention_span: of the piece's own past, so many frames back at most.
     - low, high: the columns that are modelled, all by default. Notes outside are read, and have the
@@ -107,8 +107,8 @@ class BiaxialLSTM(Model):
         window: Annotated[int, Ge(0)] = 12,
         notes_below: Annotated[int, Ge(0)] = 13,
         pitch_classes: bool = True,
-        ages: bool = True,
-        beats: bool = True,
+        note_age: bool = True,
+        clock: bool = True,
         absolute_pitch: bool = True,
         global_hidden: Annotated[int, Ge(0)] = 128,
         attention_heads: Annotated[int, Ge(0)] = 4,
@@ -124,29 +124,25 @@ class BiaxialLSTM(Model):
         check_settings(self.hparams, self.spec.pitches)
         self.low, self.high = low, self.spec.pitches if high is None else high
         self.window, self.notes_below = window, notes_below
-        self.pitch_classes, self.ages = pitch_classes, ages
-        self.frozen_histories, self.flipped_notes = frozen_histories, flipped_notes
-        pitches, hands = self.high - self.low, sum(PERIODS) if beats else 0
-        relative = 2 * window + 1 + 12 * pitch_classes + len(AGE_BUCKETS) * ages
+        self.pitch_classes, self.note_age = pitch_classes, note_age
+        self.frozen, self.flipped = frozen_histories, flipped_notes
+        pitches, hands = self.high - self.low, sum(PERIODS) if clock else 0
+        relative = 2 * window + 1 + 12 * pitch_classes + len(AGE_BUCKETS) * note_age
 
         self.embed = nn.Linear(relative, features)
-        self.hands = nn.Linear(hands, features, bias=False) if beats else None
+        self.hands = nn.Linear(hands, features, bias=False) if clock else None
         self.absolute = nn.Linear(13, features, bias=False) if absolute_pitch else None
         self.time_lstm = nn.LSTM(features, hidden)
-        self.global_lstm = (
-            nn.LSTM(self.spec.pitches + hands, global_hidden) if global_hidden else None
-        )
-        width = hidden + features
+        width, every, self.known = hidden + features, self.spec.pitches, global_hidden or hidden
+        self.global_lstm: nn.LSTM | None = None
         if global_hidden:
+            self.global_lstm = nn.LSTM(every + hands, global_hidden)
             self.numbers = nn.Linear(global_hidden, pitches * GLOBAL_NUMBERS)
             width += GLOBAL_NUMBERS
-        self.lookback: Lookback | None = None
-        if attention_heads:
-            known = global_hidden or hidden
-            self.lookback = Lookback(
-                known, self.spec.pitches, attention_heads, HEAD_WIDTH, attention_span
-            )
-            width += 2 * attention_heads
+        self.attention: Lookback | None = None
+        if heads := attention_heads:
+            self.attention = Lookback(self.known, every, heads, HEAD_WIDTH, attention_span)
+            width += 2 * heads
         self.note_lstm = nn.LSTM(width + notes_below, note_hidden)
         self.note_logit = nn.Linear(note_hidden, 1, bias=False)
         self.context_logit = nn.Linear(width, 1)
@@ -154,7 +150,7 @@ class BiaxialLSTM(Model):
         self.dropout = Dropout(dropout)
 
         d_P = torch.arange(self.low, self.high)
-        register_P = 2 * d_P / max(1, self.spec.pitches - 1) - 1
+        register_P = 2 * d_P / max(1, every - 1) - 1
         absolute_PZ = torch.cat([F.one_hot(d_P % 12, 12).float(), register_P[:, None]], dim=1)
         self.register_buffer("absolute_PZ", absolute_PZ, persistent=False)
         self.register_buffer("class_PK", (d_P[:, None] + torch.arange(12)) % 12, persistent=False)
@@ -163,10 +159,7 @@ class BiaxialLSTM(Model):
 
     def start(self, rows: int) -> Carried:
         """What is known before the first frame: nothing."""
-        device = self.absolute_PZ.device
-        return Carried(
-            torch.zeros(rows, self.spec.pitches, dtype=torch.int64, device=device), None, None
-        )
+        return Carried(self.class_PK.new_zeros(rows, self.spec.pitches), None, None)
 
     def along_time(
         self, before_BTD: Tensor, carried: Carried, first: int = 0
@@ -178,26 +171,23 @@ class BiaxialLSTM(Model):
         x_TBD = before_BTD.transpose(0, 1)
         steps, rows, _ = x_TBD.shape
         age_BTD = note_ages(before_BTD, carried.age_BD)
-        beats_TZ = clock(steps, first, device=x_TBD.device).to(x_TBD.dtype)
+        clock_TZ = clock_hands(steps, first, device=x_TBD.device).to(x_TBD.dtype)
         e_TBPE = self.embed(self.relative(x_TBD, age_BTD.transpose(0, 1)))
         if self.hands is not None:
-            e_TBPE = e_TBPE + self.hands(beats_TZ)[:, None, None]
+            e_TBPE = e_TBPE + self.hands(clock_TZ)[:, None, None]
         if self.absolute is not None:
             e_TBPE = e_TBPE + self.absolute(self.absolute_PZ.to(x_TBD.dtype))
         h_TNH, time = self.time_lstm(e_TBPE.flatten(1, 2), carried.time)
         h_TBPH = self.dropout(h_TNH.unflatten(1, (rows, -1)))
-        whole = None
-        if self.global_lstm is not None:
-            read_TBZ = x_TBD
-            if self.hands is not None:
-                read_TBZ = torch.cat([x_TBD, beats_TZ[:, None].expand(-1, rows, -1)], dim=-1)
-            u_TBR, whole = self.global_lstm(read_TBZ, carried.whole)
-            u_TBR = self.dropout(u_TBR)
-        else:
-            on_TBP = x_TBD[..., self.low : self.high]
-            share_TBP = on_TBP / on_TBP.sum(-1, keepdim=True).clamp_min(1)
-            u_TBR = (share_TBP[..., None, :] @ h_TBPH).squeeze(-2)
-        return h_TBPH, e_TBPE, u_TBR, Carried(age_BTD[:, -1], time, whole)
+        if self.global_lstm is None:
+            on_TB1P = x_TBD[..., None, self.low : self.high]
+            mean_TB1H = on_TB1P @ h_TBPH / on_TB1P.sum(-1, keepdim=True).clamp_min(1)
+            return h_TBPH, e_TBPE, mean_TB1H[:, :, 0], Carried(age_BTD[:, -1], time, None)
+        read_TBZ = x_TBD
+        if self.hands is not None:
+            read_TBZ = torch.cat([x_TBD, clock_TZ[:, None].expand(-1, rows, -1)], dim=-1)
+        u_TBR, whole = self.global_lstm(read_TBZ, carried.whole)
+        return h_TBPH, e_TBPE, self.dropout(u_TBR), Carried(age_BTD[:, -1], time, whole)
 
     def relative(self, x_TBD: Tensor, age_TBD: Tensor) -> Tensor:
         """Frames as each pitch sees them, (T, B, P, ·)."""
@@ -208,7 +198,7 @@ class BiaxialLSTM(Model):
             whole_TBZ = F.pad(x_TBD, (0, -x_TBD.shape[-1] % 12))
             count_TBK = whole_TBZ.unflatten(-1, (-1, 12)).sum(-2)
             seen.append(count_TBK[..., self.class_PK] / 2)
-        if self.ages:
+        if self.note_age:
             seen.append(age_one_hot(age_TBD[..., self.low : self.high]).to(x_TBD.dtype))
         return torch.cat(seen, dim=-1)
 
@@ -217,8 +207,8 @@ class BiaxialLSTM(Model):
         parts = [h_TBPH, e_TBPE]
         if self.global_lstm is not None:
             parts.append(self.numbers(u_TBR).unflatten(-1, (-1, GLOBAL_NUMBERS)))
-        if self.lookback is not None:
-            r_TBMZ = r_TBZ.unflatten(-1, (self.lookback.heads, -1))
+        if self.attention is not None:
+            r_TBMZ = r_TBZ.unflatten(-1, (self.attention.heads, -1))
             found_TBPM = r_TBMZ[..., self.low : self.high].transpose(-1, -2)
             nowhere_TB1M = r_TBMZ[..., -1][..., None, :]
             parts += [found_TBPM, nowhere_TB1M.expand_as(found_TBPM)]
@@ -229,8 +219,8 @@ class BiaxialLSTM(Model):
         before_BTD = F.pad(read_BTD, (0, 0, 1, 0))[:, :-1]
         h_TBPH, e_TBPE, u_TBR, _ = self.along_time(before_BTD, self.start(len(read_BTD)))
         r_TBZ = None
-        if self.lookback is not None:
-            r_TBZ = self.lookback.before_each(u_TBR.transpose(0, 1), read_BTD).transpose(0, 1)
+        if self.attention is not None:
+            r_TBZ = self.attention.before_each(u_TBR.transpose(0, 1), read_BTD).transpose(0, 1)
         return self.context(h_TBPH, e_TBPE, u_TBR, r_TBZ)
 
     # --- Along pitch --------------------------------------------------------------------------
@@ -289,29 +279,14 @@ class BiaxialLSTM(Model):
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
         read_BTD, (x_BTD, mask_BT) = batch.x_BTD, batch
         if self.training:
-            columns = max(0, MIDDLE_C - self.codec.pitch_range[0]) if self.codec else 39
-            read_BTD = freeze_history(
-                x_BTD, mask_BT, columns, self.frozen_histories, self.flipped_notes
-            )
-        log_prob_N, mask_N = self.frames(read_BTD, x_BTD, mask_BT)
-        if mask_N is None:
-            return {"nll": -log_prob_N.mean()}
-        return {"nll": -(log_prob_N * mask_N).sum() / mask_N.sum()}
-
-    def frames(
-        self, read_BTD: Tensor, x_BTD: Tensor, mask_BT: Tensor
-    ) -> tuple[Tensor, Tensor | None]:
-        """log p of the real frames, in the order of `x_BTD.transpose(0, 1)[mask_BT.t()]`.
-
-        On a GPU padding stays among them, since it would have to wait to know how many are real;
-        the second value then tells them apart.
-        """
-        c_TBPC = self.contexts(read_BTD)
-        x_TBD, mask_TB = x_BTD.transpose(0, 1), mask_BT.t()
-        if mask_BT.device.type == "cpu" and not mask_BT.all():
-            return self.along_pitch(c_TBPC[mask_TB], x_TBD[mask_TB]), None
+            low_pitches = max(0, MIDDLE_C - (self.codec or RollCodec()).pitch_range[0])
+            read_BTD = freeze_history(*batch, low_pitches, self.frozen, self.flipped)
+        c_TBPC, x_TBD, mask_TB = self.contexts(read_BTD), x_BTD.transpose(0, 1), mask_BT.t()
+        if mask_TB.device.type == "cpu":
+            return {"nll": -self.along_pitch(c_TBPC[mask_TB], x_TBD[mask_TB]).mean()}
+        # A GPU would be waited for to know how many frames are real: padding stays, at no weight.
         log_prob_N = self.along_pitch(c_TBPC.flatten(0, 1), x_TBD.flatten(0, 1))
-        return log_prob_N, None if mask_BT.device.type == "cpu" else mask_TB.flatten()
+        return {"nll": -(log_prob_N * mask_TB.flatten()).sum() / mask_TB.sum()}
 
     def steps(self, batch: RollBatch) -> Tensor:
         return batch.mask_BT.sum()
@@ -380,11 +355,7 @@ class BiaxialLSTM(Model):
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         predicted = predicted_pieces(self, loader, samples, generator)
         if pieces is not None:
-            table = piece_table(predicted)
-            with open(pieces, "w", newline="") as file:
-                writer = csv.DictWriter(file, table[0])
-                writer.writeheader()
-                writer.writerows(table)
+            write_piece_table(predicted, pieces)
         return report(predicted, getattr(data, "rolls", {}).get("train"))
 
     # --- Generation ---------------------------------------------------------------------------
@@ -403,13 +374,7 @@ class BiaxialLSTM(Model):
     ) -> list[np.ndarray]:
         """Compose n pieces of `length` frames, as `NOTES` arrays, drawn from the model itself.
 
-        The logit of every note is divided by `temperature`. `repeats` says whether a pitch in
-        successive frames is one note `held`, or `struck` in each; null leaves it to the codec.
-        `prime` is a MIDI file that is read first, or its first `prime_seconds`; with
-        `include_prime` the pieces begin with it. Training mode and the global random streams are
-        left as they were.
-
-        Raises `UserError` for settings out of range and for a prime that has no notes.
+        The logit of every note is divided by `temperature`; all else as for the RNN-RBM.
         """
         if min(n, length) < 1 or not temperature > 0:
             raise UserError(
@@ -423,23 +388,21 @@ class BiaxialLSTM(Model):
             if not len(primed_TD):
                 raise UserError(f"prime={prime}: no notes within the model's pitch range")
         heard, training = len(primed_TD), self.training
+        # A silent frame stands before the first.
+        x_NTD = self.embed.weight.new_zeros(n, 1 + heard + length, self.spec.pitches)
+        x_NTD[:, 1 : 1 + heard] = torch.from_numpy(primed_TD)
+        u_NTR = x_NTD.new_zeros(n, heard + length, self.known)
+        carried, r_1NZ = self.start(n), None
         self.eval()
         try:
-            # A silent frame stands before the first.
-            x_NTD = self.embed.weight.new_zeros(n, 1 + heard + length, self.spec.pitches)
-            x_NTD[:, 1 : 1 + heard] = torch.from_numpy(primed_TD)
-            h, e, u, carried = self.along_time(x_NTD[:, : heard + 1], self.start(n))
-            known_NTR = u.new_zeros(n, heard + length, u.shape[-1])
-            known_NTR[:, : heard + 1] = u.transpose(0, 1)
-            for t in track(range(heard, heard + length), "composing", "frames"):
-                if t > heard:
-                    h, e, u, carried = self.along_time(x_NTD[:, t, None], carried, t)
-                    known_NTR[:, t] = u[0]
-                r_1NZ = None
-                if self.lookback is not None:
-                    r_1NZ = self.lookback.at(t, known_NTR, x_NTD[:, 1:])[None]
-                c_1NPC = self.context(h[-1:], e[-1:], u[-1:], r_1NZ)
-                x_NTD[:, t + 1] = self.draw(c_1NPC[0], 1, temperature, generator)[0][0]
+            for t in track(range(heard + length), "composing", "frames"):
+                h, e, u, carried = self.along_time(x_NTD[:, t, None], carried, t)
+                u_NTR[:, t] = u[0]
+                if t >= heard:
+                    if self.attention is not None:
+                        r_1NZ = self.attention.at(t, u_NTR, x_NTD[:, 1:])[None]
+                    c_NPC = self.context(h, e, u, r_1NZ)[0]
+                    x_NTD[:, t + 1] = self.draw(c_NPC, 1, temperature, generator)[0][0]
         finally:
             self.train(training)
         first = 1 if include_prime else 1 + heard
@@ -452,19 +415,15 @@ def outside_log_prob(x_ND: Tensor, low: int, high: int) -> Tensor:
     return (OUTSIDE_LOGIT * x_NZ - math.log1p(math.exp(OUTSIDE_LOGIT))).sum(1)
 
 
-def check_settings(settings: Any, pitches: int) -> None:
+def check_settings(settings: Mapping[str, Any], pitches: int) -> None:
     """Raises `UserError` for a setting that is out of its range."""
-    least = {"hidden": 1, "note_hidden": 1, "features": 1, "attention_span": 1}
+    least = dict.fromkeys(("hidden", "note_hidden", "features", "attention_span"), 1)
     least |= dict.fromkeys(("window", "notes_below", "global_hidden", "attention_heads", "low"), 0)
-    for name, low in least.items():
-        if settings[name] < low:
-            raise UserError(f"model: {name}={settings[name]} must be at least {low}")
-    if not settings["low"] < (high := pitches if settings["high"] is None else settings["high"]):
-        raise UserError(f"model: low={settings['low']} must be below high={high}")
-    if high > pitches:
-        raise UserError(f"model: high={high}, but the data have {pitches} pitches")
-    if not 0 <= settings["dropout"] < 1:
-        raise UserError(f"model: dropout={settings['dropout']} must lie in [0, 1)")
-    for name in ("frozen_histories", "flipped_notes"):
-        if not 0 <= settings[name] <= 1:
-            raise UserError(f"model: {name}={settings[name]} must lie in [0, 1]")
+    most = {"dropout": 0.99, "frozen_histories": 1, "flipped_notes": 1}
+    for name, low in (least | dict.fromkeys(most, 0)).items():
+        if not low <= settings[name] <= most.get(name, math.inf):
+            upto = f" and at most {most[name]}" if name in most else ""
+            raise UserError(f"model: {name}={settings[name]} must be at least {low}{upto}")
+    low, high = settings["low"], pitches if settings["high"] is None else settings["high"]
+    if not low < high <= pitches:
+        raise UserError(f"model: low={low} must be below high={high}, and that at most {pitches}")

@@ -13,6 +13,7 @@ from musegen.metrics.roll_evaluation import (
     PieceFrames,
     by_context,
     by_shared_top_line,
+    longest_hold,
     piece_table,
     pooled,
     predicted_pieces,
@@ -83,6 +84,15 @@ def test_contexts_that_stood_before() -> None:
     assert values["repeated_context"] == pytest.approx(100 / 8)
     assert values["log_likelihood_repeated_context"] == 5
     assert values["log_likelihood_new_context"] == pytest.approx((28 - 5) / 7)
+
+
+def test_how_long_a_chord_stands() -> None:
+    x_TD = np.zeros((9, 4))
+    x_TD[1:4, 0] = x_TD[5:7, 1] = x_TD[6:9, 0] = 1
+    x_TD[:, 3] = [0, 1, 0, 1, 0, 1, 0, 1, 0]
+    assert longest_hold(x_TD, 3) == 3  # silence before and between does not count
+    assert longest_hold(x_TD, 4) == 1
+    assert longest_hold(np.zeros((5, 4)), 3) == 0
 
 
 def test_top_lines_shared_with_training() -> None:
