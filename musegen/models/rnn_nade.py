@@ -17,6 +17,7 @@ What the paper's model does not have, and what is off by default:
   (`musegen.models.lookback`), enters the biases as u does, by W_rv and W_rh;
 - note ages: u also reads log₂(1 + age)/5 of each sounding note, and b_v(t) gets one number for
   each pitch and each bucket of the age that its note has in frame t − 1;
+- intervals: the NADE's units also act directly on the logits above them, all pitches alike;
 - clock: t modulo 2, 4, 8 and 16, one-hot, is read by u and enters the biases of frame t;
 - frozen histories: in training the frames that u and the attention read stand still at times,
   while the targets are true (`musegen.models.layers.frozen_history`).
@@ -70,7 +71,7 @@ class RNNNADE(Model):
     - learn_start: learn u(0), which is 0 otherwise.
     - attention_heads: of the attention to the piece's own past, `attention_span` frames back at
       most; the paper has none.
-    - note_age, clock: whether there are the inputs of these names.
+    - intervals, note_age, clock: whether there are the terms and inputs of these names.
     - frozen: the probability of a frozen history at each place where one may begin; flipped: the
       fraction of the units that is flipped in what is read. Both in training only.
 
@@ -97,6 +98,7 @@ class RNNNADE(Model):
         attention_heads: Annotated[int, Ge(0)] = 0,
         attention_span: Annotated[int, Ge(1)] = 512,
         attention_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        intervals: bool = False,
         note_age: bool = False,
         clock: bool = False,
         frozen: Annotated[float, Ge(0), Le(1)] = 0.0,
@@ -132,7 +134,7 @@ class RNNNADE(Model):
             self.b_age_AD = nn.Parameter(torch.zeros(1 + len(AGE_BUCKETS), visible))
             # Kept on the device: to send them there in every update would let a GPU wait.
             self.register_buffer("least_age_A", torch.tensor(AGE_BUCKETS), persistent=False)
-        self.nade = NADE(visible, hidden)
+        self.nade = NADE(visible, hidden, intervals)
 
     # --- Training ---------------------------------------------------------------------------
 

@@ -26,8 +26,8 @@ from musegen.models.rnn_nade import RNNNADE
 D, H, R = 4, 3, 5
 CODEC = RollCodec(pitch_range=(58, 58 + D))
 EVERYTHING = {
-    "cell": "lstm", "attention_heads": 2, "attention_span": 3, "note_age": True, "clock": True,
-    "learn_start": True,
+    "cell": "lstm", "attention_heads": 2, "attention_span": 3, "intervals": True,
+    "note_age": True, "clock": True, "learn_start": True,
 }  # fmt: skip
 OPTIONS = [
     {}, {"cell": "gru"}, {"attention_heads": 2}, {"note_age": True}, {"clock": True}, EVERYTHING,

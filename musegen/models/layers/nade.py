@@ -5,7 +5,9 @@ Larochelle & Murray, "The Neural Autoregressive Distribution Estimator" (AISTATS
     p(v) = Π_d p(v_d | v_1 … v_{d−1})
     p(v_d = 1 | v_<d) = σ(b_v[d] + h_d · V[:, d])        h_d = σ(b_h + Σ_{c<d} v_c W[c])
 
-The biases b_v and b_h may differ from frame to frame (Boulanger-Lewandowski et al. 2012).
+The biases b_v and b_h may differ from frame to frame (Boulanger-Lewandowski et al. 2012). With
+`intervals`, which the papers do not have, each unit's logit gets Σ_{c<d} v_c w[d − c] as well: one
+weight for each interval, shared by all pitches.
 
 Of the D hidden vectors of a frame only K + 1 differ, where K of its units are on: h changes only
 after a unit that is on. Piano-rolls have about 4 of 88 units on, so the sparse algorithm computes
@@ -19,6 +21,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+W_STD, V_STD = 8.0, 0.1
+"""Standard deviations of the initial weights. With W so large every hidden unit starts as a feature
+of which notes sound, nearly 0 or 1, and training moves W by a fraction of its size. Small initial
+weights overfit far sooner: docs/results/rnn_nade.md."""
+
 
 class NADE(nn.Module):
     """A NADE of `visible` units in the order of their index and `hidden` units.
@@ -27,10 +34,21 @@ class NADE(nn.Module):
     D visible unit, H hidden unit, M distinct hidden vector, frame by frame, Σ_n (K_n + 1) in all.
     """
 
-    def __init__(self, visible: int, hidden: int, std: float = 0.05) -> None:
+    def __init__(self, visible: int, hidden: int, intervals: bool = False) -> None:
         super().__init__()
-        self.W_DH = nn.Parameter(torch.randn(visible, hidden) * std)
-        self.V_HD = nn.Parameter(torch.randn(hidden, visible) * std)
+        self.W_DH = nn.Parameter(torch.randn(visible, hidden) * W_STD)
+        self.V_HD = nn.Parameter(torch.randn(hidden, visible) * V_STD)
+        self.w_I = nn.Parameter(torch.zeros(visible - 1)) if intervals else None
+
+    def interval_weights(self, w_I: Tensor) -> Tensor:
+        """w[d − c] from unit c to unit d where c < d, else 0: (D, D)."""
+        unit_D = torch.arange(len(w_I) + 1, device=w_I.device)
+        interval_DD = unit_D - unit_D[:, None]
+        return w_I[(interval_DD - 1).clamp(0)].triu(1)
+
+    def direct(self, v_ND: Tensor, b_v_ND: Tensor) -> Tensor:
+        """What of each logit does not come from the hidden units."""
+        return b_v_ND if self.w_I is None else b_v_ND + v_ND @ self.interval_weights(self.w_I)
 
     def log_prob(self, v_ND: Tensor, b_v_ND: Tensor, b_h_NH: Tensor) -> Tensor:
         """log p of each frame, (N,), in nats.
@@ -45,7 +63,7 @@ class NADE(nn.Module):
         """The logit of each unit given those before it, (N, D), by a cumulative sum over units."""
         before_NDH = F.pad((v_ND[..., None] * self.W_DH).cumsum(1)[:, :-1], (0, 0, 1, 0))
         h_NDH = (b_h_NH[:, None] + before_NDH).sigmoid()
-        return b_v_ND + torch.einsum("ndh,hd->nd", h_NDH, self.V_HD)
+        return self.direct(v_ND, b_v_ND) + torch.einsum("ndh,hd->nd", h_NDH, self.V_HD)
 
     def sparse_logits(self, v_ND: Tensor, b_v_ND: Tensor, b_h_NH: Tensor) -> Tensor:
         """The same from Σ_n (K_n + 1) hidden vectors instead of N D."""
@@ -57,7 +75,7 @@ class NADE(nn.Module):
         row_M1 = torch.arange(len(frame_M), device=v_ND.device)[:, None]
         before_MD = v_ND[frame_M] * (row_ND[frame_M] < row_M1)
         h_MH = (b_h_NH[frame_M] + before_MD @ self.W_DH).sigmoid()
-        return b_v_ND + (h_MH @ self.V_HD).gather(0, row_ND)
+        return self.direct(v_ND, b_v_ND) + (h_MH @ self.V_HD).gather(0, row_ND)
 
     @torch.no_grad()
     def sample(
@@ -82,7 +100,8 @@ class NADE(nn.Module):
         open_N = torch.arange(len(v_ND), device=v_ND.device)
         next_N, a_NH = torch.zeros_like(open_N), b_h_NH
         while len(open_N):
-            logit_ND = (b_v_ND[open_N] + a_NH.sigmoid() @ self.V_HD) / temperature
+            direct_ND = self.direct(v_ND[open_N], b_v_ND[open_N])
+            logit_ND = (direct_ND + a_NH.sigmoid() @ self.V_HD) / temperature
             ahead_ND = unit_D >= next_N[:, None]
             hit_ND = (threshold_ND[open_N] < logit_ND) & ahead_ND
             found_N, first_N = hit_ND.max(1)

@@ -12,9 +12,12 @@ from musegen.models.layers.nade import NADE
 D, H = 5, 4
 
 
-def nade(visible: int = D, hidden: int = H, std: float = 0.8) -> NADE:
+def nade(visible: int = D, hidden: int = H, std: float = 0.8, intervals: bool = True) -> NADE:
     torch.manual_seed(1)
-    return NADE(visible, hidden, std)
+    model = NADE(visible, hidden, intervals)
+    for W in model.parameters():
+        torch.nn.init.normal_(W, std=std)
+    return model
 
 
 def biases(rows: int, visible: int = D, hidden: int = H) -> tuple[Tensor, Tensor]:
@@ -30,13 +33,17 @@ def frames(rows: int, visible: int, share: float, seed: int = 0) -> Tensor:
     return (torch.rand(rows, visible, generator=random) < share).float()
 
 
-def test_each_unit_has_the_papers_conditional() -> None:
-    model, v_ND = nade(), frames(6, D, 0.5)
+@pytest.mark.parametrize("intervals", [False, True])
+def test_each_unit_has_the_papers_conditional(intervals: bool) -> None:
+    model, v_ND = nade(intervals=intervals), frames(6, D, 0.5)
     b_v_ND, b_h_NH = biases(6)
     for n, v_D in enumerate(v_ND):
         log_p, a_H = torch.zeros(()), b_h_NH[n]
         for d in range(D):
-            p = (b_v_ND[n, d] + a_H.sigmoid() @ model.V_HD[:, d]).sigmoid()
+            logit = b_v_ND[n, d] + a_H.sigmoid() @ model.V_HD[:, d]
+            for c in range(d) if intervals else ():
+                logit = logit + v_D[c] * model.w_I[d - c - 1]
+            p = logit.sigmoid()
             log_p = log_p + (p if v_D[d] else 1 - p).log()
             a_H = a_H + v_D[d] * model.W_DH[d]
         torch.testing.assert_close(model.log_prob(v_ND, b_v_ND, b_h_NH)[n], log_p)
@@ -57,7 +64,7 @@ def test_sparse_equals_dense_in_value_and_gradient(share: float) -> None:
     for logits in (model.sparse_logits, model.dense_logits):
         logit_ND = logits(v_ND, b_v_ND, b_h_NH)
         loss = (logit_ND * weight_ND).sum() / 40
-        grads = torch.autograd.grad(loss, [model.W_DH, model.V_HD, b_v_ND, b_h_NH])
+        grads = torch.autograd.grad(loss, [*model.parameters(), b_v_ND, b_h_NH])
         found.append([logit_ND, *grads])
     for sparse, dense in zip(*found, strict=True):
         torch.testing.assert_close(sparse, dense, atol=1e-5, rtol=1e-5)
@@ -88,7 +95,7 @@ def test_samples_follow_the_density() -> None:
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
 def test_a_sample_is_what_one_unit_after_the_other_would_be(temperature: float) -> None:
-    model, rows = nade(88, 30, 0.5), 20
+    model, rows = nade(88, 30, 0.5, intervals=False), 20
     b_v_ND, b_h_NH = biases(rows, 88, 30)
     b_v_ND -= 2
     v_ND, log_p_N = model.sample(b_v_ND, b_h_NH, temperature, torch.Generator().manual_seed(4))
