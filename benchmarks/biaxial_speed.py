@@ -1,11 +1,12 @@
 """The biaxial LSTM against the same maths in plain PyTorch, which treats all 88 pitches.
 
-    python benchmarks/biaxial_speed.py [--updates 12] [--frames 256] [data=JSB_Chorales]
+    python benchmarks/biaxial_speed.py [--updates 12] [--frames 256] [--data JSB_Chorales]
 
 The plain version builds every input for every frame and pitch, reads it through one matrix, and
-keeps padding; both have the same weights and the same loss, which is checked first. Then both
-train in turn on the same batches, in this one process, and pieces are composed. Needs
-MUSEGEN_DATA/icml2012.
+keeps padding; both have the same weights and the same loss, which is checked first. It is timed as
+a script would run, then again, in turn with musegen's, with glibc told to keep freed memory, as
+`train.py` does (`musegen.memory`). Forward and backward pass on the same batches, one process, the
+medians of the frames per second. Last, pieces are composed. Needs MUSEGEN_DATA/icml2012.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from __future__ import annotations
 import argparse
 import statistics
 import time
+from collections.abc import Callable
 from itertools import islice
 from typing import Any
 
@@ -111,12 +113,26 @@ class Plain(nn.Module):
         return (nll * mask_BT).sum() / mask_BT.sum()
 
 
-def updated(module: nn.Module, loss: Any, batch: RollBatch) -> float:
-    """Seconds for one update's forward and backward pass."""
-    start = time.perf_counter()
-    module.zero_grad()
-    loss(batch).backward()
-    return time.perf_counter() - start
+Rival = tuple[nn.Module, Callable[[RollBatch], Any], bool]
+"""A module, its loss, and whether it computes in bfloat16."""
+
+
+def taken(rivals: dict[str, Rival], batches: list[RollBatch]) -> dict[str, float]:
+    """Median CPU seconds a frame of each, forward and backward, taking turns; two rounds warm up.
+
+    CPU seconds, since other processes on the machine move them less.
+    """
+    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    for batch in batches:
+        for name, (module, loss, half) in rivals.items():
+            module.train()
+            start = time.process_time()
+            module.zero_grad()
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
+                value = loss(batch)
+            (value["nll"] if isinstance(value, dict) else value).backward()
+            seconds[name].append((time.process_time() - start) / int(batch.mask_BT.sum()))
+    return {name: statistics.median(each[2:]) for name, each in seconds.items()}
 
 
 def main() -> None:
@@ -127,7 +143,6 @@ def main() -> None:
     parser.add_argument("--data", choices=COLUMNS, default="JSB_Chorales")
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
-    keep_freed_memory()
     data = RollBenchmark(settings.data, chunk_length=512, batch_size=2)
     data.setup()
     batches = list(islice(iter(data.train_dataloader()), settings.updates + 2))
@@ -143,28 +158,20 @@ def main() -> None:
 
     low, high = COLUMNS[settings.data]
     model = BiaxialLSTM(Rolls(88), data.codec, low=low, high=high)
-    rivals = {
-        "plain, 88 pitches": (plain, plain.loss, False),
-        "musegen, 88 pitches": (full, lambda b: full.losses(b)["nll"], False),
-        f"musegen, {high - low} pitches": (model, lambda b: model.losses(b)["nll"], False),
-        f"musegen, {high - low} pitches, bf16-mixed": (
-            model,
-            lambda b: model.losses(b)["nll"],
-            True,
-        ),
-    }
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
-    for i, batch in enumerate(batches):
-        for name, (module, loss, half) in rivals.items():
-            module.train()
-            with torch.autocast("cpu", torch.bfloat16, enabled=half):
-                took = updated(module, loss, batch) / int(batch.mask_BT.sum())
-            if i >= 2:
-                seconds[name].append(took)
-    base = statistics.median(seconds["plain, 88 pitches"])
-    for name, took in seconds.items():
-        middle = statistics.median(took)
-        print(f"{name:<40} {1 / middle:8,.0f} frames/s  {base / middle:5.2f} ×")
+    seconds = {"plain PyTorch, 88 pitches": taken({"": (plain, plain.loss, False)}, batches)[""]}
+    keep_freed_memory()
+    seconds |= taken(
+        {
+            "the same, freed memory kept": (plain, plain.loss, False),
+            "musegen, 88 pitches": (full, full.losses, False),
+            f"musegen, {high - low} pitches": (model, model.losses, False),
+            f"musegen, {high - low} pitches, bf16-mixed": (model, model.losses, True),
+        },
+        batches,
+    )
+    base = next(iter(seconds.values()))
+    for name, each in seconds.items():
+        print(f"{name:<40} {1 / each:8,.0f} frames/s  {base / each:5.2f} ×")
 
     start = time.perf_counter()
     model.generate(8, length=settings.frames)
