@@ -18,7 +18,8 @@ What the paper's model does not have, and what is off by default:
 - note ages: u also reads log₂(1 + age)/5 of each sounding note, and b_v(t) gets one number for
   each pitch and each bucket of the age that its note has in frame t − 1;
 - intervals: the NADE's units also act directly on the logits above them, all pitches alike;
-- clock: t modulo 2, 4, 8 and 16, one-hot, is read by u and enters the biases of frame t;
+- clock: t modulo 2, 4, 8 and 16, one-hot, is read by u and enters the biases of frame t; training
+  chunks count from 0, so that their length should be a multiple of 16;
 - frozen histories: in training the frames that u and the attention read stand still at times,
   while the targets are true (`musegen.models.layers.frozen_history`).
 """
