@@ -165,9 +165,10 @@ class RNNNADE(Model):
         age_BTD = note_ages(x_BTD) if self.note_age else None
         u_BTR = self.recurrence.before_each(self.inputs(x_BTD, age_BTD))
         r_BTZ = self.attention.before_each(u_BTR, x_BTD) if self.attention else None
+        hands_BTC = self.hands(x_BTD) if self.clock else None
         before_BTD = None if age_BTD is None else F.pad(age_BTD[:, :-1], (0, 0, 1, 0))
-        b_v_BTD, b_h_BTH = self.biases(u_BTR, r_BTZ, before_BTD)
-        return b_v_BTD.flatten(0, 1), b_h_BTH.flatten(0, 1)
+        known = (u_BTR, r_BTZ, hands_BTC, before_BTD)
+        return self.biases(*(None if z_BTZ is None else z_BTZ.flatten(0, 1) for z_BTZ in known))
 
     def inputs(self, x_BTD: Tensor, age_BTD: Tensor | None, first: int = 0) -> Tensor:
         """What u reads of frames `first`, `first` + 1, … of their pieces."""
@@ -175,29 +176,35 @@ class RNNNADE(Model):
         if age_BTD is not None:
             parts.append((1 + age_BTD.type_as(x_BTD)).log2() / 5)
         if self.clock:
-            parts.append(self._hands(x_BTD, first))
+            parts.append(self.hands(x_BTD, first))
         return torch.cat(parts, dim=-1) if len(parts) > 1 else x_BTD
 
-    def _hands(self, x_BTZ: Tensor, first: int) -> Tensor:
-        hands_TC = clock_hands(x_BTZ.shape[1], first, device=x_BTZ.device)
-        return hands_TC.type_as(x_BTZ).expand(len(x_BTZ), -1, -1)
+    def hands(self, x_BTD: Tensor, first: int = 0) -> Tensor:
+        """The clock at frames `first`, `first` + 1, …, (B, T, C)."""
+        hands_TC = clock_hands(x_BTD.shape[1], first, device=x_BTD.device)
+        return hands_TC.type_as(x_BTD).expand(len(x_BTD), -1, -1)
 
     def biases(
-        self, u_BTR: Tensor, r_BTZ: Tensor | None, age_BTD: Tensor | None, first: int = 0
+        self,
+        u_NR: Tensor,
+        r_NZ: Tensor | None = None,
+        hands_NC: Tensor | None = None,
+        age_ND: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """b_v(t) and b_h(t) from u(t−1), r(t), the ages in frame t − 1 and t itself."""
-        parts = [self.dropout(u_BTR)]
-        if r_BTZ is not None:
-            parts.append(self.attention_dropout(r_BTZ))
-        if self.clock:
-            parts.append(self._hands(u_BTR, first))
-        z_BTZ = torch.cat(parts, dim=-1)
-        b_v_BTD, b_h_BTH = self.b_v + z_BTZ @ self.W_zv, self.b_h + z_BTZ @ self.W_zh
-        if age_BTD is not None:
-            bucket_BTD = torch.bucketize(age_BTD, self.least_age_A, right=True)
-            pitch_D = torch.arange(age_BTD.shape[-1], device=age_BTD.device)
-            b_v_BTD = b_v_BTD + self.b_age_AD[bucket_BTD, pitch_D]
-        return b_v_BTD.type_as(self.b_v), b_h_BTH.type_as(self.b_h)
+        """b_v(t) and b_h(t) from u(t−1), r(t), the clock at t and the ages in frame t − 1."""
+        known = [self.dropout(u_NR)]
+        if r_NZ is not None:
+            known.append(self.attention_dropout(r_NZ))
+        if hands_NC is not None:
+            known.append(hands_NC)
+        z_NZ = torch.cat(known, dim=1) if len(known) > 1 else known[0]
+        b_v_ND = torch.addmm(self.b_v, z_NZ, self.W_zv)
+        b_h_NH = torch.addmm(self.b_h, z_NZ, self.W_zh)
+        if age_ND is not None:
+            bucket_ND = torch.bucketize(age_ND, self.least_age_A, right=True)
+            pitch_D = torch.arange(age_ND.shape[1], device=age_ND.device)
+            b_v_ND = b_v_ND + self.b_age_AD[bucket_ND, pitch_D]
+        return b_v_ND.type_as(self.b_v), b_h_NH.type_as(self.b_h)
 
     # --- Measuring --------------------------------------------------------------------------
 
@@ -303,18 +310,21 @@ class RNNNADE(Model):
         if primed:
             u_BSR, state = self.recurrence(self.inputs(primed_BTD, age_BTD), state)
             u_BTR[:, :primed] = u_BSR[:, :-1]
-        age_B1D = None if age_BTD is None else F.pad(age_BTD, (0, 0, 1, 0))[:, -1:].contiguous()
+        # Of the frame before, each note's age; before the first frame none has sounded.
+        age_BD = None if age_BTD is None else F.pad(age_BTD, (0, 0, 1, 0))[:, -1].contiguous()
         for i in track(range(length), "composing", "frames"):
             t = primed + i
             u_BTR[:, t] = state[0]
-            r_B1Z = self.attention.at(t, u_BTR, x_BTD)[:, None] if self.attention else None
-            b_v_B1D, b_h_B1H = self.biases(state[0][:, None], r_B1Z, age_B1D, t)
-            x_BTD[:, t], log_prob_BT[:, i] = self.nade.sample(
-                b_v_B1D[:, 0], b_h_B1H[:, 0], temperature, generator
-            )
-            if age_B1D is not None:
-                age_B1D = note_ages(x_BTD[:, t, None], age_B1D[:, 0])
-            _, state = self.recurrence(self.inputs(x_BTD[:, t, None], age_B1D, t), state)
+            r_BZ = self.attention.at(t, u_BTR, x_BTD) if self.attention else None
+            hands_BC = self.hands(x_BTD[:, t, None], t)[:, 0] if self.clock else None
+            biases = self.biases(state[0], r_BZ, hands_BC, age_BD)
+            frame_BD, log_prob_BT[:, i] = self.nade.sample(*biases, temperature, generator)
+            x_BTD[:, t] = frame_BD
+            age_B1D = None
+            if age_BD is not None:
+                age_B1D = note_ages(frame_BD[:, None], age_BD)
+                age_BD = age_B1D[:, 0]
+            _, state = self.recurrence(self.inputs(frame_BD[:, None], age_B1D, t), state)
         return x_BTD, log_prob_BT
 
 
