@@ -167,8 +167,8 @@ class RNNNADE(Model):
         r_BTZ = self.attention.before_each(u_BTR, x_BTD) if self.attention else None
         hands_BTC = self.hands(x_BTD) if self.clock else None
         before_BTD = None if age_BTD is None else F.pad(age_BTD[:, :-1], (0, 0, 1, 0))
-        known = (u_BTR, r_BTZ, hands_BTC, before_BTD)
-        return self.biases(*(None if z_BTZ is None else z_BTZ.flatten(0, 1) for z_BTZ in known))
+        more = (None if z is None else z.flatten(0, 1) for z in (r_BTZ, hands_BTC, before_BTD))
+        return self.biases(u_BTR.flatten(0, 1), *more)
 
     def inputs(self, x_BTD: Tensor, age_BTD: Tensor | None, first: int = 0) -> Tensor:
         """What u reads of frames `first`, `first` + 1, … of their pieces."""
@@ -222,8 +222,8 @@ class RNNNADE(Model):
         biases = [b[real_N].split(SAMPLED_FRAMES) for b in self.biases_before_each(batch.x_BTD)]
         parts = []
         for b_v_ND, b_h_NH in zip(*biases, strict=True):
-            repeated = (b.repeat(samples, 1) for b in (b_v_ND, b_h_NH))
-            drawn_MD, _ = self.nade.sample(*repeated, generator=generator)
+            b_v_MD, b_h_MH = b_v_ND.repeat(samples, 1), b_h_NH.repeat(samples, 1)
+            drawn_MD, _ = self.nade.sample(b_v_MD, b_h_MH, generator=generator)
             parts.append(drawn_MD.bool().unflatten(0, (samples, -1)))
         return torch.cat(parts, dim=1)
 
@@ -337,12 +337,12 @@ def _check_settings(
     **fractions: float,
 ) -> None:
     """Raises `UserError` for settings out of range."""
-    for name, value, least in (
+    for name, count, least in (
         ("hidden", hidden, 1), ("recurrent", recurrent, 1),
         ("attention_heads", attention_heads, 0), ("attention_span", attention_span, 1),
     ):  # fmt: skip
-        if value < least:
-            raise UserError(f"model.{name}={value}: must be at least {least}")
+        if count < least:
+            raise UserError(f"model.{name}={count}: must be at least {least}")
     if not 0 <= frozen <= 1:
         raise UserError(f"model.frozen={frozen}: must lie in [0, 1]")
     for name, value in fractions.items():
