@@ -1,9 +1,9 @@
-"""`python train.py model=lstm_midi data=mozart`: the story is in musegen/train.py."""
+"""`python train.py model=lstm_midi data=mozart`, the same as `musegen train …`."""
 
 import sys
 
 try:
-    from musegen.train import main
+    from musegen.cli.train import main
 except KeyboardInterrupt:
     print("musegen: interrupted", file=sys.stderr)
     sys.exit(130)

@@ -5,7 +5,7 @@
 The plain version builds every input for every frame and pitch, reads it through one matrix, and
 keeps padding; both have the same weights and the same loss, which is checked first. It is timed as
 a script would run, then again, in turn with musegen's, with glibc told to keep freed memory, as
-`train.py` does (`musegen.memory`). Forward and backward pass on the same batches, one process, the
+`train.py` does (`musegen.runtime.memory`). Forward and backward pass on the same batches, one process, the
 medians of the frames per second. Last, pieces are composed. Needs MUSEGEN_DATA/icml2012.
 """
 
@@ -23,9 +23,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from datamodules.roll_benchmark import RollBenchmark
-from musegen.contracts import RollBatch, Rolls
-from musegen.memory import keep_freed_memory
-from musegen.models.biaxial_lstm import HEAD_WIDTH, BiaxialLSTM
+from musegen.models.biaxial_lstm import ATTENTION_HEAD_WIDTH, BiaxialLSTM
+from musegen.runtime.memory import keep_freed_memory
+from musegen.specs import RollBatch, Rolls
 
 AGES = [1, 2, 3, 4, 6, 8, 12, 16, 24, 32]
 COLUMNS = {"JSB_Chorales": (22, 76), "Nottingham": (10, 73)}
@@ -43,10 +43,10 @@ class Plain(nn.Module):
         self.whole = nn.LSTM(88 + 30, sizes["global_hidden"], batch_first=True)
         self.note = nn.LSTM(model.note_lstm.input_size, sizes["note_hidden"], batch_first=True)
         self.numbers = nn.Linear(sizes["global_hidden"], 88 * 4)
-        self.query = nn.Linear(sizes["global_hidden"], self.heads * HEAD_WIDTH)
-        self.key = nn.Linear(sizes["global_hidden"], self.heads * HEAD_WIDTH)
-        self.distance_MS = nn.Parameter(torch.zeros(self.heads, sizes["attention_span"]))
-        self.nowhere_M = nn.Parameter(torch.zeros(self.heads))
+        self.query = nn.Linear(sizes["global_hidden"], self.heads * ATTENTION_HEAD_WIDTH)
+        self.key = nn.Linear(sizes["global_hidden"], self.heads * ATTENTION_HEAD_WIDTH)
+        self.distance_bias_MS = nn.Parameter(torch.zeros(self.heads, sizes["attention_span"]))
+        self.null_M = nn.Parameter(torch.zeros(self.heads))
         self.logit = nn.Linear(model.context_logit.in_features + sizes["note_hidden"], 1)
         self.dropout = nn.Dropout(sizes["dropout"])
 
@@ -63,8 +63,8 @@ class Plain(nn.Module):
             self.embed.bias.copy_(m.embed.bias)
             self.logit.weight.copy_(torch.cat([m.note_logit.weight, m.context_logit.weight], 1))
             self.logit.bias.copy_(m.context_logit.bias)
-            self.distance_MS.copy_(m.attention.distance_MS)
-            self.nowhere_M.copy_(m.attention.nowhere_M)
+            self.distance_bias_MS.copy_(m.attention.distance_bias_MS)
+            self.null_M.copy_(m.attention.null_M)
 
     def loss(self, batch: RollBatch) -> Tensor:
         x_BTD, mask_BT = batch
@@ -94,13 +94,15 @@ class Plain(nn.Module):
         h = self.dropout(h.unflatten(0, (rows, pitches)).transpose(1, 2))
         u = self.dropout(self.whole(torch.cat([before, clock_B], -1))[0])
         numbers = self.numbers(u).unflatten(-1, (pitches, 4))
-        q, k = (f(u).unflatten(-1, (self.heads, HEAD_WIDTH)) for f in (self.query, self.key))
-        scores = torch.einsum("bthw,bshw->bhts", q, k) / HEAD_WIDTH**0.5
+        q, k = (
+            f(u).unflatten(-1, (self.heads, ATTENTION_HEAD_WIDTH)) for f in (self.query, self.key)
+        )
+        scores = torch.einsum("bthw,bshw->bhts", q, k) / ATTENTION_HEAD_WIDTH**0.5
         apart = t[:, None] - t
-        bias = self.distance_MS[:, (apart - 1).clamp(0, self.distance_MS.shape[1] - 1)]
-        far = (apart < 1) | (apart > self.distance_MS.shape[1])
+        bias = self.distance_bias_MS[:, (apart - 1).clamp(0, self.distance_bias_MS.shape[1] - 1)]
+        far = (apart < 1) | (apart > self.distance_bias_MS.shape[1])
         scores = (scores + bias).masked_fill(far, -torch.inf)
-        nowhere = self.nowhere_M[:, None, None].expand(rows, -1, steps, 1)
+        nowhere = self.null_M[:, None, None].expand(rows, -1, steps, 1)
         weights = torch.cat([scores, nowhere], -1).softmax(-1)
         found = torch.einsum("bhts,bsd->btdh", weights[..., :-1], x_BTD)
         absent = weights[..., -1].transpose(1, 2)[:, :, None].expand(-1, -1, pitches, -1)

@@ -1,14 +1,14 @@
-"""How much faster than the course's per-character loop, and than a bare loop, in one run.
+"""Training speed of char_rnn, compared with the course's loop over characters and a bare loop.
 
-    python benchmarks/char_speed.py                  # data=anbn, and data=names where it is there
+    python benchmarks/char_speed.py                  # data=anbn, and data=names if present
     python benchmarks/char_speed.py hidden=64 batch_size=1024
 
-The course reads one string at a time and one character at a time, and updates after each string.
-Ours is the same net (same cell, sizes and optimiser, float32, torch's own number of threads) on
-padded batches; both see the same training strings. `fit` is Lightning with the default callbacks'
-work left out, the bare loop its batches and losses without Lightning. The rows are measured in
-turns, five times each, and the best of each counts: another process on the machine can only slow
-one down.
+The course's loop reads one string at a time, character by character, and updates after each
+string. musegen trains the same network (same cell, sizes and optimiser, float32, torch's default
+number of threads) on padded batches of the same strings. `fit` is Lightning's loop without the
+default callbacks; the bare loop has the same batches and losses without Lightning. The three are
+measured alternately, five times each, and the best time counts, because other processes can only
+make a measurement slower.
 """
 
 from __future__ import annotations
@@ -22,22 +22,22 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datamodules.grammar import Counting
+from datamodules.char_data import CharDataModule
+from datamodules.grammar_strings import GrammarStrings
 from datamodules.names import Names
-from datamodules.texts import Texts
-from musegen import cli
-from musegen.contracts import UserError
-from musegen.memory import keep_freed_memory
+from musegen.cli import console
+from musegen.errors import UserError
 from musegen.models.char_rnn import CharRNN
-from musegen.optim import Optimizer
-from musegen.trainer import make_trainer
+from musegen.runtime.memory import keep_freed_memory
+from musegen.training.optimizer import Optimizer
+from musegen.training.trainer import make_trainer
 
 ROUNDS = 5
 ADAM = Optimizer(lr=1e-3)
 
 
 class CourseNet(nn.Module):
-    """The course's net, one character per call: embedding → cell → linear → log-softmax."""
+    """The course's network, one character per call: embedding → cell → linear → log-softmax."""
 
     def __init__(self, model: CharRNN) -> None:
         super().__init__()
@@ -52,7 +52,7 @@ class CourseNet(nn.Module):
         return F.log_softmax(self.out(h[:, 0]), dim=-1), state
 
 
-def course_loop(model: CharRNN, data: Texts, strings: int) -> float:
+def course_loop(model: CharRNN, data: CharDataModule, strings: int) -> float:
     """Strings per second of the course's training loop."""
     net, optimizer = CourseNet(model), ADAM.build(model.parameters())
     rows = data.coded("train")[:strings]
@@ -72,7 +72,7 @@ def course_loop(model: CharRNN, data: Texts, strings: int) -> float:
     return len(rows) / (time.perf_counter() - started)
 
 
-def bare_loop(model: CharRNN, data: Texts, epochs: int) -> float:
+def bare_loop(model: CharRNN, data: CharDataModule, epochs: int) -> float:
     """Strings per second of the same batches without Lightning."""
     optimizer = ADAM.build(model.parameters())
     loader = data.train_dataloader()
@@ -89,7 +89,7 @@ def bare_loop(model: CharRNN, data: Texts, epochs: int) -> float:
     return seen / (time.perf_counter() - started)
 
 
-def fit(model: CharRNN, data: Texts, epochs: int) -> float:
+def fit(model: CharRNN, data: CharDataModule, epochs: int) -> float:
     """Strings per second of `Trainer.fit`, from the first batch to the last."""
     model.optimizer = ADAM
     trainer = make_trainer(gpus=0, max_epochs=epochs, logger=False, limit_val_batches=0,
@@ -101,20 +101,22 @@ def fit(model: CharRNN, data: Texts, epochs: int) -> float:
     return epochs * len(data.texts["train"]) / (clock[1] - clock[0])
 
 
-def measure(name: str, data: Texts, settings: dict[str, Any], strings: int, epochs: int) -> None:
+def measure(
+    name: str, data: CharDataModule, settings: dict[str, Any], strings: int, epochs: int
+) -> None:
     """One row of the table."""
     data.prepare_data()
     data.setup()
     model = CharRNN(data.codec.spec, data.codec, **settings)
-    ways: dict[str, Callable[[], float]] = {
+    loops: dict[str, Callable[[], float]] = {
         "course": lambda: course_loop(model, data, strings),
         "bare": lambda: bare_loop(model, data, epochs),
         "fit": lambda: fit(model, data, epochs),
     }
-    best = dict.fromkeys(ways, 0.0)
+    best = dict.fromkeys(loops, 0.0)
     for _ in range(ROUNDS):
-        for way, run in ways.items():
-            best[way] = max(best[way], run())
+        for loop, run in loops.items():
+            best[loop] = max(best[loop], run())
     net = f"{settings['cell']} {settings['hidden']}, batch {data.batch_size}"
     print(f"| {name} ({net}) | {best['fit'] / best['course']:.0f} × "
           f"| {best['bare'] / best['course']:.0f} × | {best['bare'] / best['fit']:.2f} |",
@@ -122,22 +124,22 @@ def measure(name: str, data: Texts, settings: dict[str, Any], strings: int, epoc
 
 
 def main() -> None:
-    with cli.one_line_errors():
-        given = cli.key_values(sys.argv[1:])
-        keep_freed_memory()  # as train.py does; here for all contestants
+    with console.one_line_errors():
+        settings = console.key_values(sys.argv[1:])
+        keep_freed_memory()  # as in train.py; it applies to all three loops
         print("| data (net) | fit : course | bare loop : course | time of fit : bare loop |")
         print("|---|---|---|---|")
         for cell, hidden in (("rnn", 2), ("lstm", 1)):
-            data = Counting(train_size=20_000, batch_size=given.get("batch_size", 2000))
+            data = GrammarStrings(train_size=20_000, batch_size=settings.get("batch_size", 2000))
             measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=2)
-        for hidden in (given.get("hidden", 128), 256):
-            names = Names(batch_size=given.get("batch_size", 512))
+        for hidden in (settings.get("hidden", 128), 256):
+            names = Names(batch_size=settings.get("batch_size", 512))
             try:
                 measure("names", names, {"cell": "lstm", "hidden": hidden}, 100, epochs=1)
             except UserError as e:
-                print(f"names left out: {e}")
+                print(f"names are left out: {e}")
 
 
 if __name__ == "__main__":
-    cli.quiet()
+    console.quiet()
     main()

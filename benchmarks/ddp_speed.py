@@ -1,10 +1,11 @@
-"""Two processes on two cores against one process on one core, one thread each.
+"""The speed of two processes on two cores, compared with one process on one core.
 
     python benchmarks/ddp_speed.py [rounds=3]
 
-Seconds per epoch of training alone (no validation), the first epoch left out, in turns within one
-run; the ratio is the median over rounds. Both teach the same number of batches of the same size:
-two processes half of them each. Needs the Nottingham set (MUSEGEN_DATA or a download).
+Each process has one thread. Measured are the seconds per epoch of training without validation,
+without the first epoch, in turns; the ratio is the median over the rounds. Both train on the same
+number of batches of the same size: each of two processes on half of them. Needs the Nottingham
+set (MUSEGEN_DATA or a download).
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from musegen import cli
+from musegen.cli import console
 
 ROOT = Path(__file__).parent.parent
 JOBS = {
@@ -29,7 +30,7 @@ TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
 
 
 def seconds(job: list[str], processes: int) -> float:
-    """Per epoch, the middle one of three."""
+    """Seconds per epoch: the median of three epochs."""
     if processes == 2:
         job = [re.sub(r"(limit_train_batches)=(\d+)", lambda m: f"{m[1]}={int(m[2]) // 2}", j)
                for j in job] + TWO  # fmt: skip
@@ -39,7 +40,7 @@ def seconds(job: list[str], processes: int) -> float:
              "callbacks.samples=null", "trainer.limit_val_batches=0",
              "trainer.limit_test_batches=1", "sample=null",
              "callbacks.checkpoint=null", "logger=[]", f"hydra.run.dir={folder}",
-             *(["assess.frames=2", "assess.temperatures=2", "assess.reverse_frames=0"]
+             *(["assess.frames=2", "assess.ais_steps=2", "assess.reverse_frames=0"]
                if "model=rnn_rbm" in job else [])],
             text=True, check=True, capture_output=True, env=os.environ | {"OMP_NUM_THREADS": "1"},
         ).stdout  # fmt: skip
@@ -48,7 +49,7 @@ def seconds(job: list[str], processes: int) -> float:
 
 
 def main() -> None:
-    rounds = cli.key_values(sys.argv[1:]).get("rounds", 3)
+    rounds = console.key_values(sys.argv[1:]).get("rounds", 3)
     print("| | one process, s per epoch | two | times as fast |\n|---|---|---|---|")
     for name, job in JOBS.items():
         pairs = [(seconds(job, 1), seconds(job, 2)) for _ in range(rounds)]

@@ -3,8 +3,8 @@
     python benchmarks/messages_baselines.py                      # data=mozart
     python benchmarks/messages_baselines.py data=midi_folder data.root=DIR
 
-All four predict the same classes of the same pieces. The two networks are read from runs given
-as course=<run folder> and default=<run folder>, or trained by this script (minutes).
+All four predict the same classes of the same pieces. This script trains the two networks, which
+takes minutes.
 """
 
 from __future__ import annotations
@@ -16,17 +16,19 @@ import tempfile
 import time
 from pathlib import Path
 
-from datamodules.midi_messages import MidiFolder
-from musegen import build
+from datamodules.message_streams import MidiFolder
+from musegen.baselines.by_spec import message_baselines
 from musegen.codecs.messages import FIELDS
-from musegen.metrics.baselines import of_messages
+from musegen.config.instantiation import build_data
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
 
 COURSE = ["experiment=lstm_midi_course", "data.codec=null"]
-"""The course's network and training, on the default codec."""
+"""The course's network and training with the default codec."""
 
 
 def network(overrides: list[str], folder: Path) -> dict[str, float]:
-    """Train as a user would, in a process of its own; the test figures of its best checkpoint."""
+    """Train with train.py in another process. Returns the test metrics of the best checkpoint."""
     command = [sys.executable, "train.py", *overrides, f"hydra.run.dir={folder}", "sample=null"]
     subprocess.run(command, check=True)
     return json.loads((folder / "test.json").read_text())
@@ -34,28 +36,28 @@ def network(overrides: list[str], folder: Path) -> dict[str, float]:
 
 def main() -> None:
     overrides = sys.argv[1:]
-    settings = build.completed(build.composed([*overrides, "run_dir=unused"]))
-    data: MidiFolder = build.build_data(settings)
+    settings = resolve_config(compose_config([*overrides, "run_dir=unused"]))
+    data: MidiFolder = build_data(settings)
     data.setup()
     print(data.describe())
 
-    found = of_messages(data)
-    order = found["ngram_order"]
+    baselines = message_baselines(data)
+    order = baselines["ngram_order"]
     rows: dict[str, dict[str, float]] = {}
     for name, row in (
         ("unigram", "unigram per field"),
         ("ngram", f"{order}-gram over the chained fields"),
     ):
-        rows[row] = {k: found[f"{name}_{k}"] for k in ("nats", *FIELDS)}
+        rows[row] = {k: baselines[f"{name}_{k}"] for k in ("nll", *FIELDS)}
     with tempfile.TemporaryDirectory() as scratch:
         for name, extra in (("course's network", COURSE), ("default model", [])):
             started = time.perf_counter()
-            figures = network([*extra, *overrides], Path(scratch) / name.split("'")[0])
-            rows[f"{name} ({time.perf_counter() - started:.0f} s)"] = figures
+            metrics = network([*extra, *overrides], Path(scratch) / name.split("'")[0])
+            rows[f"{name} ({time.perf_counter() - started:.0f} s)"] = metrics
 
-    print(f"\n| test nats per message | all | {' | '.join(FIELDS)} |\n|---|---|---|---|---|")
-    for name, figures in rows.items():
-        cells = " | ".join(f"{figures[k]:.3f}" for k in ("nats", *FIELDS))
+    print(f"\n| test NLL (nats per message) | all | {' | '.join(FIELDS)} |\n|---|---|---|---|---|")
+    for name, metrics in rows.items():
+        cells = " | ".join(f"{metrics[k]:.3f}" for k in ("nll", *FIELDS))
         print(f"| {name} | {cells} |")
 
 

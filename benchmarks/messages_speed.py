@@ -1,17 +1,16 @@
-"""Messages per second, as ratios measured in one run: ours beside the course's and a bare loop.
+"""Messages per second of lstm_midi, compared with the course's code and a bare loop.
 
     python benchmarks/messages_speed.py
 
-- training: the course's loop (one target per window of 30) against ours (every position taught),
-  both with one LSTM layer of 128 units, three independent heads, dropout 0.2 and Adam;
-- fit: `Trainer.fit` of the default job to its end, checkpoints, loggers and previews
-  included, against a bare PyTorch loop over the
-  same tensors with the same optimiser, clipping and schedule;
-- generation: the course's loop (the window of 30 is run anew for each message) against ours,
-  one piece and 64 at once, at the course's size and at the default size.
+- training: the course's loop (one target per window of 30) and musegen (a target at every
+  position), both with one LSTM layer of 128 units, three independent heads, dropout 0.2 and Adam;
+- fit: `Trainer.fit` of the default job, with checkpoints, loggers and previews, and a bare PyTorch
+  loop over the same tensors with the same optimiser, clipping and schedule;
+- generation: the course's loop (which reads the window of 30 again for each message) and musegen,
+  with 1 and 64 pieces per batch, at the course's size and at the default size.
 
-Every pair is timed alternately, `ROUNDS` times, and the ratio is the median of the rounds' own:
-on a shared machine a ratio within a round is worth more than a time.
+Every pair is timed alternately, `ROUNDS` times. The result is the median of the rounds' ratios,
+since on a shared machine a ratio within a round varies less than a time.
 """
 
 from __future__ import annotations
@@ -28,18 +27,21 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from datamodules.midi_messages import Mozart
-from musegen import build, cli
-from musegen.memory import keep_freed_memory
+from datamodules.message_streams import Mozart
+from musegen.cli import console
+from musegen.config.instantiation import build_model, build_trainer
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
 from musegen.models import Model
 from musegen.models.lstm_midi import LSTMMidi
+from musegen.runtime.memory import keep_freed_memory
 
 ROUNDS = 3
 WINDOW = 30
 
 
 class CourseLSTM(nn.Module):
-    """The course's network: one-hots side by side → LSTM(128) → three heads at the last step."""
+    """The course's network: concatenated one-hots → LSTM(128) → three heads at the last step."""
 
     def __init__(self, sizes: tuple[int, int, int], hidden: int = 128) -> None:
         super().__init__()
@@ -56,18 +58,18 @@ class CourseLSTM(nn.Module):
 
 
 def seconds(work: Callable[[], int]) -> float:
-    """Seconds per message; `work` returns how many messages it did."""
+    """Seconds per message. `work` returns the number of messages."""
     started = time.perf_counter()
-    done = work()
-    return (time.perf_counter() - started) / done
+    messages = work()
+    return (time.perf_counter() - started) / messages
 
 
 def compare(
-    name: str, theirs: Callable[[], int], ours: Callable[[], int], rounds_of: int = ROUNDS
+    name: str, reference: Callable[[], int], ours: Callable[[], int], num_rounds: int = ROUNDS
 ) -> None:
     """Print messages per second of both, and the median ratio over the rounds."""
-    theirs(), ours()  # warm up
-    rounds = [(seconds(theirs), seconds(ours)) for _ in range(rounds_of)]
+    reference(), ours()  # warm up
+    rounds = [(seconds(reference), seconds(ours)) for _ in range(num_rounds)]
     ratios = [a / b for a, b in rounds]
     rates = [f"{1 / statistics.median(column):>9,.0f}" for column in zip(*rounds, strict=True)]
     print(f"| {name} | {rates[0]} | {rates[1]} | {statistics.median(ratios):.2f} |", flush=True)
@@ -94,13 +96,13 @@ def course_training(stream: torch.Tensor, sizes: tuple[int, int, int]) -> Callab
 
 
 def our_training(data: Mozart) -> Callable[[], int]:
-    """Our model at the course's size, through the data module's loader, in a bare loop.
+    """lstm_midi at the course's size with the data module's loader, in a bare loop.
 
-    Half the default's units, and so embeddings half as wide.
+    It has half the default's units, and embeddings of half the default's width.
     """
     net = LSTMMidi(
         data.spec, data.codec, hidden=128, layers=1, embedding=(32, 16, 16),
-        heads="independent", held=0, dropout=0.2,
+        heads="independent", active_note_dim=0, dropout=0.2,
     )  # fmt: skip
     adam = net.optimizer.build(net.parameters())
 
@@ -111,33 +113,31 @@ def our_training(data: Mozart) -> Callable[[], int]:
             adam.zero_grad()
             loss.backward()  # type: ignore[union-attr]
             adam.step()
-            done += net.steps(batch)
+            done += net.num_predictions(batch)
         return done
 
     return work
 
 
 def fit_against_bare_loop(data: Mozart, epochs: int = 40) -> tuple[Callable, Callable]:
-    """(the bare loop, Trainer.fit with the default loggers and callbacks), same maths."""
+    """A bare loop, and Trainer.fit with the default loggers and callbacks; the same updates."""
     folder = tempfile.mkdtemp()
-    settings = build.completed(
-        build.composed([f"trainer.max_epochs={epochs}", f"run_dir={folder}"])
-    )
+    settings = resolve_config(compose_config([f"trainer.max_epochs={epochs}", f"run_dir={folder}"]))
 
     def new_model() -> Model:
         torch.manual_seed(0)
-        return build.build_model(settings, data)
+        return build_model(settings, data)
 
     def fit() -> int:
         shutil.rmtree(folder, ignore_errors=True)
-        build.build_trainer(settings).fit(new_model(), datamodule=data)
-        return epochs * trained(data)
+        build_trainer(settings).fit(new_model(), datamodule=data)
+        return epochs * messages_per_epoch(data)
 
     def bare() -> int:
         model = new_model().train()
         steps = epochs * len(data.train_dataloader())
-        made = model.optimizer.configure(model.parameters(), lambda: steps, *model.monitor)
-        optimizer, schedule = made["optimizer"], made["lr_scheduler"]["scheduler"]
+        config = model.optimizer.configure(model.parameters(), lambda: steps, *model.monitor)
+        optimizer, schedule = config["optimizer"], config["lr_scheduler"]["scheduler"]
         for _ in range(epochs):
             for batch in data.train_dataloader():
                 loss = sum(model.losses(batch).values())
@@ -152,13 +152,13 @@ def fit_against_bare_loop(data: Mozart, epochs: int = 40) -> tuple[Callable, Cal
                     model.score(batch, model.val_metric, "val")
             model.val_metric.compute(), model.val_metric.reset()
             model.train()
-        return epochs * trained(data)
+        return epochs * messages_per_epoch(data)
 
     return bare, fit
 
 
-def trained(data: Mozart) -> int:
-    """Messages in one epoch's windows."""
+def messages_per_epoch(data: Mozart) -> int:
+    """The number of messages in one epoch's windows."""
     return len(data.train_dataloader()) * data.batch_size * data.window
 
 
@@ -182,8 +182,8 @@ def our_generation(net: LSTMMidi, n: int, length: int = 400) -> Callable[[], int
 
 
 def main() -> None:
-    cli.quiet()
-    keep_freed_memory()  # as train.py does; here for all contestants
+    console.quiet()
+    keep_freed_memory()  # as in train.py; it applies to all loops
     pl.seed_everything(0, verbose=False)
     data = Mozart(batch_size=64)
     data.prepare_data()
@@ -197,14 +197,14 @@ def main() -> None:
             our_training(data))  # fmt: skip
     default_data = Mozart()
     default_data.setup()
-    compare("default job: a bare loop against fit", *fit_against_bare_loop(default_data),
-            rounds_of=1)  # fmt: skip
-    small = LSTMMidi(data.spec, data.codec, 128, 1, heads="independent", held=0)
+    compare("default job: a bare loop and fit", *fit_against_bare_loop(default_data),
+            num_rounds=1)  # fmt: skip
+    small = LSTMMidi(data.spec, data.codec, 128, 1, heads="independent", active_note_dim=0)
     default = LSTMMidi(data.spec, data.codec)
     course = course_generation(data.spec.sizes)
     for name, net in (("128 units", small), ("default size", default)):
         for n in (1, 64):
-            compare(f"generating, {name}, {n} at once", course, our_generation(net, n))
+            compare(f"generation, {name}, batch of {n}", course, our_generation(net, n))
 
 
 if __name__ == "__main__":

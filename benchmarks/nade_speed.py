@@ -22,12 +22,15 @@ import torch.nn.functional as F
 from rbm_speed import Stopwatch, compare
 from torch import Tensor, nn
 
-from musegen import build, cli
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import Rolls
-from musegen.memory import keep_freed_memory
+from musegen.cli import console
+from musegen.codecs.roll_codec import RollCodec
+from musegen.config.instantiation import build_data, build_model, build_trainer
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
 from musegen.models.layers.nade import NADE, bernoulli_log_prob
 from musegen.models.rnn_nade import RNNNADE
+from musegen.runtime.memory import keep_freed_memory
+from musegen.specs import Rolls
 
 VISIBLE, HIDDEN, RECURRENT, FRAMES, CHUNKS, BATCH = 88, 200, 256, 100, 320, 16
 
@@ -60,12 +63,12 @@ def ours() -> float:
                      "trainer.max_epochs=3", "trainer.limit_val_batches=0",
                      "trainer.num_sanity_val_steps=0", "callbacks.progress=null",
                      "callbacks.samples=null", f"run_dir={folder}"]  # fmt: skip
-        settings = build.completed(build.composed(overrides))
-        trainer, data = build.build_trainer(settings), build.build_data(settings)
+        settings = resolve_config(compose_config(overrides))
+        trainer, data = build_trainer(settings), build_data(settings)
         data.rolls = {split: list(music(CHUNKS)) for split in ("train", "val", "test")}
         watch = Stopwatch()
         trainer.callbacks.insert(0, watch)
-        trainer.fit(build.build_model(settings, data), datamodule=data)
+        trainer.fit(build_model(settings, data), datamodule=data)
     return CHUNKS * FRAMES / watch.seconds
 
 
@@ -101,9 +104,9 @@ def composing() -> float:
 
 
 def main() -> None:
-    cli.quiet()
+    console.quiet()
     keep_freed_memory()
-    settings = cli.key_values(sys.argv[1:])
+    settings = console.key_values(sys.argv[1:])
     threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
     torch.set_num_threads(threads)
     print(f"{threads} threads, torch {torch.__version__}")

@@ -2,7 +2,7 @@
 
     python -m venv DIR && DIR/bin/pip install pytensor && DIR/bin/python benchmarks/rbm_pytensor.py
 
-Needs nothing of musegen, and no data: intensities drawn by lot take as long as digits do.
+Needs neither musegen nor data: random intensities take as long as digits.
 """
 
 from __future__ import annotations
@@ -33,13 +33,13 @@ def training_function(data_ND: np.ndarray):
     def free_energy(v):
         return -pt.dot(v, b) - pt.softplus(pt.dot(v, W) + c).sum(axis=1)
 
-    def drawn(p):
+    def sampled(p):
         return pt.cast(streams.binomial(1, p), "float32")
 
     h = chain
-    for _ in range(K):  # unrolled: quicker here than the tutorial's scan
-        v = drawn(pt.sigmoid(pt.dot(h, W.T) + b))
-        h = drawn(pt.sigmoid(pt.dot(v, W) + c))
+    for _ in range(K):  # unrolled, which is faster here than the tutorial's scan
+        v = sampled(pt.sigmoid(pt.dot(h, W.T) + b))
+        h = sampled(pt.sigmoid(pt.dot(v, W) + c))
     cost = free_energy(x).mean() - free_energy(v).mean()
     gradients = pt.grad(cost, [W, c, b], consider_constant=[v])
 

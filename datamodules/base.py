@@ -1,100 +1,169 @@
-"""What the data modules share: where files live, how pieces are split, how epochs are drawn."""
+"""The base class of the data modules, and the folders of data and caches."""
 
 from __future__ import annotations
 
-import hashlib
+import json
 import os
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar
 
 import numpy as np
 import platformdirs
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
 
+from datamodules.splits import SPLITS, Record, describe_changes, folder_split, split_pieces
 from musegen.codecs.midi import MICROSECONDS_PER_BEAT
-from musegen.contracts import Spec, UserError
-from musegen.ranks import this_rank
+from musegen.errors import UserError
+from musegen.runtime.atomic import write_json
+from musegen.runtime.distributed import this_rank
+from musegen.specs import Spec
 
-T = TypeVar("T")
-
-SPLITS = ("train", "val", "test")
-NAMED = 5
-"""Pieces of a batch that an error names."""
-SPLIT_FOLDERS = {
-    "train": "train",
-    "valid": "val",
-    "validation": "val",
-    "val": "val",
-    "test": "test",
-}
+MAX_NAMES = 5
+"""The number of pieces of a batch that an error names."""
 
 
 class DataModule(pl.LightningDataModule):
-    """Knows its spec and codec without touching a file; `prepare_data` and `setup` do the work."""
+    """Knows its spec and codec without reading a file; `prepare_data` and `setup` read files."""
 
     yields: ClassVar[tuple[type[Spec], ...]]
-    """The kinds of spec this class can give, one for each of its views."""
+    """The kinds of spec that this class can have, one for each of its views."""
     codec: Any = None
-    """What turns a model's output back into music or text; travels in the checkpoint."""
+    """Decodes a model's output to music or text. The checkpoint contains its settings."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.record: Record = {}
+        """The pieces of each split in an earlier run; empty for a new run."""
+        self.pieces_by_split: Record = {}
+        """The pieces of each split, after `setup`, if the data are split by piece."""
+        self.split_changes = ""
+        """One line on how the pieces differ from those of `record`, after `setup`."""
+        self._missing_record: Path | None = None
+        """The file of a record that does not exist."""
 
     @property
     @abstractmethod
     def spec(self) -> Spec:
-        """Kind and sizes of what the batches hold."""
+        """The kind and the sizes of the batches."""
 
     @abstractmethod
     def describe(self) -> str:
-        """One line on the splits, after `setup`."""
+        """One line about the splits, after `setup`."""
+
+    def keep_split(self, file: Path) -> None:
+        """Keep the pieces that this file names in their splits. Call it before `setup`.
+
+        If the file does not exist and the data are split at random, `split_changes` says so: a
+        run of an older version had another split. Raises `UserError` for a damaged file.
+        """
+        try:
+            record = json.loads(file.read_text(encoding="utf-8"))
+            self.record = {s: {str(k): str(n) for k, n in record[s].items()} for s in SPLITS}
+        except FileNotFoundError:
+            self._missing_record = file
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as e:
+            raise UserError(f"{file}: not the record of a split ({type(e).__name__}: {e})") from e
+
+    def write_split(self, file: Path) -> None:
+        """Write the pieces of each split, if the data are split by piece. Call it after `setup`.
+
+        Recorded pieces that are missing now stay in the record, because they may be added again.
+        """
+        if self.pieces_by_split:
+            write_json(
+                file, {s: {**self.record.get(s, {}), **self.pieces_by_split[s]} for s in SPLITS}
+            )
+
+    def split_of(self, name: str) -> str | None:
+        """The split of a piece according to its name, or None."""
+        return folder_split(name)
+
+    def split(
+        self,
+        names: Sequence[str],
+        keys: Sequence[str],
+        val_fraction: float,
+        test_fraction: float,
+        seed: int,
+    ) -> dict[str, list[int]]:
+        """The indices of the pieces of each split (`split_pieces`), also kept for the record."""
+        declared = [self.split_of(name) for name in names]
+
+        def compute(record: Record) -> dict[str, list[int]]:
+            return split_pieces(keys, val_fraction, test_fraction, seed, declared, record)
+
+        def as_record(split: dict[str, list[int]]) -> Record:
+            return {s: {keys[i]: names[i] for i in split[s]} for s in SPLITS}
+
+        split = compute(self.record)
+        self.pieces_by_split = as_record(split)
+        if self._missing_record and (None in declared or set(declared) != set(SPLITS)):
+            self.split_changes = (
+                f"data: {self._missing_record} does not exist, so the split of the run is unknown: "
+                "some of its training pieces may be in test now"
+            )
+        if self.record:
+            try:
+                without_record = as_record(compute({}))
+            except UserError:  # too few pieces for a split without the record
+                without_record = self.pieces_by_split
+            self.split_changes = describe_changes(self.record, self.pieces_by_split, without_record)
+        return split
 
     def training_notes(self) -> list[np.ndarray]:
-        """The training pieces as `NOTES`, after `setup`; none where the data is no music."""
+        """The training pieces as `NOTES`, after `setup`; none if the data are not music."""
         return []
 
     def sources(self, keys: list[Any]) -> list[str]:
-        """Which pieces the keys of a training batch stand for."""
+        """The names of the pieces that the keys of a training batch refer to."""
         return [str(key) for key in keys]
 
     def pieces_of(self, index: int) -> str:
-        """What the current epoch's training batch of this process was made from."""
+        """The pieces in training batch `index` of this process in the current epoch."""
         assert self.trainer is not None
         batches = self.trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
         names = list(dict.fromkeys(self.sources(batches.plan(batches.epoch, *this_rank())[index])))
-        more = f" and {len(names) - NAMED} more" if len(names) > NAMED else ""
-        return ", ".join(names[:NAMED]) + more
+        more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
+        return ", ".join(names[:MAX_NAMES]) + more
 
     def transfer_batch_to_device(
         self, batch: Any, device: torch.device, dataloader_idx: int
     ) -> Any:
-        # Batches are made on the CPU; Lightning would take them apart to find that out.
+        # Batches are made on the CPU; Lightning would check every tensor in them.
         if device.type == "cpu":
             return batch
         return super().transfer_batch_to_device(batch, device, dataloader_idx)
 
     @property
     def beat(self) -> float:
-        """Seconds that a beat of its music lasts, for figures of rhythm."""
+        """The length of a beat in seconds, for metrics of rhythm."""
         return MICROSECONDS_PER_BEAT / 1e6
 
 
 def data_root(root: Path | None, folder: str) -> Path | None:
-    """The folder the user named, else `folder` under MUSEGEN_DATA where that exists."""
+    """The folder `root`, or else `folder` under MUSEGEN_DATA if it exists; None otherwise.
+
+    Raises `UserError` if `root` does not exist.
+    """
     if root is not None:
         root = Path(root).expanduser()
         if not root.exists():
             raise UserError(f"data.root={root}: no such folder")
         return root
-    shared = os.environ.get("MUSEGEN_DATA")
-    if shared and (Path(shared) / folder).exists():
-        return Path(shared) / folder
+    data_folder = os.environ.get("MUSEGEN_DATA")
+    if data_folder and (Path(data_folder) / folder).exists():
+        return Path(data_folder) / folder
     return None
 
 
 def cache_folder(cache_dir: Path | None, name: str) -> Path:
-    """`name` under data.cache_dir, MUSEGEN_CACHE or the platform's cache folder; created."""
+    """Create the folder `name` under data.cache_dir, MUSEGEN_CACHE or the user's cache folder.
+
+    Raises `UserError` if it cannot be created.
+    """
     root = cache_dir or os.environ.get("MUSEGEN_CACHE") or platformdirs.user_cache_dir("musegen")
     folder = Path(root).expanduser() / name
     try:
@@ -104,159 +173,3 @@ def cache_folder(cache_dir: Path | None, name: str) -> Path:
             f"{folder}: cannot be written ({e.strerror}); set data.cache_dir or MUSEGEN_CACHE"
         ) from e
     return folder
-
-
-def split_pieces(
-    names: Sequence[str], val_fraction: float, test_fraction: float, seed: int
-) -> dict[str, list[int]]:
-    """Indices of the pieces of each split; a piece is never cut.
-
-    Names that begin with train/, valid/ (or val/, validation/) and test/ say themselves where
-    they belong. Otherwise the order is by a hash of (seed, name), so that a piece stays on its
-    side when others come or go, and each split has at least one piece.
-    """
-    for key, fraction in (("val_fraction", val_fraction), ("test_fraction", test_fraction)):
-        if not 0 < fraction < 1:
-            raise UserError(f"data.{key}={fraction}: must lie between 0 and 1")
-    folders = [SPLIT_FOLDERS.get(name.split("/")[0].lower()) for name in names]
-    if None not in folders and set(folders) == set(SPLITS):
-        return {s: [i for i, f in enumerate(folders) if f == s] for s in SPLITS}
-
-    def drawn(i: int) -> bytes:
-        return hashlib.sha256(f"{seed}/{names[i]}".encode()).digest()
-
-    n = len(names)
-    n_val, n_test = max(1, round(n * val_fraction)), max(1, round(n * test_fraction))
-    if n < 3 or n_val + n_test >= n:
-        raise UserError(
-            f"{n} usable piece{'s' if n != 1 else ''} cannot be split by piece into train, "
-            "validation and test: 3 at least are needed, or smaller data.val_fraction and "
-            "data.test_fraction"
-        )
-    order = sorted(range(n), key=drawn)
-    held_out = n_val + n_test
-    return {
-        "test": sorted(order[:n_test]),
-        "val": sorted(order[n_test:held_out]),
-        "train": sorted(order[held_out:]),
-    }
-
-
-def epoch_rng(seed: int, epoch: int, *more: int) -> np.random.Generator:
-    """The random stream of one epoch: a function of its number, not of what was drawn before."""
-    return np.random.default_rng([seed, epoch, *more])
-
-
-class BatchLoader(DataLoader):
-    """A loader that knows how many batches it has given, and can go on from there.
-
-    `state_dict` and `load_state_dict` are what Lightning asks of a loader that can be resumed in
-    the middle of an epoch. What is left of the epoch is then what would have come: a plan is a
-    function of (seed, epoch, rank). Batches come whole from `dataset.__getitems__`; nothing
-    collates or pins them.
-    """
-
-    batch_sampler: EpochBatches
-    dataset: Any
-
-    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
-        if self.num_workers == 0:
-            # Without the workers' machinery, which takes as long as to make a batch of digits.
-            return self._counted(map(self.dataset.__getitems__, self.batch_sampler))
-        # At once and not when the first batch is asked for: workers may begin.
-        return self._counted(super().__iter__())
-
-    def _counted(self, batches: Iterator[Any]) -> Iterator[Any]:
-        for batch in batches:
-            self.batch_sampler.start = 0  # for the pass after this one
-            self.batch_sampler.given += 1
-            yield batch
-
-    def state_dict(self) -> dict[str, int]:
-        return self.batch_sampler.state_dict()
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        self.batch_sampler.load_state_dict(state)
-
-
-def batch_loader(rows: Dataset, batches: EpochBatches, num_workers: int) -> DataLoader:
-    """A loader of batches that `rows.__getitems__` makes whole from the keys of a plan."""
-    return BatchLoader(
-        rows,
-        batch_sampler=batches,
-        num_workers=num_workers,
-        collate_fn=_as_is,
-        # A loader draws a seed for its workers in every epoch: not from the models' stream.
-        generator=torch.Generator(),
-        persistent_workers=num_workers > 0,
-    )
-
-
-def _as_is(batch: Any) -> Any:
-    return batch
-
-
-class EpochBatches(Sampler[list[T]]):
-    """A batch sampler whose batches are a function of (seed, epoch, rank).
-
-    `plan(epoch, rank, world)` gives this rank's batches of one epoch, each a list of keys that
-    the data set understands. Lightning calls `set_epoch`. In training all ranks must plan
-    equally many, and as many in every epoch.
-    """
-
-    def __init__(self) -> None:
-        self.epoch = 0
-        self.start = 0
-        """The batch of the epoch with which the next pass begins; 0 but in a resumed run."""
-        self.given = 0
-        """Batches of this epoch that the loader has given."""
-
-    def set_epoch(self, epoch: int) -> None:
-        if epoch != self.epoch:
-            self.epoch, self.start, self.given = epoch, 0, 0
-
-    def state_dict(self) -> dict[str, int]:
-        """Where the epoch stands: plain numbers for a checkpoint."""
-        return {"epoch": self.epoch, "given": self.given, "world": this_rank()[1]}
-
-    def load_state_dict(self, state: dict[str, int]) -> None:
-        """Begin the next pass where that state stands.
-
-        Raises `UserError` for the middle of an epoch that another number of processes began:
-        their shares of it are not these.
-        """
-        world = this_rank()[1]
-        if state["given"] and state["world"] != world:
-            raise UserError(
-                f"the checkpoint stands in the middle of an epoch of {state['world']} processes, "
-                f"and here are {world}: resume with as many"
-            )
-        self.epoch, self.start, self.given = state["epoch"], state["given"], state["given"]
-
-    @property
-    def sampler(self) -> EpochBatches[T]:
-        """Itself: Lightning calls `set_epoch` of a loader's `batch_sampler.sampler`."""
-        return self
-
-    @abstractmethod
-    def plan(self, epoch: int, rank: int, world: int) -> list[list[T]]:
-        """This rank's batches of an epoch."""
-
-    def __iter__(self) -> Iterator[list[T]]:
-        self.given = self.start  # a loader with workers asks twice
-        return iter(self.plan(self.epoch, *this_rank())[self.start :])
-
-    def __len__(self) -> int:
-        rank, world = this_rank()
-        n = len(self.plan(0, rank, world))
-        if n == 0 and world > 1:
-            raise UserError(
-                f"there are fewer batches than the {world} processes; make data.batch_size "
-                "smaller, or take fewer processes"
-            )
-        return n
-
-
-def shared_width(n: int, width: int, world: int) -> int:
-    """Rows of a batch of evaluation, `width` at most, that leave no process without any."""
-    return max(1, min(width, -(-n // world)))

@@ -7,12 +7,13 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datamodules.archives import unpack
-from datamodules.base import SPLITS, cache_folder, data_root
-from datamodules.fetch import fetch
-from datamodules.midi_files import Piece
-from datamodules.midi_messages import MidiFolder
-from musegen.contracts import UserError
+from datamodules.base import cache_folder, data_root
+from datamodules.files import files_below
+from datamodules.message_streams import MidiFolder
+from datamodules.sources.archives import unpack
+from datamodules.sources.fetch import fetch
+from datamodules.splits import SPLIT_FOLDERS
+from musegen.errors import UserError
 
 MAESTRO_URLS = (
     "https://storage.googleapis.com/magentadata/datasets/maestro/v3.0.0/maestro-v3.0.0-midi.zip",
@@ -22,11 +23,15 @@ MAESTRO_SHA256 = "70470ee253295c8d2c71e6d9d4a815189e35c89624b76d22fce5a019d5dde1
 
 
 class Maestro(MidiFolder):
-    """MAESTRO v3 (Hawthorne et al. 2019): performances of one composer, in its own split.
+    """MAESTRO v3 (Hawthorne et al. 2019): performances of one composer, in MAESTRO's split.
 
-    `root` is the zip, a folder that holds it, or an unpacked copy; without it the zip (56 MB)
-    is downloaded once. `composer` is looked for in the catalogue's canonical_composer, in any
-    case; null takes all. Other settings as for `MidiFolder`.
+    - composer: a part of the name in the catalogue's column canonical_composer, in any case; null
+      takes all composers.
+    - root: the zip file, a folder with it, or a folder with the unpacked files. Without it
+      MUSEGEN_DATA/maestro is used, or the zip file (56 MB) is downloaded once to the cache.
+
+    The other settings are those of `MidiFolder`. Raises `UserError` for an unknown composer and
+    for files that are not MAESTRO v3.
     """
 
     def __init__(self, composer: str | None = "Mozart", **settings: Any) -> None:
@@ -37,33 +42,30 @@ class Maestro(MidiFolder):
     def files(self) -> list[tuple[str, Path]]:
         folder = self._folder()
         rows = read_catalogue(folder / TABLE)
-        wanted = [r for r in rows if self._is_wanted(r["canonical_composer"])]
-        self.catalogue = {r["midi_filename"]: r["split"] for r in wanted}
-        if not wanted:
+        chosen = [r for r in rows if self._is_chosen(r["canonical_composer"])]
+        self.catalogue = {r["midi_filename"]: r["split"] for r in chosen}
+        if not chosen:
             composers = sorted({r["canonical_composer"] for r in rows})
             raise UserError(f"data.composer={self.composer}: not among {'; '.join(composers)}")
         return [(name, folder / name) for name in sorted(self.catalogue)]
 
-    def split(self, pieces: list[Piece]) -> dict[str, list[int]]:
-        names = {"train": "train", "validation": "val", "test": "test"}
-        sides = [names.get(self.catalogue[p.name]) for p in pieces]
-        if any(s not in sides for s in SPLITS):
-            return super().split(pieces)
-        return {s: [i for i, side in enumerate(sides) if side == s] for s in SPLITS}
+    def split_of(self, name: str) -> str | None:
+        return SPLIT_FOLDERS.get(self.catalogue[name])
 
-    def _is_wanted(self, composer: str) -> bool:
+    def _is_chosen(self, composer: str) -> bool:
         return self.composer is None or self.composer.lower() in composer.lower()
 
     def _folder(self) -> Path:
         root = data_root(self.root, "maestro")
         if root is not None and root.is_dir():
-            for table in sorted(root.rglob(TABLE)):
-                return table.parent
+            for _, table, _ in files_below(root, (".csv",)):
+                if table.name == TABLE:
+                    return table.parent
         archive = root / MAESTRO_ZIP if root is not None and root.is_dir() else root
         if archive is None or not archive.exists():
             if self.root is not None:
                 raise UserError(
-                    f"data.root={self.root}: holds neither {MAESTRO_ZIP} nor its unpacked folder"
+                    f"data.root={self.root}: has neither {MAESTRO_ZIP} nor its unpacked files"
                 )
             downloads = cache_folder(self.cache_dir, "maestro")
             archive = fetch(MAESTRO_ZIP, MAESTRO_URLS, MAESTRO_SHA256, downloads)
@@ -73,14 +75,14 @@ class Maestro(MidiFolder):
 
 
 MAX_TABLE = 16 << 20
-"""Sixty times what the catalogue has."""
+"""The limit in bytes: sixty times the size of the catalogue."""
 COLUMNS = ("canonical_composer", "midi_filename", "split")
 
 
 def read_catalogue(table: Path) -> list[dict[str, str]]:
-    """The rows of MAESTRO's table, with `COLUMNS`.
+    """The rows of MAESTRO's catalogue, with `COLUMNS`.
 
-    Raises `UserError` for what is no such table, and for files outside its folder.
+    Raises `UserError` for another file, and for names of files outside its folder.
     """
     try:
         with table.open(encoding="utf-8", newline="") as file:

@@ -1,4 +1,4 @@
-"""Message streams → batches: shuffled windows, or rows that carry on along whole pieces."""
+"""Message streams → batches: shuffled windows, or batch rows that read whole pieces in order."""
 
 from __future__ import annotations
 
@@ -8,15 +8,21 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from datamodules.base import EpochBatches, epoch_rng, shared_width
 from datamodules.midi_files import Piece
+from datamodules.samplers import EpochBatchSampler, epoch_rng, eval_batch_size
 from musegen.codecs.messages import FIELDS, MessageCodec
-from musegen.contracts import MessageBatch
+from musegen.specs import MessageBatch
 
 
 @dataclass(frozen=True)
-class Cut:
-    """A place in a piece: its row reads the messages from `start` on. piece −1 is an idle row."""
+class StreamSlice:
+    """Where a batch row reads: from message `start` of a piece on, transposed and stretched.
+
+    - piece: the index of the piece; −1 is an idle batch row, which reads nothing.
+    - start: −1 is the position before the first message.
+    - fresh: the row starts with an empty recurrent state.
+    - transpose: semitones up; tempo: a factor on every time.
+    """
 
     piece: int
     start: int = 0
@@ -25,46 +31,50 @@ class Cut:
     tempo: float = 1.0
 
 
-class MessageRows(Dataset[MessageBatch]):
-    """Turns the `Cut`s of a batch into a `MessageBatch` of `window` predictions per row."""
+class MessageDataset(Dataset[MessageBatch]):
+    """The `StreamSlice`s of a batch → a `MessageBatch` with `window` predictions per row.
+
+    With `only_last` the mask marks only the last prediction of each row.
+    """
 
     def __init__(self, pieces: list[Piece], codec: MessageCodec, window: int, only_last: bool):
         self.codec, self.window, self.only_last = codec, window, only_last
         self.streams = [codec.in_range(p.stream) for p in pieces]
 
-    def __getitems__(self, cuts: list[Cut]) -> MessageBatch:
+    def __getitems__(self, slices: list[StreamSlice]) -> MessageBatch:
         L = self.window + 1
-        x_BLF = np.empty((len(cuts), L, len(FIELDS)), np.int64)
-        x_BLF[:] = self.codec.spec.sizes  # "before the piece", and padding behind it
-        mask_BL = np.zeros((len(cuts), L), bool)
-        parts = [self._read(cut, L) for cut in cuts]
-        for b, (cut, part) in enumerate(zip(cuts, parts, strict=True)):
-            first = max(0, -cut.start)
+        x_BLF = np.empty((len(slices), L, len(FIELDS)), np.int64)
+        x_BLF[:] = self.codec.spec.sizes  # the class of "before the piece", and of padding
+        mask_BL = np.zeros((len(slices), L), bool)
+        parts = [self._read(s, L) for s in slices]
+        for b, (s, part) in enumerate(zip(slices, parts, strict=True)):
+            first = max(0, -s.start)
             mask_BL[b, first : first + len(part)] = True
         x_BLF[mask_BL] = self.codec.encode(np.concatenate(parts))
         mask_BT = mask_BL[:, 1:]
         if self.only_last:
             mask_BT[:, :-1] = False
-        fresh_B = np.array([cut.fresh for cut in cuts])
+        fresh_B = np.array([s.fresh for s in slices])
         return MessageBatch(*map(torch.from_numpy, (x_BLF, mask_BT, fresh_B)))
 
-    def _read(self, cut: Cut, length: int) -> np.ndarray:
-        if cut.piece < 0:
+    def _read(self, s: StreamSlice, length: int) -> np.ndarray:
+        if s.piece < 0:
             return self.streams[0][:0]
-        part = self.streams[cut.piece][max(0, cut.start) : cut.start + length]
-        if cut.transpose or cut.tempo != 1.0:
+        part = self.streams[s.piece][max(0, s.start) : s.start + length]
+        if s.transpose or s.tempo != 1.0:
             part = part.copy()
-            part["note"] += np.uint8(cut.transpose & 0xFF)  # modulo 256: −1 adds 255
-            part["time"] *= cut.tempo
+            part["note"] += np.uint8(s.transpose & 0xFF)  # modulo 256: −1 adds 255
+            part["time"] *= s.tempo
         return part
 
 
-class WindowBatches(EpochBatches[Cut]):
-    """Windows of `window` predictions, each row fresh.
+class MessageWindowSampler(EpochBatchSampler[StreamSlice]):
+    """Windows of `window` predictions, each with an empty recurrent state.
 
-    A window's `start` counts from −1, the place before the piece. For training with `stride`
-    equal to `window` every epoch lays the windows at another phase, in another order; with
-    `stride` 1 (the course) each message is once the last of a window.
+    A window's `start` counts from −1, the position before the piece. With `stride` equal to
+    `window` the windows lie side by side, and every epoch draws their offset within each piece.
+    With a smaller stride they overlap; with `stride` 1 each message is the last one of exactly
+    one window. With `shuffle` every epoch draws the order of the windows.
     """
 
     def __init__(
@@ -75,87 +85,102 @@ class WindowBatches(EpochBatches[Cut]):
         batch_size: int,
         seed: int = 0,
         shuffle: bool = False,
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
         self.lengths, self.window, self.stride = lengths, window, stride
         self.batch_size, self.seed, self.shuffle, self.augment = batch_size, seed, shuffle, augment
 
-    def plan(self, epoch: int, rank: int, world: int) -> list[list[Cut]]:
+    def plan(self, epoch: int, rank: int, world: int) -> list[list[StreamSlice]]:
         rng = epoch_rng(self.seed, epoch)
-        cuts: list[Cut] = []
+        slices: list[StreamSlice] = []
         for piece, length in enumerate(self.lengths):
-            if self.stride < self.window:
-                starts = range(-self.window, length - self.window, self.stride)
-            else:
-                n = max(1, length // self.stride)
-                phase = int(rng.integers(0, max(0, length - n * self.stride) + 1))
-                starts = range(phase - 1, phase - 1 + n * self.stride, self.stride)
-            for start in starts:
-                cuts.append(Cut(piece, start, True, *_drawn(self.augment, piece, rng)))
+            for start in self._starts(length, rng):
+                augmentation = _draw_augmentation(self.augment, piece, rng)
+                slices.append(StreamSlice(piece, start, True, *augmentation))
         if self.shuffle:
-            cuts = [cuts[i] for i in rng.permutation(len(cuts))]
+            slices = [slices[i] for i in rng.permutation(len(slices))]
         size = self.batch_size
         if not self.shuffle:
-            size = shared_width(len(cuts), size, world)
-        batches = [cuts[b : b + size] for b in range(0, len(cuts), size)]
-        # Ranks in training must take equally many: what does not go round is left for another
-        # epoch. In evaluation every window counts, on whichever rank.
-        even = len(batches) // world * world if self.shuffle else len(batches)
-        return batches[rank:even:world]
+            size = eval_batch_size(len(slices), size, world)
+        batches = [slices[b : b + size] for b in range(0, len(slices), size)]
+        # In training all ranks must take the same number of batches; the rest waits for another
+        # epoch. In evaluation every window counts, on any rank.
+        end = len(batches) // world * world if self.shuffle else len(batches)
+        return batches[rank:end:world]
+
+    def _starts(self, length: int, rng: np.random.Generator) -> range:
+        """The first positions of the windows of a piece."""
+        if self.stride < self.window:
+            return range(-self.window, length - self.window, self.stride)
+        n = max(1, length // self.stride)
+        offset = int(rng.integers(0, max(0, length - n * self.stride) + 1))
+        return range(offset - 1, offset - 1 + n * self.stride, self.stride)
 
 
-class StreamBatches(EpochBatches[Cut]):
-    """Rows that go through whole pieces window by window, the state carried on along a piece.
+class MessageStreamSampler(EpochBatchSampler[StreamSlice]):
+    """Batch rows that read whole pieces window by window and keep the recurrent state.
 
-    Pieces are dealt to the rows longest first, each to the row with least to do; in training
-    (`shuffle`) their order within a row is drawn anew each epoch. Rows are dealt to the ranks.
+    Each piece is given to the batch row that has the least to read, the longest piece first. In
+    training (`shuffle`) every epoch draws the order of the pieces within each row. The rows are
+    divided among the ranks.
     """
 
     def __init__(
         self,
         lengths: list[int],
         window: int,
-        rows: int,
+        batch_rows: int,
         seed: int = 0,
         shuffle: bool = False,
-        augment: Augment | None = None,
+        augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
-        self.lengths, self.window, self.rows = lengths, window, rows
+        self.lengths, self.window, self.batch_rows = lengths, window, batch_rows
         self.seed, self.shuffle, self.augment = seed, shuffle, augment
 
-    def plan(self, epoch: int, rank: int, world: int) -> list[list[Cut]]:
+    def plan(self, epoch: int, rank: int, world: int) -> list[list[StreamSlice]]:
         rng = epoch_rng(self.seed, epoch)
-        n_rows = min(self.rows * world, len(self.lengths))
-        rows: list[list[int]] = [[] for _ in range(n_rows)]
+        n_rows = min(self.batch_rows * world, len(self.lengths))
+        pieces_by_row, n_windows = self._assign_pieces(n_rows)
+        rows = [self._row_slices(pieces, rng) for pieces in pieces_by_row][rank::world]
+        idle = StreamSlice(-1)
+        return [
+            [row[t] if t < len(row) else idle for row in rows] or [idle] for t in range(n_windows)
+        ]
+
+    def _assign_pieces(self, n_rows: int) -> tuple[list[list[int]], int]:
+        """The pieces of each row, and the number of windows of the longest row."""
+        pieces_by_row: list[list[int]] = [[] for _ in range(n_rows)]
         load = [0] * n_rows
         for piece in sorted(range(len(self.lengths)), key=lambda p: -self.lengths[p]):
             row = load.index(min(load))
-            rows[row].append(piece)
+            pieces_by_row[row].append(piece)
             load[row] += -(-self.lengths[piece] // self.window)
-        lanes = [self._lane(row, rng) for row in rows][rank::world]
-        idle = Cut(-1)
-        return [
-            [lane[t] if t < len(lane) else idle for lane in lanes] or [idle]
-            for t in range(max(load))
-        ]
+        return pieces_by_row, max(load)
 
-    def _lane(self, pieces: list[int], rng: np.random.Generator) -> list[Cut]:
-        lane: list[Cut] = []
+    def _row_slices(self, pieces: list[int], rng: np.random.Generator) -> list[StreamSlice]:
+        """What one batch row reads, one slice per batch."""
+        slices: list[StreamSlice] = []
         for piece in rng.permutation(pieces).tolist() if self.shuffle else pieces:
-            shift = _drawn(self.augment, piece, rng)
+            augmentation = _draw_augmentation(self.augment, piece, rng)
             starts = range(-1, self.lengths[piece] - 1, self.window)
-            lane += [Cut(piece, start, start < 0, *shift) for start in starts]
-        return lane
+            slices += [StreamSlice(piece, start, start < 0, *augmentation) for start in starts]
+        return slices
 
 
-def _drawn(augment: Augment | None, piece: int, rng: np.random.Generator) -> tuple[int, float]:
+def _draw_augmentation(
+    augment: Augmentation | None, piece: int, rng: np.random.Generator
+) -> tuple[int, float]:
     return augment.draw(piece, rng) if augment else (0, 1.0)
 
 
-class Augment:
-    """Transposition and tempo drawn per window, within what keeps a piece in the pitch range."""
+class Augmentation:
+    """Random transposition and tempo. A transposed piece stays within the codec's pitch range.
+
+    - semitones: the largest transposition up or down.
+    - tempo: times are multiplied by a factor between 1 / (1 + tempo) and 1 + tempo.
+    """
 
     def __init__(self, streams: list[np.ndarray], codec: MessageCodec, semitones: int,
                  tempo: float):  # fmt: skip

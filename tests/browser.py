@@ -1,4 +1,4 @@
-"""A headless Chromium with nothing to talk to, for tests of pages."""
+"""A headless Chromium without a network, for tests of pages."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
-OWN = ("file:", "data:", "blob:")
-"""What a page has in itself; anything else would be a request to the network."""
+LOCAL_SCHEMES = ("file:", "data:", "blob:")
+"""URLs that need no network."""
 
 
 @contextmanager
 def chromium() -> Iterator[Any]:
-    """The system's Chromium, driven by playwright; the test is skipped where either is missing."""
+    """The system's Chromium, controlled by playwright. Skips the test if one of them is missing."""
     program = next(filter(None, map(shutil.which, NAMES)), None)
     if program is None:
         pytest.skip(f"no Chromium: none of {', '.join(NAMES)} is installed")
@@ -33,28 +33,31 @@ def chromium() -> Iterator[Any]:
 
 @contextmanager
 def opened(browser: Any, path: Path, **settings: Any) -> Iterator[Any]:
-    """A page opened from disk without a network.
+    """A page from disk, without a network.
 
-    Fails at the end if anything asked for the network, or if the console said anything.
+    Fails at the end if there was a request to the network or a message on the console.
     """
     context = browser.new_context(offline=True, **settings)
     page = context.new_page()
-    asked: list[str] = []
-    said: list[str] = []
-    page.on("request", lambda r: asked.append(r.url) if not r.url.startswith(OWN) else None)
-    page.on("console", lambda message: said.append(message.text))
-    page.on("pageerror", lambda error: said.append(str(error)))
+    requests: list[str] = []
+    messages: list[str] = []
+    page.on(
+        "request", lambda r: requests.append(r.url) if not r.url.startswith(LOCAL_SCHEMES) else None
+    )
+    page.on("console", lambda message: messages.append(message.text))
+    page.on("pageerror", lambda error: messages.append(str(error)))
     page.goto(path.as_uri())
     yield page
     context.close()
-    assert asked == []
-    assert said == []
+    assert requests == []
+    assert messages == []
 
 
 def wait_until(page: Any, expression: str, seconds: float = 20.0) -> None:
     """Wait until a JavaScript expression is true.
 
-    playwright's own `wait_for_function` evaluates strings in the page, which its policy forbids.
+    playwright's `wait_for_function` evaluates strings in the page, which the page's content
+    security policy forbids.
     """
     end = time.monotonic() + seconds
     while not page.evaluate(expression):

@@ -1,4 +1,4 @@
-"""Fixtures: small pieces made here, real data where MUSEGEN_DATA names it, entry points."""
+"""Fixtures: small pieces, the real data if MUSEGEN_DATA is set, and calls of the commands."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import torch
 from musegen.codecs.midi import NOTES, write_notes
 
 ROOT = Path(__file__).parent.parent
-torch.set_num_threads(1)  # tests run side by side, and their nets are tiny
+torch.set_num_threads(1)  # tests run in parallel, and their networks are tiny
 
 
 def make_notes(rows: list[tuple[float, float, int, int]]) -> np.ndarray:
@@ -26,7 +26,7 @@ def make_notes(rows: list[tuple[float, float, int, int]]) -> np.ndarray:
 
 
 def tune(seed: int, n: int = 40) -> np.ndarray:
-    """A tune of n notes that no other seed has: a scale in a key and rhythm of its own."""
+    """A tune of n notes; each seed gives another key and rhythm."""
     rng = np.random.default_rng(seed)
     steps = np.cumsum(rng.choice([0.125, 0.25, 0.5], n))
     pitches = 50 + seed + rng.choice([0, 2, 4, 5, 7, 9, 11, 12], n)
@@ -36,7 +36,7 @@ def tune(seed: int, n: int = 40) -> np.ndarray:
 
 
 class Server(ThreadingHTTPServer):
-    """Clients may hang up, as W&B's does where a run fails: nothing for the tests' stderr."""
+    """A server that prints nothing when a client closes the connection, as W&B's client may."""
 
     def handle_error(self, request: object, client_address: object) -> None:
         if not isinstance(sys.exc_info()[1], ConnectionError):
@@ -45,7 +45,7 @@ class Server(ThreadingHTTPServer):
 
 @contextmanager
 def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
-    """A server on the loopback interface; gives its address."""
+    """A server on the loopback interface; yields its address."""
     server = Server(("127.0.0.1", 0), handler)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     try:
@@ -57,7 +57,7 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 
 @pytest.fixture(autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
-    """No test reads or writes the user's cache."""
+    """Give each test its own cache, so that none uses the user's."""
     monkeypatch.setenv("MUSEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
@@ -75,7 +75,7 @@ def midi_folder(tmp_path: Path) -> Path:
 def cli(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> Callable[..., tuple[int, str, str]]:
-    """Run an entry point in this process: (exit code, stdout, stderr)."""
+    """Call a command in this process; returns (exit code, stdout, stderr)."""
 
     def call(main: Callable[[], None], *arguments: str) -> tuple[int, str, str]:
         monkeypatch.chdir(tmp_path)
@@ -94,8 +94,8 @@ def cli(
 
 @pytest.fixture
 def real_data() -> Path:
-    """The folder of real data sets; the test is skipped where MUSEGEN_DATA does not name one."""
+    """The folder of real data sets; the test is skipped unless MUSEGEN_DATA is set to it."""
     folder = os.environ.get("MUSEGEN_DATA")
     if not folder or not Path(folder).is_dir():
-        pytest.skip("MUSEGEN_DATA does not name the folder with the real data sets")
+        pytest.skip("MUSEGEN_DATA is not set to the folder with the real data sets")
     return Path(folder).resolve()

@@ -1,4 +1,4 @@
-"""Tiny RBMs whose every state can be counted: what sampling and annealing are measured against."""
+"""Exact distributions of tiny RBMs by enumeration, to test sampling and annealing against."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def states(units: int) -> Tensor:
 
 
 def log_weights(W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
-    """log Σ_h exp(−E(v, h)) for every v, summed over every h one by one."""
+    """log Σ_h exp(−E(v, h)) for every v, in the order of `states`; sums over every h."""
     v_ND, h_MH = states(len(b_v)), states(len(b_h))
     minus_energy_NM = (
         (v_ND @ b_v.double())[:, None]
@@ -25,4 +25,5 @@ def log_weights(W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
 
 
 def log_z(W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> Tensor:
+    """log Z, float64."""
     return log_weights(W_DH, b_v, b_h).logsumexp(0)

@@ -1,7 +1,7 @@
-"""Other devices and precisions than the CPU's float32.
+"""Devices and precisions other than the CPU with float32.
 
-The GPU is a real one where torch sees one. Elsewhere a pretended one computes on the CPU; whether
-real kernels can be captured, and what they draw, it cannot tell.
+Tests use a real GPU if torch finds one, and also a simulated GPU that computes on the CPU. The
+simulation does not test whether kernels can be captured, nor their random numbers.
 """
 
 from __future__ import annotations
@@ -18,38 +18,39 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from exact_rbm import log_weights
-from pretended_gpu import CUDA, pretended_gpu, waits
-from test_resume import FAMILIES, settings
+from simulated_gpu import CUDA, simulated_gpu, waits
 from torch import Tensor
 
 from datamodules.mnist import MNIST
-from musegen import train as train_module
-from musegen.gibbs import GibbsChains
+from musegen.cli import train as train_module
+from musegen.energy.gibbs import GibbsChains
+from tests.cli.test_resume import FAMILIES, settings
 
 B, D, H = 6, 5, 4
 
-needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU")
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
 
 
-@pytest.fixture(params=["pretended", pytest.param("real", marks=needs_gpu)])
+@pytest.fixture(params=["simulated", pytest.param("real", marks=needs_gpu)])
 def gpu(request: pytest.FixtureRequest) -> Iterator[torch.device]:
-    with pretended_gpu() if request.param == "pretended" else nullcontext(CUDA) as device:
+    with simulated_gpu() if request.param == "simulated" else nullcontext(CUDA) as device:
         yield device
 
 
-def machine(device: torch.device, seed: int = 0) -> list[Tensor]:
+def rbm_weights(device: torch.device, seed: int = 0) -> list[Tensor]:
+    """W_DH, b_v and b_h."""
     random = torch.Generator().manual_seed(seed)
     return [torch.randn(s, generator=random).to(device) for s in ((D, H), (D,), (H,))]
 
 
-def left(gibbs: GibbsChains) -> list[Tensor]:
-    """All that a run leaves: v, its logits, c + v W and h."""
+def final_state(gibbs: GibbsChains) -> list[Tensor]:
+    """The state after a run: v, its logits, c + v W, and h."""
     return [t.clone() for t in (gibbs.v_BD, gibbs.logit_BD, gibbs.a_BH, gibbs.h_BH)]
 
 
 @pytest.mark.parametrize("k", [1, 3])
-def test_a_graph_does_the_same_steps(gpu: torch.device, k: int) -> None:
-    W_DH, b_v, b_h = machine(gpu)
+def test_a_graph_runs_the_same_steps(gpu: torch.device, k: int) -> None:
+    W_DH, b_v, b_h = rbm_weights(gpu)
     captured, eager = (GibbsChains(B, W_DH) for _ in range(2))
     captured.run(k, W_DH, b_v, b_h)
     graph = captured._graph
@@ -60,25 +61,25 @@ def test_a_graph_does_the_same_steps(gpu: torch.device, k: int) -> None:
         torch.manual_seed(update)
         eager._steps(k, W_DH, b_v, b_h, None)
         eager.set_visible(eager.v_BD, W_DH, b_h)
-        for ours, expected in zip(left(captured), left(eager), strict=True):
-            assert torch.equal(ours, expected)
+        for actual, expected in zip(final_state(captured), final_state(eager), strict=True):
+            assert torch.equal(actual, expected)
         W_DH.mul_(0.9)  # as an optimiser would, in place
         b_v.add_(0.1)
-        if update == 1:  # what runs without the graph takes nothing from it
+        if update == 1:  # a run with a generator does not use the graph
             captured.run(k, W_DH, b_v, b_h, torch.Generator(gpu).manual_seed(0))
     assert captured._graph is graph is not None
 
 
-def test_the_first_run_starts_where_the_chains_stand(gpu: torch.device) -> None:
-    # A row of dominoes, h v h v …: each that is on turns its neighbours on, and m of h turn on
-    # m + k − 1 of v and m + k of h in k steps.
+def test_the_first_run_starts_from_the_state_of_the_chains(gpu: torch.device) -> None:
+    # Units in the order h v h v …: a unit that is on turns its neighbours on. From m units of h
+    # that are on, k steps turn on m + k − 1 units of v and m + k units of h.
     n = 16
     W_DH = 200 * (torch.eye(n) + torch.eye(n).roll(1, 1).triu()).to(gpu)
     b = torch.full((n,), -100.0).to(gpu)
     gibbs = GibbsChains(B, W_DH)
     gibbs.h_BH[:, 0] = 1
     on = 1
-    # The first to be captured, of other steps, and of weights and biases that lie elsewhere.
+    # The first capture, another number of steps, and weights and biases at other addresses.
     W2_DH, b2_v, b2_h = W_DH.clone(), b.clone(), b.clone()
     for k, *weights in ((3, W_DH, b, b), (2, W_DH, b, b), (2, W2_DH, b, b),
                         (2, W2_DH, b2_v, b), (2, W2_DH, b2_v, b2_h)):  # fmt: skip
@@ -90,8 +91,8 @@ def test_the_first_run_starts_where_the_chains_stand(gpu: torch.device) -> None:
         on += k
 
 
-def test_replays_come_to_the_machines_distribution(gpu: torch.device) -> None:
-    weights, n = machine(gpu, seed=8), 20_000
+def test_replays_converge_to_the_distribution_of_the_rbm(gpu: torch.device) -> None:
+    weights, n = rbm_weights(gpu, seed=8), 20_000
     gibbs = GibbsChains(n, weights[0])
     torch.manual_seed(0)
     for _ in range(6):
@@ -102,14 +103,14 @@ def test_replays_come_to_the_machines_distribution(gpu: torch.device) -> None:
     assert bool(((counts / n - expected).abs() < 5 * error).all())
 
 
-# --- Whole trainings --------------------------------------------------------------------------
+# --- Complete training runs -------------------------------------------------------------------
 
 
-class Watch(pl.Callback):
-    """What makes the CPU wait within an update; and what the model on the GPU makes at the end."""
+class Recorder(pl.Callback):
+    """Records the waits for the GPU within updates, and samples of the model at the end."""
 
-    def __init__(self, spoken: dict[str, Any]) -> None:
-        self.spoken = spoken
+    def __init__(self, sample_settings: dict[str, Any]) -> None:
+        self.sample_settings = sample_settings
         self.waits: list[str] = []
 
     def on_train_batch_start(self, *_: Any) -> None:
@@ -119,10 +120,10 @@ class Watch(pl.Callback):
         self.waits += waits
 
     def on_train_end(self, trainer: pl.Trainer, model: Any) -> None:
-        self.made = model.generate(**self.spoken)
+        self.samples = model.generate(**self.sample_settings)
 
 
-SPOKEN: dict[str, dict[str, Any]] = {
+SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
     "rbm": {"n": 2, "rows": 2, "steps": 3},
     "rnn_rbm": {"n": 2, "length": 5, "steps": 3},
     "rnn_nade": {"n": 2, "length": 5},
@@ -132,51 +133,58 @@ SPOKEN: dict[str, dict[str, Any]] = {
 }
 
 
-def story(family: str, run_dir: Path, music: Path, *typed: str) -> Watch:
-    """From the first batch to the samples, in short."""
+def short_run(family: str, run_dir: Path, music: Path, *typed: str) -> Recorder:
+    """One epoch of training, a test, and samples."""
     more = ["trainer.max_epochs=1", "callbacks.resume=null", *typed]
     if family == "rbm":
         more += ["assess.chains=4", "assess.reverse_rows=4", "assess.schedule=[[9,1.0]]"]
     plain = settings(family, run_dir, music, *more)
-    watch = Watch(SPOKEN[family])
-    assert np.isfinite(train_module.run(plain | {"sample": SPOKEN[family]}, callbacks=[watch]))
+    recorder = Recorder(SAMPLE_SETTINGS[family])
+    assert np.isfinite(
+        train_module.run(plain | {"sample": SAMPLE_SETTINGS[family]}, callbacks=[recorder])
+    )
     assert all(np.isfinite(v) for v in json.loads((run_dir / "test.json").read_text()).values())
     assert list((run_dir / "samples").iterdir())
-    assert len(watch.made)
-    return watch
+    assert len(recorder.samples)
+    return recorder
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_every_model_on_a_gpu(
     gpu: torch.device, family: str, midi_folder: Path, tmp_path: Path
 ) -> None:
-    watch = story(family, tmp_path, midi_folder)
+    recorder = short_run(family, tmp_path, midi_folder)
     if family in ("rbm", "rnn_nade", "biaxial_lstm"):
-        assert not watch.waits
+        assert not recorder.waits
 
 
 @pytest.mark.parametrize(
     ("family", "precision"),
-    [*[(f, "bf16-mixed") for f in FAMILIES], ("rbm", "64-true"), ("rnn_rbm", "64-true"),
-     ("rnn_nade", "64-true"), ("biaxial_lstm", "64-true")],
+    [
+        *[(f, "bf16-mixed") for f in FAMILIES],
+        ("rbm", "64-true"),
+        ("rnn_rbm", "64-true"),
+        ("rnn_nade", "64-true"),
+        ("biaxial_lstm", "64-true"),
+    ],
 )
 def test_every_model_in_other_precisions(
     family: str, precision: str, midi_folder: Path, tmp_path: Path
 ) -> None:
     typed = f"trainer.precision={precision}", "trainer.gradient_clip_val=1", "trainer.gpus=0"
-    story(family, tmp_path, midi_folder, *typed)
+    short_run(family, tmp_path, midi_folder, *typed)
 
 
 def digits(self: MNIST) -> dict[str, np.ndarray]:
     random = np.random.default_rng(0)
-    on = random.random(784) < 0.2  # every image is nearly the same
+    on = random.random(784) < 0.2  # all images are similar
     return {
         split: (on ^ (random.random((n, 784)) < 0.02)).astype(np.uint8) * 255
         for split, n in (("train", 400), ("val", 40), ("test", 40))
     }
 
 
-def trained(cli: Any, run: Path, *typed: str) -> tuple[int, str]:
+def train_rbm(cli: Any, run: Path, *typed: str) -> tuple[int, str]:
     code, _, err = cli(
         train_module.main, "model=rbm", "data=mnist", "model.hidden=20", "data.batch_size=20",
         "trainer.max_epochs=3", "trainer.gpus=1", "assess.schedule=[[20,1.0]]", "assess.chains=10",
@@ -193,22 +201,22 @@ def trained(cli: Any, run: Path, *typed: str) -> tuple[int, str]:
     ("model.chain=pcd", "model.k=2", "trainer.precision=bf16-mixed"),
     ("model.chain=cd", "model.k=2", "trainer.precision=16-mixed"),
 ], ids=" ".join)  # fmt: skip
-def test_an_rbm_learns_on_a_gpu(cli, tmp_path: Path, monkeypatch, typed: tuple[str, ...]) -> None:
+def test_an_rbm_trains_on_a_gpu(cli, tmp_path: Path, monkeypatch, typed: tuple[str, ...]) -> None:
     monkeypatch.setattr(MNIST, "images", digits)
-    code, err = trained(cli, tmp_path / "run", *typed)
+    code, err = train_rbm(cli, tmp_path / "run", *typed)
     assert code == 0, err
     with open(tmp_path / "run" / "metrics.csv") as file:
         scores = [float(v) for row in csv.DictReader(file) if (v := row["val/pseudo_likelihood"])]
-    # An untaught machine has −784 log 2 = −543; one that knows the mean image −784 H(0.02) = −77.
+    # An untrained RBM has −784 log 2 = −543. The mean image alone gives −784 H(0.02) = −77.
     assert scores[-1] > -200
     assert scores[-1] > scores[0]
 
 
 @needs_gpu
-def test_a_loss_that_is_no_number_stops_a_training_on_a_gpu(
+def test_a_loss_that_is_not_finite_stops_training_on_a_gpu(
     cli, tmp_path: Path, monkeypatch
 ) -> None:
     monkeypatch.setattr(MNIST, "images", digits)
-    code, err = trained(cli, tmp_path / "run", "optimizer.lr=1e38")
+    code, err = train_rbm(cli, tmp_path / "run", "optimizer.lr=1e38")
     assert code == 1
     assert err.startswith("musegen: the loss is not finite at update ")

@@ -1,4 +1,4 @@
-"""What an offline W&B run wrote. wandb ships no reader of its own files."""
+"""A reader for the file of an offline W&B run; wandb has none."""
 
 from __future__ import annotations
 
@@ -12,17 +12,18 @@ from wandb.proto.wandb_internal_pb2 import Record
 
 BLOCK, HEADER = 1 << 15, 7
 FULL, LAST = 1, 4
-PATIENCE = 60.0
-"""Seconds: wandb's own process goes on writing for a moment after `finish`."""
+HANG = 1800.0
+"""Seconds to wait for the end of the file: wandb's process still writes for a moment after
+`finish`."""
 
 
 def files(folder: Path) -> list[Path]:
-    """What the parts of the one run below `folder`/wandb wrote, in the order of time."""
+    """The files of the parts of the run in `folder`/wandb, in the order of time."""
     return sorted(folder.glob("wandb/*run-*-*/*.wandb"))
 
 
 def records(path: Path) -> Iterator[tuple[str, Any]]:
-    """(kind, content) of every record of a file.
+    """(kind, content) of every record in a file.
 
     The format is LevelDB's log after a header of 7 bytes: blocks of 32 KiB, in them chunks of
     (checksum 4, length 2, kind 1, bytes), a record being one full chunk or several up to a last.
@@ -44,14 +45,13 @@ def records(path: Path) -> Iterator[tuple[str, Any]]:
 
 
 class OfflineRun:
-    """A run that has ended, or what one that was gone on with wrote as its `part` of `parts`: the
-    records that the tests ask for, as plain values."""
+    """The records of a run as plain values; of a resumed run, those of its `part` of `parts`."""
 
     def __init__(self, folder: Path, part: int = 0, parts: int = 1) -> None:
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + HANG
         found: list[tuple[str, Any]] = []
         while not any(kind == "exit" for kind, _ in found):
-            assert time.monotonic() < deadline, "the run never ended"
+            assert time.monotonic() < deadline, "the run has not ended"
             time.sleep(0.1)
             paths = files(folder)
             assert len(paths) == parts
@@ -68,12 +68,12 @@ class OfflineRun:
         self.history = [_values(h.item) for h in every("history")]
 
     def column(self, name: str) -> list[tuple[int, Any]]:
-        """(global step, value) of each row of the history that has it."""
+        """(global step, value) of each row of the history that has this name."""
         return [(h["trainer/global_step"], h[name]) for h in self.history if name in h]
 
 
 def _values(items: Any) -> dict[str, Any]:
-    """Nested keys joined with dots."""
+    """The values by name; the parts of nested keys are joined with dots."""
     return {
         ".".join(i.nested_key) if i.nested_key else i.key: json.loads(i.value_json) for i in items
     }

@@ -1,4 +1,4 @@
-"""A stand-in for the W&B server, as much of it as a run speaks to."""
+"""A simulated W&B server with the requests that a run needs."""
 
 from __future__ import annotations
 
@@ -16,23 +16,23 @@ KEY = "0" * 40
 
 
 class Server:
-    """What one or several runs told it."""
+    """The messages that one or several runs have sent."""
 
     def __init__(self) -> None:
         self.address = ""
-        self.told: list[tuple[str, Any]] = []
+        self.messages: list[tuple[str, Any]] = []
         """(kind of message, its content)"""
 
     def every(self, kind: str) -> list[Any]:
-        return [content for name, content in self.told if name == kind]
+        return [content for name, content in self.messages if name == kind]
 
     @property
     def runs(self) -> list[dict[str, Any]]:
-        """What each run said of itself, put together: a run is announced, then amended."""
+        """The data of each run: it is created by one message and changed by later ones."""
         runs: dict[str, dict[str, Any]] = {}
-        for said in self.every("UpsertBucket"):
-            run = runs.setdefault(said["name"], {})
-            run |= {k: v for k, v in said.items() if v is not None}
+        for message in self.every("UpsertBucket"):
+            run = runs.setdefault(message["name"], {})
+            run |= {k: v for k, v in message.items() if v is not None}
         return list(runs.values())
 
     @property
@@ -45,11 +45,11 @@ class Server:
 
     @property
     def artifacts(self) -> dict[str, list[str]]:
-        """Aliases by the name of each artifact, without the run's id."""
-        said = [a["input"] for a in self.every("CreateArtifact")]
+        """The aliases of each artifact by its name, without the run's id."""
+        created = [a["input"] for a in self.every("CreateArtifact")]
         return {
             a["artifactCollectionName"].split("-")[0]: [x["alias"] for x in a["aliases"]]
-            for a in said
+            for a in created
         }
 
     @property
@@ -57,9 +57,9 @@ class Server:
         return [s["exitcode"] for s in self.every("file_stream") if s.get("exitcode") is not None]
 
     def answer(self, query: str, given: dict[str, Any]) -> dict[str, Any]:
-        """The answer to a GraphQL query of wandb's."""
+        """The answer to a GraphQL query of wandb."""
         name = query.split("(")[0].split("{")[0].split()[-1]
-        self.told.append((name, given))
+        self.messages.append((name, given))
         entity = {"id": "e", "name": given.get("entity") or "me"}
         project = {"id": "p", "name": given.get("project"), "entity": entity}
         bucket = {"id": "r", "name": given.get("name"), "project": project, "config": "{}",
@@ -80,7 +80,7 @@ class Server:
 
 @contextmanager
 def wandb_server(key: str = KEY) -> Iterator[Server]:
-    """A server on the loopback interface that knows one key."""
+    """A server on the loopback interface that accepts one key."""
     server, secret = Server(), base64.b64encode(f"api:{key}".encode()).decode()
 
     class Handler(BaseHTTPRequestHandler):
@@ -90,19 +90,19 @@ def wandb_server(key: str = KEY) -> Iterator[Server]:
             content = self.rfile.read(int(self.headers["Content-Length"]))
             if self.headers.get("Content-Encoding") == "gzip":
                 content = gzip.decompress(content)
-            if "/otel/" in self.path:  # wandb's figures about itself
+            if "/otel/" in self.path:  # wandb's metrics about itself
                 return self.give({})
             if self.headers.get("Authorization") != f"Basic {secret}":
                 return self.give({"errors": [{"message": "who are you?"}]}, 401)
-            said = json.loads(content)
+            message = json.loads(content)
             if self.path.endswith("/file_stream"):
-                server.told.append(("file_stream", said))
+                server.messages.append(("file_stream", message))
                 return self.give({"exitcode": None, "limits": {}})
-            self.give({"data": server.answer(said["query"], said.get("variables") or {})})
+            self.give({"data": server.answer(message["query"], message.get("variables") or {})})
 
         def do_PUT(self) -> None:
             content = self.rfile.read(int(self.headers["Content-Length"]))
-            server.told.append(("upload", (self.path[1:], content)))
+            server.messages.append(("upload", (self.path[1:], content)))
             self.give({})
 
         def give(self, answer: dict[str, Any], code: int = 200) -> None:

@@ -1,10 +1,11 @@
-"""A callback for runs in processes of their own: what each of them trained, for a test to read."""
+"""Callbacks for tests that start processes: a record of the training, and a pause in it."""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import time
 from pathlib import Path
 
 import pytorch_lightning as pl
@@ -13,7 +14,7 @@ import pytorch_lightning as pl
 class Witness(pl.Callback):
     """Writes `folder/rank-N.json` at the end of training.
 
-    In a model of `deadly` units the second process dies then.
+    If the model has `deadly` hidden units, the second process kills itself instead.
     """
 
     def __init__(self, folder: Path, deadly: int = 0) -> None:
@@ -25,5 +26,16 @@ class Witness(pl.Callback):
             os.kill(os.getpid(), signal.SIGKILL)
         rates = [group["initial_lr"] for group in trainer.optimizers[0].param_groups]
         weights = [p.flatten().tolist() for p in pl_module.parameters()]
-        seen = {"hidden": hidden, "lr": rates, "weights": weights}
-        (self.folder / f"rank-{trainer.global_rank}.json").write_text(json.dumps(seen))
+        recorded = {"hidden": hidden, "lr": rates, "weights": weights}
+        (self.folder / f"rank-{trainer.global_rank}.json").write_text(json.dumps(recorded))
+
+
+class Pause(pl.Callback):
+    """Waits after update `step` until `file` exists, so that a test can send a signal in time."""
+
+    def __init__(self, file: Path, step: int) -> None:
+        self.file, self.step = file, step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: object) -> None:
+        while trainer.global_step == self.step and not self.file.exists():
+            time.sleep(0.02)

@@ -1,1 +1,1 @@
-"""Frozen settings and a pure inverse pair, encode and decode, for each kind of data."""
+"""One codec for each kind of data: frozen settings and an inverse pair, `encode` and `decode`."""

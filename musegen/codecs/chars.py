@@ -1,4 +1,4 @@
-"""Texts ↔ rows of character classes, with the vocabulary frozen inside."""
+"""Texts ↔ sequences of character classes. The codec contains its vocabulary."""
 
 from __future__ import annotations
 
@@ -12,31 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from musegen.contracts import (
-    LabelledTokenBatch,
-    LabelledTokens,
-    TokenBatch,
-    Tokens,
-    UserError,
-    unknown_name,
-)
+from musegen.constraints import check_fields
+from musegen.errors import UserError, unknown_name
+from musegen.specs import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
-"""What an unknown character decodes to."""
+"""The character that the class of unknown characters decodes to."""
 
 
 @dataclass(frozen=True)
 class CharCodec:
-    """Characters ↔ classes 0 … V−1; the class V, before the text, is read but never predicted.
+    """Characters ↔ classes 0 … V−1. The class V, "before the text", is an input only.
 
-    - symbols: the characters, class by class.
-    - unknown: a further class for every other character; without it they are refused.
-    - end: a last class that ends a text. Running text has none.
-    - labels: names of the labels, where texts carry one.
-    - ascii: marks are stripped and what then lies outside ASCII is left out.
+    - symbols: the characters, in the order of their classes.
+    - unknown: one more class for every other character. Without it they raise an error.
+    - end: a last class that ends a text. Continuous text has none.
+    - labels: the names of the labels, for labelled texts.
+    - ascii: remove diacritics, then leave out every character outside ASCII.
 
-    With symbols "01" and an end these are the course's 0, 1, 2 = end and 3 = start.
-    `decode(encode(x))` equals `quantise(x)`.
+    The symbols "01" with an end give the course's classes 0, 1, 2 = end and 3 = start.
+    `decode(encode(x))` equals `quantise(x)`. Raises `UserError` for a repeated symbol or label and
+    for empty symbols.
     """
 
     symbols: str
@@ -46,18 +42,17 @@ class CharCodec:
     ascii: bool = False
 
     def __post_init__(self) -> None:
-        if self.labels is not None:
-            object.__setattr__(self, "labels", tuple(self.labels))
-            if len(set(self.labels)) != len(self.labels):
-                raise UserError(f"labels={list(self.labels)}: some stand there twice")
+        check_fields(self)
+        if self.labels is not None and len(set(self.labels)) != len(self.labels):
+            raise UserError(f"labels={list(self.labels)}: should not repeat a label")
         if not self.symbols or len(set(self.symbols)) != len(self.symbols):
-            raise UserError(f"symbols={self.symbols!r}: need at least one, none of them twice")
+            raise UserError(f"symbols={self.symbols!r}: should have a symbol and not repeat one")
 
     @classmethod
     def of(cls, texts: Iterable[str], min_count: int = 1, **settings: Any) -> CharCodec:
-        """The codec whose symbols are the texts' characters that occur `min_count` times.
+        """The codec whose symbols are the characters that occur at least `min_count` times.
 
-        Texts too short to repeat any character so often keep them all.
+        If no character of the texts occurs so often, the symbols are all their characters.
         """
         counts = Counter(c for text in texts for c in normalise(text, settings.get("ascii", False)))
         counts.pop(REPLACEMENT, None)
@@ -66,26 +61,29 @@ class CharCodec:
 
     @property
     def size(self) -> int:
-        """V, the number of classes that can be predicted."""
+        """V, the number of classes that a model predicts."""
         return len(self.symbols) + self.unknown + self.end
 
     @property
     def spec(self) -> Tokens | LabelledTokens:
+        """The numbers of classes and labels."""
         if self.labels is None:
             return Tokens(self.size)
         return LabelledTokens(self.size, len(self.labels))
 
     @property
     def start_class(self) -> int:
-        """Stands before every text; read only."""
+        """The class before every text, which is an input only."""
         return self.size
 
     @property
     def end_class(self) -> int | None:
+        """The class that ends a text, if there is one."""
         return self.size - 1 if self.end else None
 
     @property
     def unknown_class(self) -> int | None:
+        """The class of all characters outside the symbols, if there is one."""
         return len(self.symbols) if self.unknown else None
 
     def to_dict(self) -> dict[str, Any]:
@@ -93,21 +91,21 @@ class CharCodec:
         return {**asdict(self), "labels": None if self.labels is None else list(self.labels)}
 
     def encode(self, text: str) -> np.ndarray:
-        """Text → its classes, then the end's where texts have one; int64.
+        """Text → its classes and, if there is one, the end class; int64.
 
-        Raises `UserError` for a character without a class, if there is none for the unknown.
+        Raises `UserError` for an unknown character if there is no class for them.
         """
         text = normalise(text, self.ascii)
         unknown = self.unknown_class
         if unknown is None and (strange := set(text) - set(self.symbols)):
-            raise UserError(f"{min(strange)!r} is none of the symbols {self.symbols!r}")
+            raise UserError(f"{min(strange)!r} is not one of the symbols {self.symbols!r}")
         classes = [self._class.get(c, unknown) for c in text]
         return np.array([*classes, self.end_class] if self.end else classes, np.int64)
 
     def batch(
         self, rows: Sequence[np.ndarray], labels: Sequence[int] | None = None
     ) -> TokenBatch | LabelledTokenBatch:
-        """Encoded texts, each as one row behind its start, padded to the longest."""
+        """Encoded texts as one batch: each after its start class, padded to the longest."""
         lengths_B = np.array([len(r) for r in rows])
         mask_BT = np.arange(lengths_B.max(initial=0)) < lengths_B[:, None]
         x_BL = np.full((len(rows), mask_BT.shape[1] + 1), self.start_class, np.int64)
@@ -118,7 +116,7 @@ class CharCodec:
         return LabelledTokenBatch(x, mask, torch.as_tensor(labels, dtype=torch.int64))
 
     def decode(self, classes: Iterable[int]) -> str:
-        """Classes → text, up to the first end; any row of classes has one. Starts are silent."""
+        """Any classes → text, up to the first end class. Start classes are left out."""
         table = [*self.symbols, *[REPLACEMENT] * self.unknown]
         text = []
         for c in classes:
@@ -129,11 +127,11 @@ class CharCodec:
         return "".join(text)
 
     def quantise(self, text: str) -> str:
-        """What remains of a text after coding."""
+        """The normalised text with unknown characters replaced."""
         return "".join(c if c in self._class else REPLACEMENT for c in normalise(text, self.ascii))
 
     def label_class(self, label: str) -> int:
-        """The class of a label. Raises `UserError` that names the nearest labels there are."""
+        """The class of a label. Raises `UserError` with the closest known labels."""
         known: Sequence[str] = self.labels or ()
         if label in known:
             return known.index(label)
@@ -150,9 +148,9 @@ class CharCodec:
 
 
 def normalise(text: str, ascii: bool = False) -> str:
-    """One spelling of each text: Unicode's NFC, or its letters without marks.
+    """The text in Unicode's NFC form, or with `ascii` without diacritics.
 
-    Folding leaves out what has no ASCII letter below its marks (ß, Cyrillic).
+    With `ascii`, characters without an ASCII base letter are left out (ß, Cyrillic).
     """
     if not ascii:
         return unicodedata.normalize("NFC", text)

@@ -1,4 +1,4 @@
-"""Formal languages that a counting net can be taught, and which symbols may follow a prefix."""
+"""Formal languages for counting networks, and the symbols that may follow a prefix."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ END = "end"
 
 @dataclass(frozen=True)
 class Grammar:
-    """A language with a size n for each string.
+    """A language whose strings have a size n.
 
-    - nested(n): the string that asks most of a counter at size n.
-    - drawn(n, rng): a random string of size n; the same as `nested` where there is only one.
+    - nested(n): the string of size n with the deepest nesting.
+    - drawn(n, rng): a random string of size n; the same as `nested` if there is only one.
     - legal(text): for each of the len(text) + 1 prefixes, the symbols (or `END`) that may follow.
     """
 
@@ -26,21 +26,21 @@ class Grammar:
 
 
 def _blocks(symbols: str) -> Grammar:
-    """aⁿbⁿ…: after the first b everything is decided."""
+    """aⁿbⁿ…: the first b determines all that follows."""
 
     def nested(n: int) -> str:
         return "".join(s * n for s in symbols)
 
     def legal(text: str) -> list[set[str]]:
         n = text.count(symbols[0])
-        either = [{symbols[0]}, *[{symbols[0], symbols[1]}] * n]
-        return [*either, *({c} for c in text[n + 1 :]), {END}]
+        open_prefixes = [{symbols[0]}, *[{symbols[0], symbols[1]}] * n]
+        return [*open_prefixes, *({c} for c in text[n + 1 :]), {END}]
 
     return Grammar(symbols, nested, lambda n, rng: nested(n), legal)
 
 
 def _dyck(pairs: str) -> Grammar:
-    """Balanced brackets, n pairs of them; `pairs` is each opening bracket and its closing one."""
+    """Balanced brackets, n pairs; `pairs` lists each opening bracket and its closing one."""
     closing = dict(zip(pairs[::2], pairs[1::2], strict=True))
 
     def nested(n: int) -> str:
@@ -80,4 +80,4 @@ GRAMMARS: dict[str, Grammar] = {
     "dyck1": _dyck("()"),
     "dyck2": _dyck("()[]"),
 }
-"""aⁿbⁿ as 0ⁿ1ⁿ, aⁿbⁿcⁿ as 0ⁿ1ⁿ2ⁿ, and brackets of one and of two kinds."""
+"""aⁿbⁿ as 0ⁿ1ⁿ, aⁿbⁿcⁿ as 0ⁿ1ⁿ2ⁿ, and balanced brackets of one and of two kinds."""

@@ -1,19 +1,23 @@
-"""(note, velocity, time) message streams ↔ class indices, and the notes they play.
+"""(note, velocity, time) message streams ↔ class indices, and streams ↔ notes.
 
 A stream is a `MESSAGES` array: an onset has velocity 1–127, a release velocity 0, and time is
-the number of seconds since the message before it.
+the number of seconds since the previous message.
 """
 
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
 from functools import cached_property
-from typing import Any, Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
 import numpy as np
+from annotated_types import Interval
 
-from musegen.codecs.midi import NOTES, tidy
-from musegen.contracts import Messages, UserError
+from musegen.codecs.midi import NOTES, read_prime, tidy
+from musegen.constraints import PositiveFloat, check_fields
+from musegen.errors import UserError
+from musegen.specs import Messages
 
 MESSAGES = np.dtype([("note", "u1"), ("velocity", "u1"), ("time", "f4")])
 """Columns of a stream: MIDI pitch, velocity (0 = release), seconds since the last message."""
@@ -22,7 +26,7 @@ FIELDS = ("note", "velocity", "time")
 
 
 def notes_to_messages(notes: np.ndarray) -> np.ndarray:
-    """Notes → stream; messages of one instant come releases first, then by pitch."""
+    """Notes → stream. At equal times releases come first, then lower pitches."""
     n = len(notes)
     at = np.r_[notes["start"], notes["end"]]
     pitch = np.r_[notes["pitch"], notes["pitch"]]
@@ -35,10 +39,10 @@ def notes_to_messages(notes: np.ndarray) -> np.ndarray:
 
 
 def messages_to_notes(stream: np.ndarray) -> np.ndarray:
-    """Any stream → well-formed notes.
+    """Any stream → valid notes.
 
-    A release of a silent pitch is ignored, an onset of a sounding pitch cuts it and strikes
-    again, and what still sounds at the end of the stream ends there.
+    A release of a silent pitch is ignored. An onset of a sounding pitch ends its note and starts
+    another. Notes that still sound at the end of the stream end there.
     """
     clock = np.cumsum(stream["time"], dtype=np.float64)
     rows: list[tuple[float, float, int, int]] = []
@@ -58,44 +62,42 @@ def messages_to_notes(stream: np.ndarray) -> np.ndarray:
 class MessageCodec:
     """(note, velocity, seconds) ↔ three class indices per message.
 
-    - note: MIDI pitches `pitch_range[0]` to `pitch_range[1] - 1`; messages outside are left
-      out and their time is added to the next one.
-    - velocity: class 0 is a release; 1–127 are cut into `velocity_bins` equal bins.
-    - time: class 0 is exactly 0 s. `time_scale="log"` has `time_bins` bins above it whose
-      centres run geometrically from `time_min` to `time_max` seconds, so that ornaments and
-      pauses keep the same relative precision (12 % apart by default); `"linear"` is the scale
-      of the "Neural Mozart" course: `time_bins` equal bins from 0 to `time_max`, 10 up to 1 s.
+    - note: MIDI pitches `pitch_range[0]` to `pitch_range[1] - 1`. Other messages are left out,
+      and their time is added to the next message.
+    - velocity: class 0 is a release; 1–127 are divided into `velocity_bins` equal bins.
+    - time: class 0 is exactly 0 s. With `time_scale="log"` the centres of the other `time_bins`
+      bins form a geometric sequence from `time_min` to `time_max` seconds, so that ornaments and
+      pauses have the same relative precision (by default a bin is 12 % longer than the one
+      before). `"linear"` is the scale of the "Neural Mozart" course: `time_bins` equal bins from
+      0 to `time_max`; in the course 10 bins up to 1 s.
+    - sustain: whether notes last under the pedal in the files that `read` reads; the data module
+      sets it to what it did itself, so that a prime is read like the training data.
 
-    `decode` takes the centre of a bin, so `decode(encode(x))` equals `quantise(x)`, and
-    `encode(decode(c))` equals c.
+    `decode` returns the centre of a bin: `decode(encode(x))` equals `quantise(x)`, and
+    `encode(decode(c))` equals c. Raises `UserError` for settings out of range.
     """
 
     pitch_range: tuple[int, int] = (21, 109)
-    velocity_bins: int = 32
+    velocity_bins: Annotated[int, Interval(ge=1, le=127)] = 32
     time_scale: Literal["log", "linear"] = "log"
-    time_bins: int = 63
-    time_min: float = 0.005
-    time_max: float = 8.0
+    time_bins: Annotated[int, Interval(ge=2, le=10_000)] = 63
+    time_min: PositiveFloat = 0.005
+    time_max: PositiveFloat = 8.0
+    sustain: bool = False
 
     def __post_init__(self) -> None:
+        check_fields(self)
         low, high = self.pitch_range
-        object.__setattr__(self, "pitch_range", (low, high))
         if not 0 <= low < high <= 128:
-            raise UserError(f"pitch_range={[low, high]}: must lie within [0, 128], low first")
-        if not 1 <= self.velocity_bins <= 127:
-            raise UserError(f"velocity_bins={self.velocity_bins}: must be 1 to 127")
-        if self.time_scale not in ("log", "linear"):
-            raise UserError(f"time_scale={self.time_scale}: choose log or linear")
-        if not 2 <= self.time_bins <= 10_000:
-            raise UserError(f"time_bins={self.time_bins}: must be 2 to 10000")
-        if not 0 < self.time_min < self.time_max:
+            raise UserError(f"pitch_range={[low, high]}: should satisfy 0 ≤ low < high ≤ 128")
+        if self.time_min >= self.time_max:
             raise UserError(
-                f"time_min={self.time_min}, time_max={self.time_max}: need 0 < min < max"
+                f"time_min={self.time_min}: should be less than time_max={self.time_max}"
             )
 
     @property
     def spec(self) -> Messages:
-        """Class counts per field."""
+        """The number of classes of each field."""
         low, high = self.pitch_range
         return Messages(high - low, self.velocity_bins + 1, self.time_bins + 1)
 
@@ -103,8 +105,15 @@ class MessageCodec:
         """Plain settings for a checkpoint; `MessageCodec(**plain)` is the inverse."""
         return {**asdict(self), "pitch_range": list(self.pitch_range)}
 
+    def read(self, path: str | Path, seconds: float | None = None) -> np.ndarray:
+        """The stream of a MIDI file, or of its first `seconds`, as the training data were read.
+
+        Raises `UserError` as `read_prime` does.
+        """
+        return notes_to_messages(read_prime(path, seconds, sustain=self.sustain))
+
     def in_range(self, stream: np.ndarray) -> np.ndarray:
-        """The stream without messages outside `pitch_range`, the clock unchanged."""
+        """The stream without the messages outside `pitch_range`; the others keep their times."""
         low, high = self.pitch_range
         keep = (stream["note"] >= low) & (stream["note"] < high)
         if keep.all():
@@ -115,14 +124,14 @@ class MessageCodec:
         return kept
 
     def encode(self, stream: np.ndarray) -> np.ndarray:
-        """(T,) `MESSAGES` → (T, 3) int64 classes, leaving out notes outside the range."""
+        """(T,) `MESSAGES` → (T, 3) int64 classes, without the notes outside the range."""
         stream = self.in_range(stream)
         note = stream["note"].astype(np.int64) - self.pitch_range[0]
         velocity = self._velocity_class[stream["velocity"]]
         return np.stack([note, velocity, self.time_class(stream["time"])], axis=1)
 
     def decode(self, classes: np.ndarray) -> np.ndarray:
-        """(T, 3) classes → (T,) `MESSAGES`. Takes any classes within the spec's sizes."""
+        """(T, 3) classes → (T,) `MESSAGES`, for any classes within the spec's sizes."""
         stream = np.empty(len(classes), MESSAGES)
         stream["note"] = classes[:, 0] + self.pitch_range[0]
         stream["velocity"] = self._velocity_value[classes[:, 1]]
@@ -130,12 +139,15 @@ class MessageCodec:
         return stream
 
     def quantise(self, stream: np.ndarray) -> np.ndarray:
-        """What remains of a stream after coding: the nearest values that the classes hold."""
+        """The stream with every value replaced by the centre of its bin."""
         return self.decode(self.encode(stream))
 
     def time_class(self, seconds: np.ndarray) -> np.ndarray:
-        """Seconds → time classes; beyond the last bin they take the last."""
-        return np.where(seconds <= 0, 0, 1 + np.searchsorted(self._time_edge, seconds))
+        """Seconds → time classes. Longer times get the last class."""
+        classes: np.ndarray = np.where(
+            seconds <= 0, 0, 1 + np.searchsorted(self._time_edge, seconds)
+        )
+        return classes
 
     @cached_property
     def _time_value(self) -> np.ndarray:
@@ -143,18 +155,22 @@ class MessageCodec:
             centres = np.geomspace(self.time_min, self.time_max, self.time_bins)
         else:
             centres = (np.arange(self.time_bins) + 0.5) * self.time_max / self.time_bins
-        return np.r_[0.0, centres].astype(np.float32)
+        values: np.ndarray = np.r_[0.0, centres]
+        return values.astype(np.float32)
 
     @cached_property
     def _time_edge(self) -> np.ndarray:
         centres = self._time_value[1:].astype(np.float64)
         log = self.time_scale == "log"
-        middle = np.sqrt(centres[1:] * centres[:-1]) if log else (centres[1:] + centres[:-1]) / 2
-        return middle.astype(np.float32)
+        edges: np.ndarray = (
+            np.sqrt(centres[1:] * centres[:-1]) if log else (centres[1:] + centres[:-1]) / 2
+        )
+        return edges.astype(np.float32)
 
     @cached_property
     def _velocity_class(self) -> np.ndarray:
-        return np.r_[0, 1 + np.arange(127) * self.velocity_bins // 127]
+        classes: np.ndarray = np.r_[0, 1 + np.arange(127) * self.velocity_bins // 127]
+        return classes
 
     @cached_property
     def _velocity_value(self) -> np.ndarray:
@@ -162,4 +178,5 @@ class MessageCodec:
             np.median(np.flatnonzero(self._velocity_class == c))
             for c in range(1, self.velocity_bins + 1)
         ]
-        return np.r_[0, np.asarray(middle)].astype(np.uint8)
+        values: np.ndarray = np.r_[0, np.asarray(middle)]
+        return values.astype(np.uint8)

@@ -1,1 +1,1 @@
-"""How good a model is: likelihoods first."""
+"""Metrics of a model: likelihoods, accuracies, and metrics of its samples."""

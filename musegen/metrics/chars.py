@@ -1,4 +1,4 @@
-"""Likelihood of characters, in the units that people quote."""
+"""Negative log-likelihood of characters, in nats, bits and as perplexity."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ import math
 import torch
 from torch import Tensor
 
-from musegen.metrics.likelihood import FieldLikelihood
+from musegen.metrics.nll import FieldNLL
 
 
-class CharLikelihood(FieldLikelihood):
+class CharNLL(FieldNLL):
     """Nats and bits per character, perplexity and accuracy over a split.
 
-    A text's end counts as one of its characters: it has to be predicted too.
+    The end of a text counts as a character, since it is predicted as well.
     """
 
     def __init__(self) -> None:
         super().__init__(["char"])
 
     def compute(self) -> dict[str, Tensor]:
-        mean = super().compute()
-        nats = mean["nats"]
+        """`nll` in nats, `bpc` = nll / log 2, `perplexity` = exp(nll), and `accuracy`."""
+        means = super().compute()
+        nll = means["nll"]
         return {
-            "nats": nats,
-            "bits": nats / math.log(2),
-            "perplexity": torch.exp(nats),
-            "accuracy": mean["char_accuracy"],
+            "nll": nll,
+            "bpc": nll / math.log(2),
+            "perplexity": torch.exp(nll),
+            "accuracy": means["char_accuracy"],
         }

@@ -1,4 +1,4 @@
-"""Means over rows of any named figures, exact over batches and ranks."""
+"""Means of any named metrics over examples, exact over batches and ranks."""
 
 from __future__ import annotations
 
@@ -10,33 +10,34 @@ from torchmetrics import Metric
 
 
 class RowMeans(Metric):
-    """The mean of each named figure over the rows that had one: summed, counted, divided once.
+    """The mean of each named metric over the examples that have it: sum / count.
 
-    `compute` leaves out a name that no row came with.
+    `compute` leaves out a name without values.
     """
 
     full_state_update = False
 
-    sum_N: Tensor
-    rows_N: Tensor
+    sum_K: Tensor
+    count_K: Tensor
 
     def __init__(self, names: Sequence[str]) -> None:
         super().__init__()
         self.names = tuple(names)
-        zeros_N = torch.zeros(len(self.names), dtype=torch.float64)
-        self.add_state("sum_N", zeros_N.clone(), dist_reduce_fx="sum")
-        self.add_state("rows_N", zeros_N.clone(), dist_reduce_fx="sum")
+        zeros_K = torch.zeros(len(self.names), dtype=torch.float64)
+        self.add_state("sum_K", zeros_K.clone(), dist_reduce_fx="sum")
+        self.add_state("count_K", zeros_K.clone(), dist_reduce_fx="sum")
 
-    def update(self, **figures_B: Tensor) -> None:
-        """Add one figure per row, under any of the names."""
-        for name, figure_B in figures_B.items():
+    def update(self, **values_B: Tensor) -> None:
+        """Add values (B,), one per example, under any of the names."""
+        for name, value_B in values_B.items():
             i = self.names.index(name)
-            self.sum_N[i] += figure_B.sum(dtype=torch.float64)
-            self.rows_N[i] += len(figure_B)
+            self.sum_K[i] += value_B.sum(dtype=torch.float64)
+            self.count_K[i] += len(value_B)
 
     def compute(self) -> dict[str, Tensor]:
+        """The means so far."""
         return {
-            name: self.sum_N[i] / self.rows_N[i]
+            name: self.sum_K[i] / self.count_K[i]
             for i, name in enumerate(self.names)
-            if self.rows_N[i] > 0
+            if self.count_K[i] > 0
         }

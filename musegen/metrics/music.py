@@ -1,4 +1,4 @@
-"""What can be said of a piece by counting its notes."""
+"""Metrics of a piece that follow from its notes: pitches, rhythm, repetition."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import numpy as np
 from musegen.codecs.midi import MICROSECONDS_PER_BEAT
 
 BEAT = MICROSECONDS_PER_BEAT / 1e6
-"""Seconds of a beat where nothing says otherwise."""
+"""Seconds per beat, by default."""
 MEASURE, POSITIONS = 4, 16
-"""Beats of a measure, and the sixteenth notes in it."""
+"""Beats per measure, and sixteenth notes per measure."""
 CHORD = 0.03
-"""Seconds within which onsets are one chord: hands are no metronomes."""
-FIGURE = 4
-"""Notes of a figure."""
+"""Seconds. Onsets that are closer belong to one chord, since players are not exact."""
+PATTERN = 4
+"""Notes of a pattern that may be repeated."""
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 
 LABELS = {
@@ -25,15 +25,15 @@ LABELS = {
     "scale_consistency": "Scale consistency",
     "empty_beat_rate": "Empty beats",
     "groove_consistency": "Groove consistency",
-    "repeated_figures": "Notes in repeated figures",
+    "repeated_patterns": "Notes in repeated patterns",
 }
-"""The figures of `piece_figures`, as a person reads them."""
+"""The labels of the metrics of `piece_metrics`."""
 
 
-def piece_figures(notes: np.ndarray, beat: float = BEAT) -> dict[str, float]:
-    """Nine figures of a piece (`NOTES`), by the names of `LABELS`; NaN where there is none.
+def piece_metrics(notes: np.ndarray, beat: float = BEAT) -> dict[str, float]:
+    """Nine metrics of a piece (`NOTES`), by the names of `LABELS`; NaN if undefined.
 
-    Those of the rhythm lay a grid of `beat` seconds from time 0, since notes know no tempo.
+    The metrics of rhythm use a grid of `beat` seconds from time 0, since notes have no tempo.
     """
     if len(notes) == 0:
         return dict.fromkeys(LABELS, float("nan"))
@@ -46,25 +46,26 @@ def piece_figures(notes: np.ndarray, beat: float = BEAT) -> dict[str, float]:
         "scale_consistency": scale_consistency(notes),
         "empty_beat_rate": empty_beat_rate(notes, beat),
         "groove_consistency": groove_consistency(notes, beat),
-        "repeated_figures": repeated_figures(notes),
+        "repeated_patterns": repeated_patterns(notes),
     }
 
 
 def pitch_class_entropy(notes: np.ndarray) -> float:
-    """−Σ p log₂ p over the twelve pitch classes' shares of the notes, 0 to 3.58 bits."""
+    """−Σ p log₂ p, where p are the frequencies of the twelve pitch classes; 0 to 3.58 bits."""
     return _entropy(np.bincount(notes["pitch"] % 12))
 
 
 def polyphony(notes: np.ndarray) -> float:
-    """How many notes sound, on average over the time in which any does."""
-    return float((notes["end"] - notes["start"]).sum() / _covered(notes))
+    """The mean number of sounding notes, over the time in which at least one sounds."""
+    return float((notes["end"] - notes["start"]).sum() / _sounding_time(notes))
 
 
 def inter_onset_entropy(notes: np.ndarray) -> float:
-    """Entropy in bits of the times between successive onsets; NaN for less than two.
+    """The entropy in bits of the times between successive onsets; NaN for fewer than two onsets.
 
-    Times are sorted into classes a third of an octave wide, which tells triplets and dotted
-    notes from plain ones and forgives a tenth of rubato. Onsets within 30 ms are one chord.
+    The times are binned on a logarithmic scale, three bins per factor of 2. Triplets and dotted
+    notes are then in other bins than plain ones, and 10 % of rubato changes little. Onsets within
+    30 ms are one chord.
     """
     between = np.diff(np.sort(notes["start"]))
     between = between[between > CHORD]
@@ -75,13 +76,13 @@ def inter_onset_entropy(notes: np.ndarray) -> float:
 
 
 def scale_consistency(notes: np.ndarray) -> float:
-    """The largest share of notes that one major (or natural minor) scale holds (Mogren 2016)."""
+    """The largest fraction of notes in one major (or natural minor) scale (Mogren 2016)."""
     counts = np.bincount(notes["pitch"] % 12, minlength=12)
     return float(max(np.roll(counts, root)[list(MAJOR)].sum() for root in range(12)) / len(notes))
 
 
 def empty_beat_rate(notes: np.ndarray, beat: float = BEAT) -> float:
-    """Share of the beats, from time 0 to the last release, in which nothing sounds."""
+    """The fraction of silent beats, from time 0 to the last release."""
     first, last = _grid(notes["start"], beat), _grid(notes["end"], beat, up=True)
     edges = np.zeros(int(last.max()) + 1, int)
     np.add.at(edges, first, 1)
@@ -90,61 +91,61 @@ def empty_beat_rate(notes: np.ndarray, beat: float = BEAT) -> float:
 
 
 def groove_consistency(notes: np.ndarray, beat: float = BEAT) -> float:
-    """1 − the mean share of sixteenths in which neighbouring measures differ; NaN for one measure.
+    """1 − the mean fraction of sixteenths that differ between successive measures; NaN for one.
 
         1 − 1/(M − 1) Σ_m |G_m − G_{m+1}| / 16
 
-    where G_m tells for each sixteenth note of measure m whether an onset falls next to it
+    where G_m is, for each sixteenth note of measure m, whether an onset is closest to it
     (Wu & Yang 2020).
     """
     sixteenth = beat * MEASURE / POSITIONS
     measures = int(_grid(notes["end"], beat * MEASURE, up=True).max())
     if measures < 2:
         return float("nan")
-    struck = np.zeros((measures + 1) * POSITIONS, bool)
-    struck[np.floor(notes["start"] / sixteenth + 0.5).astype(int)] = True
-    groove_MP = struck.reshape(-1, POSITIONS)[:measures]
+    has_onset = np.zeros((measures + 1) * POSITIONS, bool)
+    has_onset[np.floor(notes["start"] / sixteenth + 0.5).astype(int)] = True
+    groove_MP = has_onset.reshape(-1, POSITIONS)[:measures]
     return float(1 - (groove_MP[:-1] != groove_MP[1:]).mean())
 
 
-def repeated_figures(notes: np.ndarray) -> float:
-    """Share of notes within four successive pitches that come again anywhere in the piece.
+def repeated_patterns(notes: np.ndarray) -> float:
+    """The fraction of notes in a pattern of four successive pitches that occurs more than once.
 
-    Notes follow one another in the canonical order of (start, pitch), so that a repeated chord
-    is a figure too. 0 for less than four notes.
+    The order is the canonical one of (start, pitch), so that a repeated chord of four notes is a
+    repeated pattern. 0 for fewer than four notes.
     """
     pitches = np.lib.stride_tricks.sliding_window_view(
-        np.r_[notes["pitch"].astype(int), np.full(FIGURE - 1, -1)], FIGURE
-    )[: max(0, len(notes) - FIGURE + 1)]
+        np.r_[notes["pitch"].astype(int), np.full(PATTERN - 1, -1)], PATTERN
+    )[: max(0, len(notes) - PATTERN + 1)]
     _, which, times = np.unique(pitches, axis=0, return_inverse=True, return_counts=True)
     within = np.zeros(len(notes), bool)
     for i in np.flatnonzero(times[which.ravel()] > 1):
-        within[i : i + FIGURE] = True
+        within[i : i + PATTERN] = True
     return float(within.mean())
 
 
 def degenerate(notes: np.ndarray) -> str | None:
-    """Why a generated piece is no music, in a few words; None if nothing is wrong.
+    """The reason why a generated piece is degenerate, in a few words; None if it is not.
 
-    Reported are silence, one pitch only, one pitch nine times out of ten, and stretches of
-    silence that fill more than half of the piece.
+    A piece is degenerate if it has fewer than 8 notes, if more than 90 % of its notes have one
+    pitch, or if more than half of its time is silent.
     """
     if len(notes) == 0:
-        return "silence: not a single note"
-    share = np.bincount(notes["pitch"]).max() / len(notes)
-    commonest = int(np.bincount(notes["pitch"]).argmax())
-    if len(notes) >= 8 and share > 0.9:
-        return f"one note over and over: MIDI {commonest} is {share:.0%} of {len(notes)} notes"
+        return "silence: no notes"
     if len(notes) < 8:
         return f"only {len(notes)} notes"
-    sounded = _covered(notes)
+    fraction = np.bincount(notes["pitch"]).max() / len(notes)
+    most_frequent = int(np.bincount(notes["pitch"]).argmax())
+    if fraction > 0.9:
+        return f"one repeated note: MIDI {most_frequent} is {fraction:.0%} of {len(notes)} notes"
+    sounding = _sounding_time(notes)
     total = float(notes["end"].max())
-    if sounded < 0.5 * total:
-        return f"mostly silence: {total - sounded:.0f} s of {total:.0f} s"
+    if sounding < 0.5 * total:
+        return f"mostly silence: {total - sounding:.0f} s of {total:.0f} s"
     return None
 
 
-def _covered(notes: np.ndarray) -> float:
+def _sounding_time(notes: np.ndarray) -> float:
     """Seconds during which at least one note sounds."""
     reached = np.maximum.accumulate(np.r_[0.0, notes["end"][:-1]])
     return float(np.maximum(0.0, notes["end"] - np.maximum(notes["start"], reached)).sum())
@@ -152,13 +153,13 @@ def _covered(notes: np.ndarray) -> float:
 
 def _entropy(counts: np.ndarray) -> float:
     p = counts[counts > 0] / counts.sum()
-    return float(-(p * np.log2(p)).sum() + 0.0)  # + 0.0: no minus before a zero
+    return float(-(p * np.log2(p)).sum() + 0.0)  # + 0.0 turns −0.0 into 0.0
 
 
 def _grid(seconds: np.ndarray, step: float, up: bool = False) -> np.ndarray:
-    """Which step of the grid an instant lies in; `up`: how many steps it needs.
+    """The index of the grid step that contains each time; with `up` the number of steps up to it.
 
-    A millionth of a step is forgiven, or a release on the beat would sound in the next one.
+    The tolerance is a millionth of a step, so that a release on a beat does not count for it.
     """
     steps = np.ceil(seconds / step - 1e-6) if up else np.floor(seconds / step + 1e-6)
     return steps.astype(int)

@@ -18,8 +18,8 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from musegen.contracts import RollBatch
-from musegen.metrics.rolls import frame_accuracy
+from musegen.metrics.accuracy import frame_accuracy
+from musegen.specs import RollBatch
 
 SAMPLES = 50
 """Of each frame's conditional, for its accuracy; the protocol takes 20 to 50."""

@@ -1,50 +1,72 @@
-"""The models, one file each, and how a checkpoint becomes a model again."""
+"""The models, one file each, and how to load one from a checkpoint."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
-from musegen.checkpoint_files import CheckpointFiles
-from musegen.contracts import UserError
-from musegen.models.base import Model
+from musegen.errors import UserError
+from musegen.models.base import MODELS, Model
 from musegen.models.biaxial_lstm import BiaxialLSTM
 from musegen.models.char_rnn import CharRNN
 from musegen.models.lstm_midi import LSTMMidi
 from musegen.models.rbm import RBM
 from musegen.models.rnn_nade import RNNNADE
 from musegen.models.rnn_rbm import RNNRBM
+from musegen.training.checkpoint_files import CheckpointFiles, find_checkpoint
 
-MODELS: dict[str, type[Model]] = {
-    m.name: m for m in (RBM, RNNRBM, RNNNADE, BiaxialLSTM, CharRNN, LSTMMidi)
-}
+
+def load(run: str | Path) -> Model:
+    """Load the trained model of a run folder (its best checkpoint) or of a checkpoint file.
+
+    The model is on the CPU and in evaluation mode, and needs no data. Raises `UserError` as
+    `load_model` does, and for a folder without a checkpoint.
+    """
+    return load_model(find_checkpoint(Path(run).expanduser()))
 
 
 def load_model(path: str | Path) -> Model:
-    """The model of a checkpoint, on the CPU and in evaluation mode; needs no data.
+    """Load the model of a checkpoint, on the CPU and in evaluation mode. It needs no data.
 
-    Nothing in the file is executed: it is read with `weights_only=True`. Raises `UserError` for
-    a missing, half-written or foreign file, or one that does not fit this version's models.
+    No code in the file is executed: it is read with `weights_only=True`. Raises `UserError` for
+    a missing or truncated file, for a file of another program, and for a checkpoint that does not
+    fit this version's models.
     """
     checkpoint = CheckpointFiles().load_checkpoint(path)
     settings: dict[str, Any] = (
-        checkpoint.get("hyper_parameters", {}) if isinstance(checkpoint, dict) else {}
+        dict(checkpoint.get("hyper_parameters", {})) if isinstance(checkpoint, dict) else {}
     )
-    settings = dict(settings)
-    kind = settings.pop("name", None)
+    kind, version = settings.pop("name", None), settings.pop("musegen_version", None)
     if kind not in MODELS:
         known = ", ".join(MODELS)
-        raise UserError(f"{path}: a checkpoint of {kind or 'another program'}, not of {known}")
+        raise UserError(
+            f"{path}: a checkpoint of {kind or 'another program'}; known models: {known}"
+        )
+    if version is None:
+        raise UserError(
+            f"{path}: written by musegen 0.1, which this version cannot read; train it again, or "
+            "install musegen 0.1"
+        )
     try:
         model = MODELS[kind](**settings)
         model.load_state_dict(checkpoint["state_dict"])
     except (KeyError, TypeError, ValueError, RuntimeError) as e:
-        raise UserError(f"{path}: does not fit this version's {kind} ({_first_line(e)})") from e
+        reason = str(e).splitlines()[0] if str(e) else type(e).__name__
+        raise UserError(
+            f"{path}: written by musegen {version}; does not fit this version's {kind} ({reason})"
+        ) from e
     return model.eval()
 
 
-def _first_line(e: BaseException) -> str:
-    return str(e).splitlines()[0] if str(e) else type(e).__name__
-
-
-__all__ = ["MODELS", "Model", "load_model"]
+__all__ = [
+    "MODELS",
+    "RBM",
+    "RNNNADE",
+    "RNNRBM",
+    "BiaxialLSTM",
+    "CharRNN",
+    "LSTMMidi",
+    "Model",
+    "load",
+    "load_model",
+]

@@ -1,4 +1,4 @@
-"""What every model of this house shares: hyper-parameters, one training step, one evaluation."""
+"""The base class of all models: hyper-parameters, the training step and the evaluation."""
 
 from __future__ import annotations
 
@@ -17,51 +17,63 @@ from torch import Tensor, nn
 from torch.utils._pytree import tree_map_only
 from torchmetrics import Metric
 
-from musegen.contracts import PairingError, Spec, UserError, spec_from_dict
-from musegen.optim import Optimizer
-from musegen.ranks import summed, this_rank
+from musegen import __version__
+from musegen.errors import PairingError, UserError
+from musegen.runtime.distributed import all_reduce_sum, this_rank
+from musegen.specs import Spec, spec_from_dict
+from musegen.training.lightning_compat import CURRENT_HOOK
+from musegen.training.optimizer import Optimizer
 
 SEED_STRIDE = 0x9E3779B1
-"""2³² over the golden ratio, odd: seeds of neighbouring updates lie far apart."""
+"""2³² divided by the golden ratio, rounded to an odd number: successive seeds are far apart."""
 
 
-class Seen:
-    """An update's loss, on its way to the CPU."""
+class LossReadback:
+    """The loss of one update, copied to the CPU without waiting for the GPU."""
 
     def __init__(self, loss: Tensor, batch_idx: int) -> None:
         self.batch_idx = batch_idx
         self._loss = loss.detach()
         self._arrived: torch.cuda.Event | None = None
         if loss.is_cuda:
-            # `item` would wait for all that the GPU has been given by then.
+            # `item` would wait for everything that is queued on the GPU.
             self._loss = self._loss.to("cpu", non_blocking=True)
             self._arrived = torch.cuda.Event()
             self._arrived.record()
 
     def value(self) -> float:
-        """Waits for this update's forward pass, and for no other."""
+        """The loss. Waits for the forward pass of this update only."""
         if self._arrived is not None:
             self._arrived.synchronize()
         return self._loss.item()
 
 
-class Model(pl.LightningModule):
-    """A generative model: `losses` teaches it, `score` measures it, `generate` lets it speak.
+MODELS: dict[str, type[Model]] = {}
+"""Every model by its name. Subclasses of `Model` register themselves."""
 
-    Subclasses take every size from the spec and call `self.remember()` in their constructor.
-    What is saved in a checkpoint is plain (numbers, strings, lists, dicts) and loads with
-    `weights_only=True`; `load_from_checkpoint` gives the model back without its data.
+
+class Model(pl.LightningModule):
+    """A generative model: `losses` trains it, `score` evaluates it, `generate` samples from it.
+
+    Subclasses take every size from the spec and call `self.save_settings()` in their constructor.
+    A checkpoint holds plain values (numbers, strings, lists, dicts) and loads with
+    `weights_only=True`. `load_from_checkpoint` restores the model without its data.
     """
 
     name: ClassVar[str]
     """Its name in conf/model and in checkpoints."""
     reads: ClassVar[tuple[type[Spec], ...]]
-    """The kinds of data it can be paired with."""
+    """The kinds of data that it can be paired with."""
     codec_type: ClassVar[type | None] = None
     fits_16_bits: ClassVar[bool] = True
     """Whether its weights may be kept in 16 bits, as by `trainer.precision=bf16-true`."""
-    monitor: ClassVar[tuple[str, str]] = ("val/nats", "min")
-    """The score that decides which checkpoint is best, and whether it is a "min" or a "max"."""
+    monitor: ClassVar[tuple[str, str]] = ("val/nll", "min")
+    """The metric that decides which checkpoint is best, and whether "min" or "max" is best."""
+
+    def __init_subclass__(cls, **settings: Any) -> None:
+        super().__init_subclass__(**settings)
+        if "name" in cls.__dict__:
+            MODELS[cls.name] = cls
 
     def __init__(self, spec: Spec | dict[str, Any], codec: Any = None) -> None:
         super().__init__()
@@ -75,31 +87,32 @@ class Model(pl.LightningModule):
             self.codec_type(**codec) if self.codec_type and isinstance(codec, dict) else codec
         )
         self.optimizer = Optimizer()
-        self._noted: dict[str, tuple[Tensor, int | Tensor]] = {}
+        self._accumulated: dict[str, tuple[Tensor, int | Tensor]] = {}
         self._stream = 0
-        self._seen: Seen | None = None
+        self._last_loss: LossReadback | None = None
         """The last update's loss."""
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
 
-    def remember(self) -> None:
+    def save_settings(self) -> None:
         """Save the calling constructor's arguments, spec and codec as plain values."""
         caller = inspect.currentframe().f_back  # type: ignore[union-attr]
         # Loggers are given the whole config instead.
         self.save_hyperparameters(ignore=["spec", "codec"], frame=caller, logger=False)
         self.hparams.update(
             name=self.name,
+            musegen_version=__version__,
             spec=self.spec.to_dict(),
             codec=self.codec.to_dict() if self.codec is not None else None,
         )
 
     @abstractmethod
     def losses(self, batch: Any) -> dict[str, Tensor]:
-        """Named parts of the training loss; `backward()` on their sum is the update."""
+        """Named scalar parts of the training loss; `backward()` on their sum gives the update."""
 
     @abstractmethod
     def new_metric(self) -> Metric:
-        """What accumulates `score` over a split; its `compute` gives a dict of named figures."""
+        """The metric that `score` updates over a split. Its `compute` returns metrics by name."""
 
     @abstractmethod
     def score(self, batch: Any, metric: Metric, stage: str) -> None:
@@ -107,46 +120,49 @@ class Model(pl.LightningModule):
 
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
-        """New samples; `musegen.render.files.WRITERS` says what each kind of spec expects."""
+        """New samples, in the form that `musegen.render.samples.WRITERS` expects for the spec."""
 
     def filters(self) -> np.ndarray | None:
-        """(H, D): what each hidden unit looks for in a frame, for models that have such units."""
+        """The weights (H, D) of each hidden unit to a frame; None for models without such units."""
         return None
 
     def assess(self, data: Any) -> dict[str, float]:
-        """Figures of the test split that no pass over its batches gives, e.g. log Z by AIS."""
+        """Test metrics that a pass over the batches does not give, such as log Z by AIS."""
         return {}
 
-    def steps(self, batch: Any) -> int | Tensor:
-        """How many predictions a batch holds, the weight of its loss in the epoch's mean.
+    def num_predictions(self, batch: Any) -> int | Tensor:
+        """The number of predictions in a batch: the weight of its loss in the epoch's mean.
 
-        A tensor, where the CPU would have to wait for a GPU's count.
+        A tensor where the CPU would have to wait for a GPU to count them.
         """
         return len(batch[0])
 
     def __setattr__(self, name: str, value: Any) -> None:
-        # Lightning notes the hook it is in 44 times an update, and torch asks each time whether
-        # that is a parameter or a module: more than a twentieth of a small net's update.
-        if name == "_current_fx_name":
+        # Lightning internals: see musegen.training.lightning_compat. Lightning sets this attribute
+        # 44 times per update, and torch checks each time whether the value is a parameter or a
+        # module. That takes more than 5 % of the time of a small network's update.
+        if name == CURRENT_HOOK:
             self.__dict__[name] = value
         else:
             super().__setattr__(name, value)
 
-    # --- What a resumed run needs beside weights and optimiser --------------------------------
+    # --- What resuming needs besides weights and optimiser ------------------------------------
 
     def training_state(self) -> dict[str, Any]:
-        """What this process carries from update to update: plain values and tensors.
+        """The state of this process that lasts from update to update: plain values and tensors.
 
-        Subclasses add their own: persistent chains, the state carried along a piece.
+        Subclasses add their own: persistent chains, the recurrent state along a piece.
         """
-        return {"noted": dict(self._noted)}
+        return {"accumulated": dict(self._accumulated)}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
-        """The inverse of `training_state`."""
-        self._noted = {name: (total, count) for name, (total, count) in state["noted"].items()}
+        """Restore what `training_state` returned."""
+        self._accumulated = {
+            name: (total, count) for name, (total, count) in state["accumulated"].items()
+        }
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Add the training state of every process, where the optimiser's is saved too."""
+        """Add the training state of every process, if the optimiser's state is saved as well."""
         if "optimizer_states" not in checkpoint:
             return
         own = tree_map_only(Tensor, lambda t: t.detach().cpu().clone(), self.training_state())
@@ -159,7 +175,8 @@ class Model(pl.LightningModule):
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         states = checkpoint.get("processes")
         if states:
-            # More processes than before: theirs start as copies and part with the first draw.
+            # With more processes than before, the new ones start as copies. They differ from the
+            # first random draw on.
             own = states[self.global_rank % len(states)]
             self.load_training_state(tree_map_only(Tensor, lambda t: t.to(self.device), own))
 
@@ -170,12 +187,12 @@ class Model(pl.LightningModule):
         self._stream = int(words.generate_state(1)[0])
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
-        """Make what this update draws a function of (seed, rank, number of the batch).
+        """Make the random draws of this update a function of (seed, rank, number of the batch).
 
-        Chains and dropout then differ between ranks, and a resumed run draws what it would have
-        drawn: no random stream needs saving.
+        Chains and dropout then differ between ranks, and a resumed run draws the same numbers as
+        an uninterrupted one, without a saved state of the generator.
         """
-        # An odd stride visits all 2³² seeds of torch's generator before one comes twice.
+        # An odd stride visits all 2³² seeds of torch's generator before it repeats one.
         done = self.trainer.fit_loop.total_batch_idx
         seed = (self._stream + done * SEED_STRIDE) % 2**32
         if self.device.type == "cuda":
@@ -186,25 +203,26 @@ class Model(pl.LightningModule):
         parts = self.losses(batch)
         loss = reduce(torch.add, parts.values())
         self._check(loss, batch_idx)
-        steps = self.steps(batch)
-        self.note(steps, loss=loss, **(parts if len(parts) > 1 else {}))
+        steps = self.num_predictions(batch)
+        self.accumulate(steps, loss=loss, **(parts if len(parts) > 1 else {}))
         trainer = self.trainer
         if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
-            self._log_noted()
-        share = self._share(steps)
-        return loss if share == 1 else loss * share
+            self._log_accumulated()
+        weight = self._rank_weight(steps)
+        return loss if weight == 1 else loss * weight
 
-    # Lightning reads the signature in every update; made once, it is found at once.
+    # Lightning internals: see musegen.training.lightning_compat. Lightning inspects the signature
+    # in every update; this attribute caches it.
     training_step.__signature__ = inspect.signature(training_step)  # type: ignore[attr-defined]
 
     def _check(self, loss: Tensor, batch_idx: int) -> None:
-        """Stop before a loss that is no number moves the weights; on a GPU one update later.
+        """Stop before a loss that is not finite changes the weights; on a GPU one update later.
 
-        To look at it there at once would let the GPU wait for the CPU in every update.
+        An immediate check on a GPU would make it wait for the CPU in every update.
         """
-        last, self._seen = self._seen, Seen(loss, batch_idx)
+        last, self._last_loss = self._last_loss, LossReadback(loss, batch_idx)
         if last is None or not loss.is_cuda:
-            last = self._seen
+            last = self._last_loss
         index = last.batch_idx
         if not math.isfinite(last.value()):
             step = self.trainer.global_step - (index != batch_idx)
@@ -217,31 +235,33 @@ class Model(pl.LightningModule):
                 "/checkpoints/last.ckpt"
             )
 
-    def _share(self, steps: int | Tensor) -> float:
-        """What makes DDP's mean over processes the mean over all predictions of their batches."""
+    def _rank_weight(self, steps: int | Tensor) -> float:
+        """The factor of this process's loss that turns DDP's mean over processes into the mean over
+        all predictions of their batches."""
         world = this_rank()[1]
         if world == 1:
             return 1.0
-        every = summed(torch.tensor(float(steps), device=self.device))
-        return float(steps) * world / max(1.0, float(every))
+        total = all_reduce_sum(torch.tensor(float(steps), device=self.device))
+        return float(steps) * world / max(1.0, float(total))
 
-    def note(self, weight: int | Tensor, **figures: Tensor) -> None:
-        """Count figures of a training batch, means over `weight` predictions, towards the epoch's.
+    def accumulate(self, weight: int | Tensor, **metrics: Tensor) -> None:
+        """Add metrics of a training batch, means over `weight` predictions, to the epoch's means.
 
-        Their means are logged as `train/…` with the epoch's last batch. A small net's update
-        takes a few milliseconds, and `self.log` in each would be a good part of it.
+        The means are logged as `train/…` with the epoch's last batch. `self.log` in every update
+        would take a large part of a small network's few milliseconds per update.
         """
-        for name, value in figures.items():
-            total, count = self._noted.get(name, (torch.zeros_like(value), 0))
-            self._noted[name] = (total.add_(value.detach() * weight), count + weight)
+        for name, value in metrics.items():
+            # float64: in bfloat16 the sum of many losses would stop growing.
+            zero = torch.zeros_like(value, dtype=torch.float64)
+            total, count = self._accumulated.get(name, (zero, 0))
+            self._accumulated[name] = (total + value.detach().double() * weight, count + weight)
 
-    def _log_noted(self) -> None:
-        for name, (total, count) in self._noted.items():
-            steps = torch.ones_like(total, dtype=torch.float64) * count
-            both = summed(torch.stack([total.double(), steps]))
+    def _log_accumulated(self) -> None:
+        for name, (total, count) in self._accumulated.items():
+            both = all_reduce_sum(torch.stack([total, torch.ones_like(total) * count]))
             mean = both[0] / both[1].clamp_min(1)
             self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=1)
-        self._noted = {}
+        self._accumulated = {}
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.score(batch, self.val_metric, "val")
@@ -256,20 +276,21 @@ class Model(pl.LightningModule):
         self._report(self.test_metric, "test")
 
     def _report(self, metric: Metric, stage: str) -> None:
-        figures = {f"{stage}/{name}": value for name, value in metric.compute().items()}
+        metrics = {f"{stage}/{name}": value for name, value in metric.compute().items()}
         metric.reset()
-        # Equal on all ranks already; float64, since in float32 the last digits would go.
-        self.log_dict({k: v.double() for k, v in figures.items()}, sync_dist=True)
+        # Already equal on all ranks. float32 would lose the last digits.
+        self.log_dict({k: v.double() for k, v in metrics.items()}, sync_dist=True)
 
-    def rates(self) -> dict[nn.Parameter, float]:
-        """Parameters whose learning rate is a multiple of the optimiser's."""
+    def learning_rate_factors(self) -> dict[nn.Parameter, float]:
+        """Factors of the learning rate, for parameters with a learning rate of their own."""
         return {}
 
     def configure_optimizers(self) -> Any:
         return self.optimizer.configure(
             self.parameters(),
-            # Asked now, the trainer would begin the epoch before a resumed run knows its place.
+            # Called later: at this point the trainer would start the epoch before a resumed run has
+            # restored its position.
             lambda: int(self.trainer.estimated_stepping_batches),
             *self.monitor,
-            rates=self.rates(),
+            rates=self.learning_rate_factors(),
         )

@@ -13,7 +13,7 @@ first has made of the past, and the notes that are decided already:
     p(x(1) … x(T)) = Π_t Π_d p(x(t, d) | x(1) … x(t−1), x(t, 1) … x(t, d−1)),
     each factor Bernoulli with the logit  w·n(t, d) + v·c(t, d) + b
 
-r(t, d) is what attention heads read at pitch d in the piece's own past (`Lookback`), queries and
+r(t, d) is what attention heads read at pitch d in the piece's own past (`CausalAttention`), queries and
 keys from u. The likelihood is exact, and drawing note after note draws from the model itself.
 
 Without absolute pitch and without u the model is equivariant: a transposed piece has the same
@@ -40,22 +40,23 @@ from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 from musegen.codecs.midi import read_prime
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import RollBatch, Rolls, UserError
+from musegen.codecs.roll_codec import RollCodec
+from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
 from musegen.models.base import Model
-from musegen.models.dropout import Dropout
+from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.clock import PERIODS
 from musegen.models.layers.clock import clock as clock_hands
+from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frozen_history import freeze_history
 from musegen.models.layers.note_age import AGE_BUCKETS, age_one_hot, note_ages
-from musegen.models.lookback import Lookback
-from musegen.progress import track
+from musegen.runtime.progress import track
+from musegen.specs import RollBatch, Rolls
 
 OUTSIDE_LOGIT = -14.0
 """Of pitches outside [low, high): a note there costs 14 nats, and its absence nearly nothing."""
-HEAD_WIDTH, GLOBAL_NUMBERS = 32, 4
+ATTENTION_HEAD_WIDTH, GLOBAL_NUMBERS = 32, 4
 """Numbers in each query and key; and of u at each pitch."""
 MIDDLE_C = 60
 FRAMES, SAMPLE_ROWS = 2048, 16384
@@ -120,7 +121,7 @@ class BiaxialLSTM(Model):
         flipped_notes: Annotated[float, Ge(0), Le(1)] = 0.0,
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
+        self.save_settings()
         check_settings(self.hparams, self.spec.pitches)
         self.low, self.high = low, self.spec.pitches if high is None else high
         self.window, self.notes_below = window, notes_below
@@ -139,9 +140,11 @@ class BiaxialLSTM(Model):
             self.global_lstm = nn.LSTM(every + hands, global_hidden)
             self.numbers = nn.Linear(global_hidden, pitches * GLOBAL_NUMBERS)
             width += GLOBAL_NUMBERS
-        self.attention: Lookback | None = None
+        self.attention: CausalAttention | None = None
         if heads := attention_heads:
-            self.attention = Lookback(self.known, every, heads, HEAD_WIDTH, attention_span)
+            self.attention = CausalAttention(
+                self.known, every, heads, ATTENTION_HEAD_WIDTH, attention_span
+            )
             width += 2 * heads
         self.note_lstm = nn.LSTM(width + notes_below, note_hidden)
         self.note_logit = nn.Linear(note_hidden, 1, bias=False)
@@ -220,7 +223,7 @@ class BiaxialLSTM(Model):
         h_TBPH, e_TBPE, u_TBR, _ = self.along_time(before_BTD, self.start(len(read_BTD)))
         r_TBZ = None
         if self.attention is not None:
-            r_TBZ = self.attention.before_each(u_TBR.transpose(0, 1), read_BTD).transpose(0, 1)
+            r_TBZ = self.attention.all_steps(u_TBR.transpose(0, 1), read_BTD).transpose(0, 1)
         return self.context(h_TBPH, e_TBPE, u_TBR, r_TBZ)
 
     # --- Along pitch --------------------------------------------------------------------------
@@ -288,7 +291,7 @@ class BiaxialLSTM(Model):
         log_prob_N = self.along_pitch(c_TBPC.flatten(0, 1), x_TBD.flatten(0, 1))
         return {"nll": -(log_prob_N * mask_TB.flatten()).sum() / mask_TB.sum()}
 
-    def steps(self, batch: RollBatch) -> Tensor:
+    def num_predictions(self, batch: RollBatch) -> Tensor:
         return batch.mask_BT.sum()
 
     # --- Measuring ----------------------------------------------------------------------------
@@ -366,7 +369,7 @@ class BiaxialLSTM(Model):
         n: int = 4,
         length: int = 200,
         temperature: float = 1.0,
-        repeats: Literal["held", "struck"] | None = None,
+        repeats: Literal["sustain", "retrigger"] | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
@@ -400,7 +403,7 @@ class BiaxialLSTM(Model):
                 u_NTR[:, t] = u[0]
                 if t >= heard:
                     if self.attention is not None:
-                        r_1NZ = self.attention.at(t, u_NTR, x_NTD[:, 1:])[None]
+                        r_1NZ = self.attention.step(t, u_NTR, x_NTD[:, 1:])[None]
                     c_NPC = self.context(h, e, u, r_1NZ)[0]
                     x_NTD[:, t + 1] = self.draw(c_NPC, 1, temperature, generator)[0][0]
         finally:

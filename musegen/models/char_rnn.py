@@ -1,39 +1,52 @@
-"""A recurrent net that predicts the next character: counting, names, any text.
+"""A recurrent network that predicts the next character: formal languages, names, any text.
 
     x_t = E[character t] + L[label]
     h_t = cell(x_t, h_{t−1})
-    p(character t+1 | those before, label) = softmax(W h_t + b)
+    p(character t+1 | characters 1…t, label) = softmax(W h_t + b)
 
 The loss is the mean of −log p over the positions of the batch. `cell` is Elman's tanh network
 (1990), the GRU (Cho et al. 2014) or the LSTM (Hochreiter & Schmidhuber 1997; Gers 2000). After
 "Neural Mozart" (Zhang Jiang's course), where two tanh units or one LSTM unit learn 0ⁿ1ⁿ. With
-`ngram_share` a share of p comes from an n-gram of the training texts
-(`musegen.models.text_ngram`).
+`ngram_weight` p is a mixture with an n-gram model of the training texts
+(`musegen.models.layers.ngram_mixture`).
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
+from annotated_types import Ge, Lt
 from torch import Tensor, nn
 from torchmetrics import Metric
 
+from musegen.baselines import name_quality
 from musegen.codecs.chars import CharCodec
-from musegen.contracts import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens, UserError
-from musegen.metrics import counting, names
-from musegen.metrics.chars import CharLikelihood
+from musegen.constraints import (
+    DropoutRate,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFraction,
+    PositiveInt,
+    Seed,
+    check_arguments,
+)
+from musegen.errors import UserError
+from musegen.metrics import capacity
+from musegen.metrics.chars import CharNLL
 from musegen.models.base import Model
-from musegen.models.dropout import Dropout
-from musegen.models.text_ngram import TextNGram, contexts, contexts_after
-from musegen.sampling import Sampler
+from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.ngram_mixture import TextNGram, contexts, contexts_after
+from musegen.models.layers.softmax_sampler import Sampler
+from musegen.specs import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens
 
+MixtureWeight = Annotated[float, Ge(0), Lt(1)]
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
 State = Tensor | tuple[Tensor, Tensor]
-"""What the cells carry on: h, each (layers, B, H), for an LSTM (h, c)."""
+"""The recurrent state: h, of an LSTM (h, c); each (layers, B, H)."""
 Sample = str | tuple[str, str]
 """A text, or (label, text) from a model with labels."""
 
@@ -41,16 +54,18 @@ Sample = str | tuple[str, str]
 class CharRNN(Model):
     """Embedding → stack of cells → linear.
 
-    - cell, hidden, layers: the stack. embedding: width of E and L; null takes `hidden`, as the
-      course does.
-    - dropout: on the characters' embeddings (a label is always heard whole), between layers and
-      before the linear map.
-    - counter: start an LSTM as one that remembers: +8 on the forget gates, so that a cell keeps
-      what it has added up (after Gers 2000), no way yet from h to the gates, and a classifier 3
-      times as steep, so that small steps of the cell are heard.
-    - ngram_share: the share γ of p that the 6-gram of the training texts has. Training teaches
-      the net alone; validation, test and generation are of the mixture.
-    - dtype: `float64` for counting far, where rounding adds up over thousands of steps.
+    - cell, hidden, layers: the stack. embedding: the width of E and L; null means `hidden`, as in
+      the course.
+    - dropout: on the characters' embeddings (not on the label's), between layers and before the
+      linear map.
+    - counter: initialise an LSTM for counting: add 8 to the forget gates' bias, so that a cell
+      keeps its sum (after Gers 2000); set the weights from h to the gates to 0; multiply the
+      classifier's weights by 3, so that small steps of the cell change the prediction.
+    - ngram_weight: the weight γ of the 6-gram of the training texts in the mixture p. The loss is
+      that of the network alone; validation, test and generation use the mixture.
+    - dtype: `float64` for long counts, where rounding errors add up over thousands of steps.
+
+    Raises `UserError` for settings out of range.
     """
 
     name: ClassVar[str] = "char_rnn"
@@ -59,31 +74,25 @@ class CharRNN(Model):
     spec: Tokens | LabelledTokens
     codec: CharCodec
 
+    @check_arguments
     def __init__(
         self,
         spec: Tokens | LabelledTokens,
         codec: CharCodec | None = None,
         cell: Literal["rnn", "gru", "lstm"] = "lstm",
-        hidden: int = 256,
-        layers: int = 1,
-        embedding: int | None = None,
-        dropout: float = 0.0,
+        hidden: PositiveInt = 256,
+        layers: PositiveInt = 1,
+        embedding: PositiveInt | None = None,
+        dropout: DropoutRate = 0.0,
         counter: bool = False,
-        ngram_share: float = 0.0,
+        ngram_weight: MixtureWeight = 0.0,
         dtype: Literal["float32", "float64"] = "float32",
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
+        self.save_settings()
         width = hidden if embedding is None else embedding
-        if min(hidden, layers, width) < 1 or not 0 <= dropout < 1:
-            raise UserError(
-                f"model: hidden={hidden}, layers={layers}, embedding={width} must be at least 1 "
-                f"and dropout={dropout} in [0, 1)"
-            )
-        if not 0 <= ngram_share < 1:
-            raise UserError(f"model.ngram_share={ngram_share}: must lie in [0, 1)")
         classes = self.spec.vocab_size
-        self.embed = nn.Embedding(classes + 1, width)  # one more: "before the text"
+        self.embed = nn.Embedding(classes + 1, width)  # the last one: "before the text"
         self.embed_label = (
             nn.Embedding(self.spec.num_labels, width)
             if isinstance(self.spec, LabelledTokens)
@@ -94,15 +103,15 @@ class CharRNN(Model):
         )
         self.dropout = Dropout(dropout)
         self.out = nn.Linear(hidden, classes)
-        self.ngram = TextNGram(ngram_share, classes) if ngram_share else None
+        self.ngram = TextNGram(ngram_weight, classes) if ngram_weight else None
         if counter:
-            self._start_as_counter()
+            self._initialise_for_counting()
         self.to(getattr(torch, dtype))
 
     @torch.no_grad()
-    def _start_as_counter(self) -> None:
+    def _initialise_for_counting(self) -> None:
         if not isinstance(self.cells, nn.LSTM):
-            raise UserError("model.counter=true sets an LSTM's gates; use model.cell=lstm")
+            raise UserError("counter=true needs an LSTM: set model.cell=lstm")
         for _, from_h, bias, _ in self.cells.all_weights:
             from_h.zero_()
             _, forget_gate, _, _ = bias.chunk(4)
@@ -113,7 +122,7 @@ class CharRNN(Model):
     def forward(
         self, x_BT: Tensor, label_B: Tensor | None = None, state: State | None = None
     ) -> tuple[Tensor, State]:
-        """Classes → the top cells' output h_BTH, and the state to go on with."""
+        """Classes → the output of the top layer, h_BTH, and the next state."""
         x_BTD = self.dropout(self.embed(x_BT))
         if self.embed_label is not None:
             assert label_B is not None, "a labelled model reads labelled batches"
@@ -121,63 +130,64 @@ class CharRNN(Model):
         return self.cells(x_BTD, state)
 
     def logits(self, batch: TokenBatch | LabelledTokenBatch) -> tuple[Tensor, Tensor]:
-        """The net's logits_NV of the N masked positions, and their targets x_N."""
+        """The network's logits_NV at the N positions of the mask, and their targets x_N."""
         label_B = batch.label_B if isinstance(batch, LabelledTokenBatch) else None
         h_BTH, _ = self(batch.x_BL[:, :-1], label_B)
         logits_NV = self.out(self.dropout(h_BTH[batch.mask_BT]))
         return logits_NV, batch.x_BL[:, 1:][batch.mask_BT]
 
     def predicted(self, batch: TokenBatch | LabelledTokenBatch) -> tuple[Tensor, Tensor]:
-        """As `logits`, but with the n-gram's share: where it has one, log p_NV."""
+        """As `logits`; with an n-gram model the first are the mixture's log p_NV instead."""
         logits_NV, x_N = self.logits(batch)
         if self.ngram is not None:
-            logits_NV = self.ngram.mixed(logits_NV, contexts(batch))
+            logits_NV = self.ngram.mixture(logits_NV, contexts(batch))
         return logits_NV, x_N
 
     def losses(self, batch: TokenBatch | LabelledTokenBatch) -> dict[str, Tensor]:
         logits_NV, x_N = self.logits(batch)
-        return {"nats": F.cross_entropy(logits_NV, x_N)}
+        return {"nll": F.cross_entropy(logits_NV, x_N)}
 
-    def steps(self, batch: TokenBatch | LabelledTokenBatch) -> int:
+    def num_predictions(self, batch: TokenBatch | LabelledTokenBatch) -> int:
         return int(batch.mask_BT.sum())
 
     def new_metric(self) -> Metric:
-        return CharLikelihood()
+        return CharNLL()
 
     def on_fit_start(self) -> None:
         if self.ngram is not None:
             data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
-            rows = data.coded("train")
-            self.ngram.learn(rows, data.labels["train"] if data.labels else [0] * len(rows))
+            texts = data.coded("train")
+            self.ngram.fit(texts, data.labels["train"] if data.labels else [0] * len(texts))
 
     def score(self, batch: TokenBatch | LabelledTokenBatch, metric: Metric, stage: str) -> None:
         logits_NV, x_N = self.predicted(batch)
-        nats_N = F.cross_entropy(logits_NV, x_N, reduction="none")
-        metric.update(nats_N[:, None], (logits_NV.argmax(-1) == x_N)[:, None])
+        nll_N = F.cross_entropy(logits_NV, x_N, reduction="none")
+        metric.update(nll_N[:, None], (logits_NV.argmax(-1) == x_N)[:, None])
 
     @torch.inference_mode()
     def read(
-        self, rows: Sequence[np.ndarray], labels: Sequence[int] | None = None, at_once: int = 256
+        self, rows: Sequence[np.ndarray], labels: Sequence[int] | None = None, batch_size: int = 256
     ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-        """For each encoded text, −log p of its T classes and the likeliest ones: nats_T, guess_T.
+        """For each encoded text: −log p of its T classes, and the most likely classes.
 
-        Texts are read in batches of similar length and given back in their own order.
+        Yields (nll_T, guess_T) per text, in the order of `rows`. The texts are read in batches of
+        similar length.
         """
         order = sorted(range(len(rows)), key=lambda i: len(rows[i]))
         results: dict[int, tuple[np.ndarray, np.ndarray]] = {}
         training = self.training
         self.eval()
         try:
-            for first in range(0, len(order), at_once):
-                these = order[first : first + at_once]
-                given = None if labels is None else [labels[i] for i in these]
-                batch = self.codec.batch([rows[i] for i in these], given)
+            for first in range(0, len(order), batch_size):
+                indices = order[first : first + batch_size]
+                batch_labels = None if labels is None else [labels[i] for i in indices]
+                batch = self.codec.batch([rows[i] for i in indices], batch_labels)
                 logits_NV, x_N = self.predicted(type(batch)(*(t.to(self.device) for t in batch)))
-                nats_N = F.cross_entropy(logits_NV, x_N, reduction="none").float().cpu().numpy()
+                nll_N = F.cross_entropy(logits_NV, x_N, reduction="none").float().cpu().numpy()
                 guess_N = logits_NV.argmax(-1).cpu().numpy()
-                ends = np.cumsum([len(rows[i]) for i in these])[:-1]
-                parts = zip(np.split(nats_N, ends), np.split(guess_N, ends), strict=True)
-                results.update(zip(these, parts, strict=True))
+                ends = np.cumsum([len(rows[i]) for i in indices])[:-1]
+                parts = zip(np.split(nll_N, ends), np.split(guess_N, ends), strict=True)
+                results.update(zip(indices, parts, strict=True))
         finally:
             self.train(training)
         return (results[i] for i in range(len(rows)))
@@ -186,75 +196,87 @@ class CharRNN(Model):
         super().on_validation_epoch_end()
         data: Any = getattr(self.trainer, "datamodule", None)
         if getattr(data, "grammar", None) is not None:
-            far = counting.capacity(self, data.grammar, data.ranges["val"][1])
-            self.log("val/capacity", float(far))
+            largest = capacity.capacity(self, data.grammar, data.ranges["val"][1])
+            self.log("val/capacity", float(largest))
 
-    def assess(self, data: Any, temperature: float = 1.0) -> dict[str, float]:
-        """Beside the test figures: names' and grammars' own figures.
+    @check_arguments
+    def assess(self, data: Any, temperature: NonNegativeFloat = 1.0) -> dict[str, float]:
+        """Metrics of names (`name_quality.assess`) or grammars (`capacity`) on the test split.
 
-        `temperature` is that of the generated names that are judged.
+        `temperature` is that of the names that are generated and evaluated.
         """
         if self.codec.labels is not None:
-            return names.assess(self, data, temperature)
+            return name_quality.assess(self, data, temperature)
         if getattr(data, "grammar", None) is not None:
-            return {"capacity": float(counting.capacity(self, data.grammar, data.count_to))}
+            return {"capacity": float(capacity.capacity(self, data.grammar, data.count_to))}
         return {}
 
+    @check_arguments
     @torch.inference_mode()
     def generate(
         self,
-        n: int = 1,
+        n: PositiveInt = 1,
         label: str | None = None,
-        length: int = 400,
-        temperature: float = 1.0,
-        top_k: int = 0,
-        top_p: float = 1.0,
-        seed: int = 0,
+        length: PositiveInt = 400,
+        temperature: NonNegativeFloat = 1.0,
+        top_k: NonNegativeInt = 0,
+        top_p: PositiveFraction = 1.0,
+        seed: Seed = 0,
     ) -> list[Sample]:
-        """Write n texts, each until its end or `length` characters, in one batch.
+        """Generate n texts in one batch, each up to its end class or to `length` characters.
 
-        A model with labels gives (label, text) pairs: n of `label`, or n of every label. The
+        A model with labels returns (label, text) pairs: n of `label`, or n of every label. The
         class of unknown characters is never drawn. Training mode and the global random streams
-        are left as they were.
+        do not change.
 
         Raises `UserError` for settings out of range and for a label that the model lacks.
         """
-        if n < 1 or length < 1:
-            raise UserError(f"n={n} and length={length} must be at least 1")
-        labels = self._labels(label, n)
+        labels = self._labels_to_generate(label, n)
         sampler = Sampler(temperature, top_k, top_p)
         generator = torch.Generator(self.device).manual_seed(seed)
-        rows = n if labels is None else len(labels)
-        label_B = None if labels is None else torch.as_tensor(labels, device=self.device)
-        x_B = torch.full((rows,), self.codec.start_class, device=self.device)
-        ended_B = torch.zeros(rows, dtype=torch.bool, device=self.device)
-        drawn: list[Tensor] = []
-        state: State | None = None
         training = self.training
         self.eval()
         try:
-            while len(drawn) < length and not ended_B.all():
-                h_BTH, state = self(x_B[:, None], label_B, state)
-                logits_BV = self.out(h_BTH[:, 0])
-                if self.ngram is not None:
-                    before = contexts_after(drawn, labels or [0] * rows)
-                    logits_BV = self.ngram.mixed(logits_BV, before)
-                if (unknown := self.codec.unknown_class) is not None:
-                    logits_BV[:, unknown] = float("-inf")
-                x_B = sampler(logits_BV, generator)
-                drawn.append(x_B)
-                if (end := self.codec.end_class) is not None:
-                    ended_B |= x_B == end
+            drawn = self._draw(n, labels, length, sampler, generator)
         finally:
             self.train(training)
-        texts = [self.codec.decode(row) for row in torch.stack(drawn, dim=1).tolist()]
+        texts = [self.codec.decode(classes) for classes in torch.stack(drawn, dim=1).tolist()]
         if labels is None:
             return list(texts)
         assert self.codec.labels is not None
         return [(self.codec.labels[i], text) for i, text in zip(labels, texts, strict=True)]
 
-    def _labels(self, label: str | None, n: int) -> list[int] | None:
-        """The label of each text to write; None for a model without labels."""
+    def _draw(
+        self,
+        n: int,
+        labels: list[int] | None,
+        length: int,
+        sampler: Sampler,
+        generator: torch.Generator,
+    ) -> list[Tensor]:
+        """The classes x_B of each step: up to `length`, or until every text has ended."""
+        size = n if labels is None else len(labels)
+        label_B = None if labels is None else torch.as_tensor(labels, device=self.device)
+        x_B = torch.full((size,), self.codec.start_class, device=self.device)
+        ended_B = torch.zeros(size, dtype=torch.bool, device=self.device)
+        drawn: list[Tensor] = []
+        state: State | None = None
+        while len(drawn) < length and not ended_B.all():
+            h_BTH, state = self(x_B[:, None], label_B, state)
+            logits_BV = self.out(h_BTH[:, 0])
+            if self.ngram is not None:
+                last_classes = contexts_after(drawn, labels or [0] * size)
+                logits_BV = self.ngram.mixture(logits_BV, last_classes)
+            if (unknown := self.codec.unknown_class) is not None:
+                logits_BV[:, unknown] = float("-inf")
+            x_B = sampler(logits_BV, generator)
+            drawn.append(x_B)
+            if (end := self.codec.end_class) is not None:
+                ended_B |= x_B == end
+        return drawn
+
+    def _labels_to_generate(self, label: str | None, n: int) -> list[int] | None:
+        """The label class of each text to generate; None for a model without labels."""
         if label is not None:
             return [self.codec.label_class(label)] * n
         if self.codec.labels is None:

@@ -1,14 +1,15 @@
-"""LSTM on MIDI messages: each message is a note, a velocity and a time, each with its own head.
+"""LSTM on MIDI messages: a message is a note, a velocity and a time, each with its own head.
 
 After "Neural Mozart" (Zhang Jiang's course): a piece is a stream of (note, velocity, time)
-messages, three embeddings side by side feed an LSTM, three softmax heads predict the next
-message, and the loss is the sum of the three cross-entropies,
+messages. Their concatenated embeddings are the input of an LSTM, three softmax heads predict the
+next message, and the loss is the sum of the three cross-entropies,
 
     L = L_note + L_velocity + L_time.
 
-With independent heads the three are predicted from the state alone. With chained heads the sum
-is the exact joint, −log p(note | past) − log p(velocity | note, past) − log p(time | note,
-velocity, past): a release's velocity nearly decides its note, and what sounds decides how long.
+Independent heads predict the three fields from the state alone. With chained heads the sum is
+the exact joint negative log-likelihood, −log p(note | past) − log p(velocity | note, past) −
+log p(time | note, velocity, past). The fields depend on each other: for example, the next message
+of a sounding note is nearly always its release, and a release has velocity 0.
 """
 
 from __future__ import annotations
@@ -23,24 +24,33 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes, notes_to_messages
-from musegen.codecs.midi import read_prime
-from musegen.contracts import MessageBatch, Messages, UserError
-from musegen.metrics.likelihood import FieldLikelihood
+from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes
+from musegen.constraints import (
+    DropoutRate,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFraction,
+    PositiveInt,
+    Seed,
+    check_arguments,
+)
+from musegen.errors import UserError
+from musegen.metrics.nll import FieldNLL
 from musegen.models.base import Model
-from musegen.models.dropout import Dropout
-from musegen.sampling import Sampler
+from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.softmax_sampler import Sampler
+from musegen.specs import MessageBatch, Messages
 
 
 class State(NamedTuple):
-    """What is carried along a piece."""
+    """The recurrent state along a piece."""
 
     h: Any
-    """The LSTM's hidden state: (layers, B, H), or for single steps one (B, H) per layer."""
+    """The LSTM's hidden state: (layers, B, H); in single steps one (B, H) per layer."""
     c: Any
-    """Its cell state, alike."""
+    """The LSTM's cell state, of the same shapes."""
     age_BP: Tensor
-    """0 where a pitch is silent, else how many messages ago it was struck, from 1 on."""
+    """0 for a silent pitch, otherwise the number of messages since its onset, starting at 1."""
 
 
 class IndependentHeads(nn.Module):
@@ -51,12 +61,12 @@ class IndependentHeads(nn.Module):
         self.sizes = sizes
         self.out = nn.Linear(hidden, sum(sizes))
 
-    def forward(self, h_ND: Tensor, held_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
-        """Logits (N, V) per field; held notes and the true message x_NF are not looked at."""
+    def forward(self, h_ND: Tensor, active_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
+        """Logits (N, V) per field. The sounding notes and the true message x_NF are not used."""
         return list(self.out(h_ND).split(self.sizes, dim=-1))
 
     def sample(
-        self, h_BD: Tensor, held_BQ: Tensor, sampler: Sampler, generator: Generator
+        self, h_BD: Tensor, active_BQ: Tensor, sampler: Sampler, generator: Generator
     ) -> Tensor:
         """Draw the next message, (B, F)."""
         logits = self.out(h_BD).split(self.sizes, dim=-1)
@@ -66,16 +76,18 @@ class IndependentHeads(nn.Module):
 class ChainedHeads(nn.Module):
     """Note from the state; velocity from state and note; time from state, note and velocity.
 
-    Each of the later two is one hidden layer of `width` units whose input adds the projected
-    state and the embeddings of the fields before it. Where held notes are read, the note's
-    logits also see them directly, and the velocity knows whether its note sounds: of a sounding
-    note the next message is nearly always the release.
+    Velocity and time have one hidden layer of `width` units. Its input is the sum of the projected
+    state and the embeddings of the preceding fields. With `reads_active` the note's logits are
+    also a linear function of the sounding notes, and the velocity's input tells whether its note
+    sounds: the next message of a sounding note is nearly always its release.
     """
 
-    def __init__(self, hidden: int, sizes: tuple[int, int, int], width: int, held: bool) -> None:
+    def __init__(
+        self, hidden: int, sizes: tuple[int, int, int], width: int, reads_active: bool
+    ) -> None:
         super().__init__()
         notes, velocities, times = sizes
-        self.held = held
+        self.reads_active = reads_active
         self.split = (notes, width, width)
         self.from_state = nn.Linear(hidden, sum(self.split))
         self.note_for_velocity = nn.Embedding(notes, width)
@@ -83,61 +95,65 @@ class ChainedHeads(nn.Module):
         self.velocity_for_time = nn.Embedding(velocities, width)
         self.velocity_out = nn.Linear(width, velocities)
         self.time_out = nn.Linear(width, times)
-        if held:
-            self.held_for_note = nn.Linear(2 * notes, notes, bias=False)
+        if reads_active:
+            self.active_for_note = nn.Linear(2 * notes, notes, bias=False)
             self.sounds_for_velocity = nn.Embedding(2, width)
 
-    def forward(self, h_ND: Tensor, held_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
-        """Logits (N, V) per field, given the true fields before it."""
-        note_logits, for_velocity, for_time = self._from(h_ND, held_NQ)
+    def forward(self, h_ND: Tensor, active_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
+        """Logits (N, V) per field, given the true preceding fields."""
+        note_logits, for_velocity, for_time = self._project_state(h_ND, active_NQ)
         note, velocity, _ = x_NF.unbind(-1)
         return [
             note_logits,
-            self._velocity(for_velocity, held_NQ, note),
-            self._time(for_time, note, velocity),
+            self._velocity_logits(for_velocity, active_NQ, note),
+            self._time_logits(for_time, note, velocity),
         ]
 
     def sample(
-        self, h_BD: Tensor, held_BQ: Tensor, sampler: Sampler, generator: Generator
+        self, h_BD: Tensor, active_BQ: Tensor, sampler: Sampler, generator: Generator
     ) -> Tensor:
         """Draw the next message, (B, F), each field given the fields drawn before it."""
-        note_logits, for_velocity, for_time = self._from(h_BD, held_BQ)
+        note_logits, for_velocity, for_time = self._project_state(h_BD, active_BQ)
         note = sampler(note_logits, generator)
-        velocity = sampler(self._velocity(for_velocity, held_BQ, note), generator)
-        time = sampler(self._time(for_time, note, velocity), generator)
+        velocity = sampler(self._velocity_logits(for_velocity, active_BQ, note), generator)
+        time = sampler(self._time_logits(for_time, note, velocity), generator)
         return torch.stack([note, velocity, time], dim=-1)
 
-    def _from(self, h: Tensor, held: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    def _project_state(self, h: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The note's logits, and the state's part of the hidden layers of velocity and time."""
         note_logits, for_velocity, for_time = self.from_state(h).split(self.split, dim=-1)
-        if self.held:
-            note_logits = note_logits + self.held_for_note(held)
+        if self.reads_active:
+            note_logits = note_logits + self.active_for_note(active)
         return note_logits, for_velocity, for_time
 
-    def _velocity(self, state: Tensor, held: Tensor, note: Tensor) -> Tensor:
+    def _velocity_logits(self, state: Tensor, active: Tensor, note: Tensor) -> Tensor:
         given = self.note_for_velocity(note)
-        if self.held:
-            sounds = held.gather(-1, note[:, None])[:, 0].long()
+        if self.reads_active:
+            sounds = active.gather(-1, note[:, None])[:, 0].long()
             given = given + self.sounds_for_velocity(sounds)
         return self.velocity_out(F.relu(state + given))
 
-    def _time(self, state: Tensor, note: Tensor, velocity: Tensor) -> Tensor:
+    def _time_logits(self, state: Tensor, note: Tensor, velocity: Tensor) -> Tensor:
         given = self.note_for_time(note) + self.velocity_for_time(velocity)
         return self.time_out(F.relu(state + given))
 
 
 class LSTMMidi(Model):
-    """Embeddings of note, velocity and time side by side → LSTM stack → three heads.
+    """Concatenated embeddings of note, velocity and time → LSTM stack → three heads.
 
     - hidden, layers: the LSTM stack. dropout: between its layers and before the heads.
-    - embedding: width of each field's embedding; null reads one-hots, as the course does.
+    - embedding: width of each field's embedding; null means one-hot inputs, as in the course.
     - heads: `chained` or `independent`; head_width: hidden units of the chained heads.
-    - held: width of an embedding of the sounding notes and their ages, read beside each
-      message; 0 leaves it out, as the course does. They are a function of the past, but one that
-      an LSTM learns badly: without it releases miss their notes and the sounding ones pile up.
+    - active_note_dim: width of an embedding of the sounding notes and their ages, concatenated to
+      each message's embedding; 0 leaves it out, as in the course. They are a function of the past
+      messages, but an LSTM learns it badly: without this input, releases miss their notes and
+      more and more notes keep sounding.
 
-    The network is taught at every position that the batch's mask marks. Rows that continue
-    (`MessageBatch.fresh_B` false) carry the state on, without gradients through the border:
-    truncated back-propagation in training, whole pieces in evaluation.
+    The loss is over the positions of the batch's mask. A batch row that continues a sequence
+    (`MessageBatch.fresh_B` false) starts from the previous batch's state, without gradients
+    through it: truncated back-propagation in training, whole pieces in evaluation.
+
+    Raises `UserError` for settings out of range.
     """
 
     name: ClassVar[str] = "lstm_midi"
@@ -146,144 +162,142 @@ class LSTMMidi(Model):
     spec: Messages
     codec: MessageCodec
 
+    @check_arguments
     def __init__(
         self,
         spec: Messages,
         codec: MessageCodec | None = None,
-        hidden: int = 256,
-        layers: int = 2,
-        embedding: tuple[int, int, int] | None = (64, 32, 32),
+        hidden: PositiveInt = 256,
+        layers: PositiveInt = 2,
+        embedding: tuple[PositiveInt, PositiveInt, PositiveInt] | None = (64, 32, 32),
         heads: Literal["chained", "independent"] = "chained",
-        head_width: int = 128,
-        held: int = 64,
-        dropout: float = 0.3,
+        head_width: PositiveInt = 128,
+        active_note_dim: NonNegativeInt = 64,
+        dropout: DropoutRate = 0.3,
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
-        if min(hidden, layers, head_width) < 1 or held < 0 or not 0 <= dropout < 1:
-            raise UserError(
-                f"model: hidden={hidden}, layers={layers}, head_width={head_width} must be at "
-                f"least 1, held={held} not negative and dropout={dropout} in [0, 1)"
-            )
+        self.save_settings()
         sizes = self.spec.sizes
-        # One class more than each field has: "before the piece".
+        # One additional class per field: "before the piece".
         tables = [
             _one_hot(size + 1) if embedding is None else nn.Embedding(size + 1, embedding[f])
             for f, size in enumerate(sizes)
         ]
         self.embed = nn.ModuleList(tables)
-        width = sum(table.embedding_dim for table in tables) + held
-        self.embed_held = nn.Linear(2 * self.spec.notes, held, bias=False) if held else None
+        width = sum(table.embedding_dim for table in tables) + active_note_dim
+        self.embed_active = (
+            nn.Linear(2 * self.spec.notes, active_note_dim, bias=False) if active_note_dim else None
+        )
         self.lstm = nn.LSTM(
             width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
         self.dropout = Dropout(dropout)
         self.heads: ChainedHeads | IndependentHeads = (
-            ChainedHeads(hidden, sizes, head_width, held > 0)
+            ChainedHeads(hidden, sizes, head_width, active_note_dim > 0)
             if heads == "chained"
             else IndependentHeads(hidden, sizes)
         )
         self._carried: dict[str, State] = {}
 
     def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Messages → the LSTM's output h_BTD and the held notes' features held_BTQ after each
-        message, and the state to go on with."""
+        """Messages → the LSTM's output h_BTD, the features active_BTQ of the notes that sound after
+        each message, and the next state."""
         silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
         age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
-        held_BTQ = self._held_features(age_BTP)
+        active_BTQ = self._active_features(age_BTP)
         cells = (state.h, state.c) if state else None
-        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, held_BTQ), cells)
-        return h_BTD, held_BTQ, State(h, c, age_BTP[:, -1])
+        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, active_BTQ), cells)
+        return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1])
 
     def step(
         self, x_BF: Tensor, state: State, layers: Sequence[Sequence[Tensor]]
     ) -> tuple[Tensor, Tensor, State]:
-        """One message → h_BD, held_BQ and the next state; equals `forward` with T = 1.
+        """One message → h_BD, active_BQ and the next state. Equals `forward` with T = 1.
 
-        `layers` is `self.lstm.all_weights`, which takes its time to list them. Cell by cell: for
-        a single step oneDNN's sequence kernel spends six times as long on repacking its weights
-        as the cells need altogether.
+        `layers` is `self.lstm.all_weights`, passed in because listing them is slow. The step runs
+        cell by cell: for T = 1, oneDNN's sequence kernel spends six times as long on repacking its
+        weights as all cells need together.
         """
         age_BP = state.age_BP
-        if self.embed_held is not None:
-            struck_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
-            age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], struck_B1)
-        held_BQ = self._held_features(age_BP)
-        y_BD = self._embedded(x_BF, held_BQ)
+        if self.embed_active is not None:
+            onset_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
+            age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], onset_B1)
+        active_BQ = self._active_features(age_BP)
+        y_BD = self._embedded(x_BF, active_BQ)
         states = []
         for weights, h_BH, c_BH in zip(layers, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
             y_BD = states[-1][0]
         h, c = zip(*states, strict=True)
-        return y_BD, held_BQ, State(h, c, age_BP)
+        return y_BD, active_BQ, State(h, c, age_BP)
 
     def _ages(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
-        """age_BTP after each message, from the ages before the first; all 0 where not read."""
-        if self.embed_held is None:
+        """age_BTP after each message, from the ages before the first; 0 without `embed_active`."""
+        if self.embed_active is None:
             return before_BP[:, None].expand(-1, x_BTF.shape[1], -1)
-        note_BT, struck_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(before_BP.dtype)
-        # One column more: "before the piece" lands there and is cut off.
+        note_BT, onset_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(before_BP.dtype)
+        # One additional column for the class "before the piece"; it is cut off below.
         age_BP = F.pad(before_BP, (0, 1))
         after = []
         for t in range(note_BT.shape[1]):
             older_BP = age_BP + age_BP.sign()
-            age_BP = older_BP.scatter(1, note_BT[:, t : t + 1], struck_BT[:, t : t + 1])
+            age_BP = older_BP.scatter(1, note_BT[:, t : t + 1], onset_BT[:, t : t + 1])
             after.append(age_BP)
         return torch.stack(after, dim=1)[..., :-1]
 
-    def _held_features(self, age_P: Tensor) -> Tensor:
-        """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of how long.
+    def _active_features(self, age_P: Tensor) -> Tensor:
+        """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of its age.
 
-        Where they are not read the ages go through as they are.
+        Without `embed_active` the ages are returned unchanged.
         """
-        if self.embed_held is None:
+        if self.embed_active is None:
             return age_P
         return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
 
-    def _embedded(self, x_F: Tensor, held_Q: Tensor) -> Tensor:
-        """(…, F) classes and (…, Q) held-note features → (…, E), side by side."""
+    def _embedded(self, x_F: Tensor, active_Q: Tensor) -> Tensor:
+        """(…, F) classes and (…, Q) features of the sounding notes → concatenated, (…, E)."""
         parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
-        if self.embed_held is not None:
-            parts.append(self.embed_held(held_Q))
+        if self.embed_active is not None:
+            parts.append(self.embed_active(active_Q))
         return torch.cat(parts, dim=-1)
 
-    def nats(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
-        """nats_NF of the N masked steps, their logits per field and their targets x_NF."""
-        h_BTD, held_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
+    def nll(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
+        """nll_NF of the N steps of the mask, their logits per field and their targets x_NF."""
+        h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
         self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
-        h_ND, held_NQ, x_NF = (
-            _masked(every, batch.mask_BT) for every in (h_BTD, held_BTQ, batch.x_BLF[:, 1:])
+        h_ND, active_NQ, x_NF = (
+            _masked(x_BT, batch.mask_BT) for x_BT in (h_BTD, active_BTQ, batch.x_BLF[:, 1:])
         )
-        logits = self.heads(self.dropout(h_ND), held_NQ, x_NF)
-        nats = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
-        return torch.stack(nats, dim=-1), logits, x_NF
+        logits = self.heads(self.dropout(h_ND), active_NQ, x_NF)
+        nll = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
+        return torch.stack(nll, dim=-1), logits, x_NF
 
     def losses(self, batch: MessageBatch) -> dict[str, Tensor]:
-        nats_NF, _, _ = self.nats(batch, "train")
-        # A rank whose rows are all idle (the end of an epoch of streams) counts nothing.
-        return dict(zip(FIELDS, nats_NF.sum(0) / max(1, len(nats_NF)), strict=True))
+        nll_NF, _, _ = self.nll(batch, "train")
+        # At the end of an epoch of streams all batch rows of a rank may be idle: 0 predictions.
+        return dict(zip(FIELDS, nll_NF.sum(0) / max(1, len(nll_NF)), strict=True))
 
-    def steps(self, batch: MessageBatch) -> int:
+    def num_predictions(self, batch: MessageBatch) -> int:
         return int(batch.mask_BT.sum())
 
     def new_metric(self) -> Metric:
-        return FieldLikelihood(FIELDS)
+        return FieldNLL(FIELDS)
 
     def score(self, batch: MessageBatch, metric: Metric, stage: str) -> None:
-        nats_NF, logits, x_NF = self.nats(batch, stage)
+        nll_NF, logits, x_NF = self.nll(batch, stage)
         guess_NF = torch.stack([z.argmax(-1) for z in logits], dim=-1)
-        metric.update(nats_NF, guess_NF == x_NF)
+        metric.update(nll_NF, guess_NF == x_NF)
 
     def _state(self, batch: MessageBatch, stage: str) -> State | None:
-        """The state that the batch before left, zeroed in the rows that start anew."""
+        """The state after the previous batch, 0 in the batch rows that start a new sequence."""
         carried = self._carried.get(stage)
         if carried is None or len(carried.age_BP) != len(batch.fresh_B):
             return None
         keep_B1 = (~batch.fresh_B).to(carried.age_BP.dtype)[:, None]
-        return State(*(kept * keep_B1 for kept in carried))
+        return State(*(part * keep_B1 for part in carried))
 
     def training_state(self) -> dict[str, Any]:
-        """The state that the rows of the last batch left."""
+        """Also the recurrent state after the last batch."""
         carried = self._carried.get("train")
         return super().training_state() | {"carried": None if carried is None else tuple(carried)}
 
@@ -301,65 +315,74 @@ class LSTMMidi(Model):
     def on_test_epoch_start(self) -> None:
         self._carried.pop("test", None)
 
+    @check_arguments
     @torch.inference_mode()
     def generate(
         self,
-        n: int = 1,
-        length: int = 800,
-        temperature: float = 0.9,
-        top_k: int = 0,
-        top_p: float = 0.95,
+        n: PositiveInt = 1,
+        length: PositiveInt = 800,
+        temperature: NonNegativeFloat = 0.9,
+        top_k: NonNegativeInt = 0,
+        top_p: PositiveFraction = 0.95,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> list[np.ndarray]:
-        """Compose n pieces of `length` messages each, as `NOTES` arrays.
+        """Generate n pieces of `length` messages each, as `NOTES` arrays.
 
-        The state is carried from message to message. `prime` is a MIDI file whose messages are
-        read first, those of its first `prime_seconds` where that is given; with `include_prime`
-        the pieces begin with them. Training mode and the global random streams are left as they
-        were. The defaults keep a little below the model's own
-        distribution (temperature and top_p 1), whose rare classes add up over hundreds of
-        messages: a quartet learnt at three voices then plays seven.
+        `prime` is a MIDI file whose messages the model reads first (of its first `prime_seconds`
+        if given); with `include_prime` the pieces start with them. Training mode and the global
+        random streams do not change. The defaults make rare classes a little less probable than
+        the model does (temperature 1 and top_p 1): over hundreds of messages they accumulate, and
+        a model of quartets with three sounding voices then plays seven.
 
-        Raises `UserError` for settings out of range and for a prime that has no notes.
+        Raises `UserError` for settings out of range and for a prime without notes.
         """
-        if n < 1 or length < 1:
-            raise UserError(f"n={n} and length={length} must be at least 1")
         sampler = Sampler(temperature, top_k, top_p)
         generator = torch.Generator(self.device).manual_seed(seed)
-        start_TF = np.array([self.spec.sizes])  # "before the piece"
-        primed_TF = np.empty((0, len(FIELDS)), np.int64)
-        if prime is not None:
-            primed_TF = self.codec.encode(notes_to_messages(read_prime(prime, prime_seconds)))
-            if not len(primed_TF):
-                raise UserError(f"prime={prime}: no notes within the model's pitch range")
+        prime_TF = self._encode_prime(prime, prime_seconds)
         training = self.training
         self.eval()
         try:
-            read_BTF = torch.as_tensor(np.concatenate([start_TF, primed_TF]), device=self.device)
-            h_BTD, held_BTQ, (h, c, age_BP) = self(read_BTF[None])
-            h_BD, held_BQ = h_BTD[:, -1].expand(n, -1), held_BTQ[:, -1].expand(n, -1)
-            state = State(
-                h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
-            )
-            drawn, layers = [], self.lstm.all_weights
-            for _ in range(length):
-                drawn.append(self.heads.sample(h_BD, held_BQ, sampler, generator))
-                h_BD, held_BQ, state = self.step(drawn[-1], state, layers)
+            pieces_BTF = self._draw(n, length, prime_TF, sampler, generator)
         finally:
             self.train(training)
-        composed_BTF = torch.stack(drawn, dim=1).cpu().numpy()
-        head_TF = primed_TF if include_prime else primed_TF[:0]
+        head_TF = prime_TF if include_prime else prime_TF[:0]
         return [
             messages_to_notes(self.codec.decode(np.concatenate([head_TF, piece_TF])))
-            for piece_TF in composed_BTF
+            for piece_TF in pieces_BTF
         ]
+
+    def _encode_prime(self, prime: Path | None, seconds: float | None) -> np.ndarray:
+        """The prime's classes, (T, F); T = 0 without a prime."""
+        if prime is None:
+            return np.empty((0, len(FIELDS)), np.int64)
+        prime_TF = self.codec.encode(self.codec.read(prime, seconds))
+        if not len(prime_TF):
+            raise UserError(f"prime={prime}: no notes within the model's pitch range")
+        return prime_TF
+
+    def _draw(
+        self, n: int, length: int, prime_TF: np.ndarray, sampler: Sampler, generator: Generator
+    ) -> np.ndarray:
+        """The classes (n, length, F) of n pieces that continue the prime."""
+        start_TF = np.array([self.spec.sizes])  # "before the piece"
+        read_TF = torch.as_tensor(np.concatenate([start_TF, prime_TF]), device=self.device)
+        h_BTD, active_BTQ, (h, c, age_BP) = self(read_TF[None])
+        h_BD, active_BQ = h_BTD[:, -1].expand(n, -1), active_BTQ[:, -1].expand(n, -1)
+        state = State(
+            h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
+        )
+        drawn, layers = [], self.lstm.all_weights
+        for _ in range(length):
+            drawn.append(self.heads.sample(h_BD, active_BQ, sampler, generator))
+            h_BD, active_BQ, state = self.step(drawn[-1], state, layers)
+        return torch.stack(drawn, dim=1).cpu().numpy()
 
 
 def _masked(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
-    """(B, T, …) → (N, …): the marked steps; whole windows are spared the copying back and forth."""
+    """(B, T, …) → (N, …): the steps of the mask. A full mask needs no copy."""
     return x_BT.flatten(0, 1) if mask_BT.all() else x_BT[mask_BT]
 
 

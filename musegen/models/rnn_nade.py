@@ -14,7 +14,7 @@ drawn exactly.
 What the paper's model does not have, and what is off by default:
 
 - attention (`attention_heads`): r(t), what followed when the piece last stood as it stands now
-  (`musegen.models.lookback`), enters the biases as u does, by W_rv and W_rh;
+  (`musegen.models.layers.attention`), enters the biases as u does, by W_rv and W_rh;
 - note ages: u also reads log₂(1 + age)/5 of each sounding note, and b_v(t) gets one number for
   each pitch and each bucket of the age that its note has in frame t − 1;
 - intervals: the NADE's units also act directly on the logits above them, all pitches alike;
@@ -38,26 +38,27 @@ from torch import Tensor, nn
 from torchmetrics import Metric
 
 from musegen.codecs.midi import read_prime
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import RollBatch, Rolls, UserError
+from musegen.codecs.roll_codec import RollCodec
+from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import predicted_pieces, report
 from musegen.models.base import Model
-from musegen.models.dropout import Dropout
+from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.clock import PERIODS
 from musegen.models.layers.clock import clock as clock_hands
+from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frozen_history import freeze_history
 from musegen.models.layers.nade import NADE
 from musegen.models.layers.note_age import AGE_BUCKETS, note_ages
-from musegen.models.lookback import Lookback
-from musegen.models.recurrence import Cell, Recurrence
-from musegen.progress import track
+from musegen.models.layers.recurrence import Cell, Recurrence
+from musegen.runtime.progress import track
+from musegen.specs import RollBatch, Rolls
 
 INITIAL_STD = 0.01
 """Of the matrices into the biases, and of the tanh net's."""
 INITIAL_LOG_ODDS = -3.0
 """Of b_v: about 4 of 88 notes sound."""
-HEAD_WIDTH = 32
+ATTENTION_HEAD_WIDTH = 32
 """Numbers in each query and key of the attention."""
 MIDDLE_C = 60
 SAMPLED_FRAMES = 512
@@ -69,7 +70,7 @@ class RNNNADE(Model):
 
     - cell: `tanh` (the paper's), `lstm` or `gru`.
     - dropout: of u where it enters the biases; attention_dropout: of r there.
-    - learn_start: learn u(0), which is 0 otherwise.
+    - learn_initial_state: learn u(0), which is 0 otherwise.
     - attention_heads: of the attention to the piece's own past, `attention_span` frames back at
       most; the paper has none.
     - intervals, note_age, clock: whether there are the terms and inputs of these names.
@@ -95,7 +96,7 @@ class RNNNADE(Model):
         recurrent: Annotated[int, Ge(1)] = 100,
         cell: Cell = "tanh",
         dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
-        learn_start: bool = False,
+        learn_initial_state: bool = False,
         attention_heads: Annotated[int, Ge(0)] = 0,
         attention_span: Annotated[int, Ge(1)] = 512,
         attention_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
@@ -106,7 +107,7 @@ class RNNNADE(Model):
         flipped: Annotated[float, Ge(0), Lt(1)] = 0.0,
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
+        self.save_settings()
         _check_settings(
             hidden, recurrent, attention_heads, attention_span, frozen,
             dropout=dropout, attention_dropout=attention_dropout, flipped=flipped,
@@ -117,13 +118,13 @@ class RNNNADE(Model):
         self.low_pitches = min(max(MIDDLE_C - lowest, 0), visible)
         hands = sum(PERIODS) if clock else 0
         inputs = visible * (2 if note_age else 1) + hands
-        self.recurrence = Recurrence(cell, inputs, recurrent, INITIAL_STD, learn_start)
+        self.recurrence = Recurrence(cell, inputs, recurrent, INITIAL_STD, learn_initial_state)
         self.dropout, self.attention_dropout = Dropout(dropout), Dropout(attention_dropout)
-        self.attention: Lookback | None = None
+        self.attention: CausalAttention | None = None
         known = recurrent + hands
         if attention_heads:
-            self.attention = Lookback(
-                recurrent, visible, attention_heads, HEAD_WIDTH, attention_span
+            self.attention = CausalAttention(
+                recurrent, visible, attention_heads, ATTENTION_HEAD_WIDTH, attention_span
             )
             known += self.attention.out_features
         # Below each other the matrices of what the biases depend on: W_uv, W_rv and the clock's.
@@ -139,7 +140,7 @@ class RNNNADE(Model):
 
     # --- Training ---------------------------------------------------------------------------
 
-    def steps(self, batch: RollBatch) -> Tensor:
+    def num_predictions(self, batch: RollBatch) -> Tensor:
         return batch.mask_BT.sum()
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
@@ -163,8 +164,8 @@ class RNNNADE(Model):
     def biases_before_each(self, x_BTD: Tensor) -> tuple[Tensor, Tensor]:
         """b_v(t) and b_h(t) of every frame of some sequences, (B T, D) and (B T, H)."""
         age_BTD = note_ages(x_BTD) if self.note_age else None
-        u_BTR = self.recurrence.before_each(self.inputs(x_BTD, age_BTD))
-        r_BTZ = self.attention.before_each(u_BTR, x_BTD) if self.attention else None
+        u_BTR = self.recurrence.states_before(self.inputs(x_BTD, age_BTD))
+        r_BTZ = self.attention.all_steps(u_BTR, x_BTD) if self.attention else None
         hands_BTC = self.hands(x_BTD) if self.clock else None
         before_BTD = None if age_BTD is None else F.pad(age_BTD[:, :-1], (0, 0, 1, 0))
         more = (None if z is None else z.flatten(0, 1) for z in (r_BTZ, hands_BTC, before_BTD))
@@ -253,7 +254,7 @@ class RNNNADE(Model):
         n: int = 4,
         length: int = 200,
         temperature: float = 1.0,
-        repeats: Literal["held", "struck"] | None = None,
+        repeats: Literal["sustain", "retrigger"] | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
@@ -262,7 +263,7 @@ class RNNNADE(Model):
         """Compose n pieces of `length` frames by exact ancestral sampling, as `NOTES` arrays.
 
         The logit of each note given those below it is divided by `temperature`. `repeats` says
-        whether a pitch in successive frames is one note `held`, or `struck` in each; null leaves
+        whether a pitch in successive frames is one note `sustain`, or `retrigger` in each; null leaves
         it to the codec. `prime` is a MIDI file that is read first, or its first `prime_seconds`;
         with `include_prime` the pieces begin with it. Training mode and the global random streams
         are left as they were.
@@ -315,7 +316,7 @@ class RNNNADE(Model):
         for i in track(range(length), "composing", "frames"):
             t = primed + i
             u_BTR[:, t] = state[0]
-            r_BZ = self.attention.at(t, u_BTR, x_BTD) if self.attention else None
+            r_BZ = self.attention.step(t, u_BTR, x_BTD) if self.attention else None
             hands_BC = self.hands(x_BTD[:, t, None], t)[:, 0] if self.clock else None
             biases = self.biases(state[0], r_BZ, hands_BC, age_BD)
             frame_BD, log_prob_BT[:, i] = self.nade.sample(*biases, temperature, generator)

@@ -1,19 +1,19 @@
-"""RNN-RBM: at every step of a sequence an RBM, its biases from a recurrent net.
+"""RNN-RBM: an RBM for every frame of a sequence, with biases from a recurrent network.
 
 After Boulanger-Lewandowski, Bengio & Vincent (ICML 2012) and the tutorial's `rnnrbm.py`:
 
     b_v(t) = b_v + u(t−1) W_uv          b_h(t) = b_h + u(t−1) W_uh
     u(t)   = tanh(b_u + v(t) W_vu + u(t−1) W_uu), or an LSTM or GRU
 
-    p(v(1) … v(T)) = Π_t p(v(t) | u(t−1)),   each factor an RBM with W, b_v(t), b_h(t)
+    p(v(1) … v(T)) = Π_t p(v(t) | v(1) … v(t−1)),   each factor a conditional RBM
 
-u(t) depends on the data alone, so one pass of the recurrent net gives every machine, and one
-Gibbs chain runs through all frames of all sequences of a batch together. The loss is
-mean_t F_t(data) − F_t(chain end), the chain end held constant (`musegen.gibbs`); what it moves
-in the biases goes back through time.
+The factor at t has the weights W and the biases b_v(t), b_h(t). u(t) depends only on the data, so
+one pass of the recurrent network gives the biases of all conditional RBMs, and one call runs the
+Gibbs chains of all frames of a batch. The loss is mean_t F_t(data) − F_t(chain end), the chain end
+held constant (`musegen.energy.free_energy`); its gradient in the biases is propagated through time.
 
-With `heads` above 0 the biases also hear what followed when the piece last stood as it stands now,
-r(t) of `musegen.models.lookback`:
+With `attention_heads` above 0, causal attention to the earlier frames of the piece,
+r(t) of `musegen.models.layers.attention`, also enters the biases:
 
     b_v(t) = b_v + u(t−1) W_uv + r(t) W_rv      b_h(t) = b_h + u(t−1) W_uh + r(t) W_rh
 """
@@ -32,49 +32,65 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from musegen.affine import affine
-from musegen.codecs.midi import read_prime
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import RollBatch, Rolls, UserError
-from musegen.gibbs import Contrast, GibbsChains
-from musegen.metrics.conditional import (
-    Conditionals,
-    converged,
-    draw,
-    lower_bounds,
-    measure,
+from musegen.codecs.roll_codec import RollCodec
+from musegen.constraints import (
+    DropoutRate,
+    NonNegativeFloat,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveFraction,
+    PositiveInt,
+    Seed,
+    check_arguments,
 )
+from musegen.energy.affine import affine
+from musegen.energy.conditional import (
+    ConditionalRBMs,
+    Estimate,
+    converged_estimate,
+    estimate_log_prob,
+    raise_log_prob,
+    sample_frames,
+)
+from musegen.energy.free_energy import ContrastiveLoss
+from musegen.energy.gibbs import GibbsChains
+from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
-from musegen.models.dropout import Dropout
-from musegen.models.lookback import Lookback
-from musegen.models.recurrence import Cell, Recurrence
-from musegen.progress import track
+from musegen.models.layers.attention import CausalAttention
+from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.recurrence import Cell, Recurrence
+from musegen.runtime.progress import track
+from musegen.specs import RollBatch, Rolls
 
 W_STD, OTHER_STD = 0.01, 0.0001
 """Standard deviations of the tutorial's initial weights: of W, and of the other matrices."""
-HEAD_WIDTH = 32
-"""Numbers in each query and key of the heads that look back."""
-VAL_CHAINS, VAL_TEMPERATURES = 20, 100
-"""AIS in validation: quick, and as flattering in one epoch as in the next."""
+ATTENTION_HEAD_WIDTH = 32
+"""Dimension of each head's queries and keys."""
+VAL_CHAINS, VAL_AIS_STEPS = 20, 100
+"""AIS in validation: fast, and biased upward by about the same amount in every epoch."""
 REVERSE_CHAINS = 10
+"""Reverse chains per frame in `assess`."""
 
 
 class RNNRBM(Model):
-    """RBMs with `hidden` units conditioned on `recurrent` units.
+    """RBMs with `hidden` units, conditioned on a recurrent network with `recurrent` units.
 
     - cell: `tanh` (the paper's), `lstm` or `gru`.
-    - k: Gibbs steps an update, from the data (CD-k).
+    - k: Gibbs steps per update, from the data (CD-k).
     - dropout: of u where it enters the biases.
-    - learn_start: learn u(0), which is 0 otherwise.
-    - heads: pointers into the piece's own past, `span` frames back at most; the paper has none.
-    - rbm_rate: the learning rate of W, b_v and b_h as a multiple of the optimiser's.
-    - val_share: the share of the validation frames, always the same, that AIS measures.
+    - learn_initial_state: learn u(0), which is 0 otherwise.
+    - attention_heads: heads of causal attention to the piece's earlier frames, at most
+      `attention_span` frames back; 0, as in the paper, has no attention.
+    - rbm_lr_factor: the learning rate of W, b_v and b_h as a multiple of the optimiser's.
+    - val_fraction: fraction of the validation frames, always the same ones, used by AIS.
 
-    Logged besides the loss: `monitor`, the tutorial's: Σ v log p + (1−v) log(1−p) with p the mean
-    field one Gibbs step after the chain's end, in nats per frame, from logits and so finite; and
-    in validation `log_likelihood`, by a quick AIS that flatters (`assess` has the honest figure),
-    and `accuracy`.
+    Logged metrics besides the loss, in nats per frame: `monitor`, the tutorial's,
+    Σ v log p + (1−v) log(1−p) with p the mean field one Gibbs step after the chain end, computed
+    from logits and so finite; in validation also `log_likelihood`, by AIS with few steps and
+    therefore biased upward (`assess` has the converged estimate), and `accuracy`.
+
+    Raises `UserError` for a setting outside its range.
     """
 
     name: ClassVar[str] = "rnn_rbm"
@@ -84,72 +100,67 @@ class RNNRBM(Model):
     monitor = ("val/log_likelihood", "max")
     spec: Rolls
 
+    @check_arguments
     def __init__(
         self,
         spec: Rolls,
         codec: RollCodec | None = None,
-        hidden: int = 150,
-        recurrent: int = 100,
+        hidden: PositiveInt = 150,
+        recurrent: PositiveInt = 100,
         cell: Cell = "tanh",
-        k: int = 15,
-        dropout: float = 0.0,
-        learn_start: bool = False,
-        heads: int = 0,
-        span: int = 512,
-        rbm_rate: float = 1.0,
-        val_share: float = 0.1,
+        k: PositiveInt = 15,
+        dropout: DropoutRate = 0.0,
+        learn_initial_state: bool = False,
+        attention_heads: NonNegativeInt = 0,
+        attention_span: PositiveInt = 512,
+        rbm_lr_factor: NonNegativeFloat = 1.0,
+        val_fraction: PositiveFraction = 0.1,
     ) -> None:
         super().__init__(spec, codec)
-        self.remember()
-        if min(hidden, recurrent, k) < 1:
-            raise UserError(
-                f"model: hidden={hidden}, recurrent={recurrent} and k={k} must be at least 1"
-            )
-        if heads < 0 or span < 1:
-            raise UserError(f"model: heads={heads} must not be negative, span={span} at least 1")
-        if not (0 <= dropout < 1 and 0 < val_share <= 1 and rbm_rate >= 0):
-            raise UserError(
-                f"model: dropout={dropout} must lie in [0, 1), val_share={val_share} in (0, 1] "
-                f"and rbm_rate={rbm_rate} not be negative"
-            )
-        self.k, self.rbm_rate, self.val_share = k, rbm_rate, val_share
+        self.save_settings()
+        self.k, self.rbm_lr_factor, self.val_fraction = k, rbm_lr_factor, val_fraction
         visible = self.spec.pitches
         self.W_DH = nn.Parameter(torch.randn(visible, hidden) * W_STD)
         self.b_v = nn.Parameter(torch.zeros(visible))
         self.b_h = nn.Parameter(torch.zeros(hidden))
         self.W_uv = nn.Parameter(torch.randn(recurrent, visible) * OTHER_STD)
         self.W_uh = nn.Parameter(torch.randn(recurrent, hidden) * OTHER_STD)
-        self.recurrence = Recurrence(cell, visible, recurrent, OTHER_STD, learn_start)
+        self.recurrence = Recurrence(cell, visible, recurrent, OTHER_STD, learn_initial_state)
         self.dropout = Dropout(dropout)
         self._gibbs: GibbsChains | None = None
-        self.lookback: Lookback | None = None
-        if heads:
-            self.lookback = Lookback(recurrent, visible, heads, HEAD_WIDTH, span)
-            read = self.lookback.out_features
-            self.W_rv = nn.Parameter(torch.randn(read, visible) * OTHER_STD)
-            self.W_rh = nn.Parameter(torch.randn(read, hidden) * OTHER_STD)
+        self.attention: CausalAttention | None = None
+        if attention_heads:
+            self.attention = CausalAttention(
+                recurrent, visible, attention_heads, ATTENTION_HEAD_WIDTH, attention_span
+            )
+            attended = self.attention.out_features
+            self.W_rv = nn.Parameter(torch.randn(attended, visible) * OTHER_STD)
+            self.W_rh = nn.Parameter(torch.randn(attended, hidden) * OTHER_STD)
 
-    # --- Teaching ---------------------------------------------------------------------------
+    # --- Training ---------------------------------------------------------------------------
 
-    def placed(self, batch: RollBatch) -> RollBatch:
-        """The batch where the weights are, and of their type."""
+    def to_device(self, batch: RollBatch) -> RollBatch:
+        """The batch on the device of the weights, x in their dtype."""
         return RollBatch(batch.x_BTD.to(self.W_DH), batch.mask_BT.to(self.W_DH.device))
 
-    def machines(self, batch: RollBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """The N real frames of a batch and the biases of their machines: x_ND, b_v_ND, b_h_NH."""
+    def frames_and_biases(self, batch: RollBatch) -> tuple[Tensor, Tensor, Tensor]:
+        """The N frames of a batch that are not padding, and their biases: x_ND, b_v_ND, b_h_NH."""
         x_BTD, mask_BT = batch
-        u_BTR = self.recurrence.before_each(x_BTD)
-        whole = bool(mask_BT.all())
+        u_BTR = self.recurrence.states_before(x_BTD)
+        no_padding = bool(mask_BT.all())
 
-        def real(x_BTZ: Tensor) -> Tensor:
-            return x_BTZ.flatten(0, 1) if whole else x_BTZ[mask_BT]
+        def unpad(x_BTZ: Tensor) -> Tensor:
+            return x_BTZ.flatten(0, 1) if no_padding else x_BTZ[mask_BT]
 
-        r_NZ = real(self.lookback.before_each(u_BTR, x_BTD)) if self.lookback else None
-        return real(x_BTD), *self.biases(real(u_BTR), r_NZ)
+        r_NZ = unpad(self.attention.all_steps(u_BTR, x_BTD)) if self.attention else None
+        return unpad(x_BTD), *self.biases(unpad(u_BTR), r_NZ)
 
     def biases(self, u_NR: Tensor, r_NZ: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """b_v(t) and b_h(t) from u(t−1) and r(t), one machine a row; not in fewer bits, as autocast
-        would have them: chains and energies keep to the weights' type."""
+        """b_v(t) and b_h(t) from u(t−1) and r(t), one conditional RBM per row.
+
+        In the dtype of the weights even under autocast, since chains and energies need its
+        precision.
+        """
         u_NR = self.dropout(u_NR)
         b_v_ND = torch.addmm(self.b_v, u_NR, self.W_uv)
         b_h_NH = torch.addmm(self.b_h, u_NR, self.W_uh)
@@ -158,11 +169,11 @@ class RNNRBM(Model):
         return b_v_ND.type_as(self.b_v), b_h_NH.type_as(self.b_h)
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
-        x_ND, b_v_ND, b_h_NH = self.machines(batch)
+        x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch)
         gibbs, a_NH = self.chains(x_ND, b_v_ND, b_h_NH)
-        self.note(len(x_ND), monitor=self.reached(gibbs, x_ND, b_v_ND).mean())
-        known = x_ND, a_NH, gibbs.v_BD, gibbs.a_BH
-        return {"contrast": Contrast.apply(self.W_DH, b_v_ND, b_h_NH, *known)}
+        self.accumulate(len(x_ND), monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND).mean())
+        states = x_ND, a_NH, gibbs.v_BD, gibbs.a_BH
+        return {"contrastive": ContrastiveLoss.apply(self.W_DH, b_v_ND, b_h_NH, *states)}
 
     @torch.no_grad()
     def chains(
@@ -172,8 +183,10 @@ class RNNRBM(Model):
         b_h_NH: Tensor,
         generator: torch.Generator | None = None,
     ) -> tuple[GibbsChains, Tensor]:
-        """k Gibbs steps of every frame's machine, together, in buffers that the next call takes
-        over; and b_h + v W of the start."""
+        """k Gibbs steps of every frame's RBM from v = start; and b_h + v W of the start.
+
+        The next call overwrites the buffers of the returned chains.
+        """
         if self._gibbs is None or not self._gibbs.fits(len(start_ND), start_ND.device):
             self._gibbs = GibbsChains(len(start_ND), self.W_DH)
         a_NH = self._gibbs.set_visible(start_ND, self.W_DH, b_h_NH, generator)
@@ -181,171 +194,206 @@ class RNNRBM(Model):
         return self._gibbs, a_NH
 
     @torch.no_grad()
-    def reached(self, gibbs: GibbsChains, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
-        """The tutorial's monitor of each frame, nats: log p(x) by the mean field after the end."""
+    def monitor_log_prob(self, gibbs: GibbsChains, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
+        """The tutorial's monitor of each frame in nats: log p(x) under the mean field p one Gibbs
+        step after the chain end."""
         logit_ND = affine(gibbs.h_BH, self.W_DH.t(), b_v_ND)
-        cross = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="none")
-        return -cross.sum(-1)
+        cross_entropy_ND = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="none")
+        return -cross_entropy_ND.sum(-1)
 
-    def rates(self) -> dict[nn.Parameter, float]:
-        return dict.fromkeys((self.W_DH, self.b_v, self.b_h), self.rbm_rate)
+    def learning_rate_factors(self) -> dict[nn.Parameter, float]:
+        return dict.fromkeys((self.W_DH, self.b_v, self.b_h), self.rbm_lr_factor)
 
-    def steps(self, batch: RollBatch) -> int:
+    def num_predictions(self, batch: RollBatch) -> int:
         return int(batch.mask_BT.sum())
 
-    # --- Measuring --------------------------------------------------------------------------
+    # --- Evaluation -------------------------------------------------------------------------
 
     def new_metric(self) -> Metric:
         return RowMeans(["monitor", "log_likelihood", "accuracy"])
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         generator = torch.Generator(self.device).manual_seed(0)
-        x_ND, b_v_ND, b_h_NH = self.machines(batch)
+        x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch)
         gibbs, _ = self.chains(x_ND, b_v_ND, b_h_NH, generator)
-        metric.update(monitor=self.reached(gibbs, x_ND, b_v_ND))
+        metric.update(monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND))
         if stage == "val":
-            drawn_N = torch.rand(len(x_ND), generator=generator, device=self.device)
-            some = Conditionals(self.W_DH, x_ND, b_v_ND, b_h_NH).of(drawn_N < self.val_share)
-            if len(some):
-                quick = measure(some, VAL_CHAINS, VAL_TEMPERATURES, generator)
-                metric.update(log_likelihood=quick.nats_N, accuracy=quick.accuracy_N)
+            u_N = torch.rand(len(x_ND), generator=generator, device=self.device)
+            every = ConditionalRBMs(self.W_DH, x_ND, b_v_ND, b_h_NH)
+            subset = every.select(u_N < self.val_fraction)
+            if len(subset):
+                quick = estimate_log_prob(subset, VAL_CHAINS, VAL_AIS_STEPS, generator)
+                metric.update(log_likelihood=quick.log_prob_N, accuracy=quick.accuracy_N)
 
     @torch.inference_mode()
+    @check_arguments
     def assess(
         self,
         data: Any,
         split: Literal["test", "val"] = "test",
-        frames: int = 2000,
-        chains: int = 100,
-        temperatures: int | None = None,
-        tolerance: float = 0.02,
-        reverse_frames: int = 200,
-        seed: int = 0,
+        frames: NonNegativeInt = 2000,
+        chains: PositiveInt = 100,
+        ais_steps: PositiveInt | None = None,
+        tolerance: NonNegativeFloat = 0.02,
+        reverse_frames: NonNegativeInt = 200,
+        seed: Seed = 0,
     ) -> dict[str, float]:
-        """The protocol's LL (nats per frame) and ACC (percent) of a split, all its frames pooled.
+        """Log-likelihood (nats per frame) and accuracy (percent) of a split, all frames pooled.
 
-        - frames: drawn at random, the history before them true and whole; 0 takes all.
-        - chains, temperatures: of AIS for each frame. Null raises the temperatures until the mean
-          moves by less than `tolerance`; a number is quicker, and the figure is then called
-          `log_likelihood_upper_estimate`.
-        - reverse_frames: of those, drawn again for the bound from below; 0 leaves it out.
+        The protocol of Boulanger-Lewandowski et al. (2012), by annealed importance sampling:
 
-        `…_error` is the standard error of the mean: of the frames drawn, less as they become all
-        there are, and for LL of their AIS. `log_likelihood_reverse` is the forward
-        figure less the mean gap between the directions on the same frames, whose error is
-        `reverse_gap_error`.
+        - frames: how many are chosen at random, each with its true history; 0 takes all.
+        - chains, ais_steps: of forward AIS for each frame. With null, the number of steps is
+          raised until the mean changes by less than `tolerance`. A fixed number is faster; the
+          metric is then called `log_likelihood_upper_estimate`, since few steps bias it upward.
+        - reverse_frames: how many of the frames are also used for reverse AIS; 0 leaves it out.
+
+        `…_error` is the standard error of the mean: of choosing frames (0 if all are used) and,
+        for the log-likelihood, of AIS. `log_likelihood_raise` is the conservative estimate (RAISE,
+        Burda et al. 2015), a bound on average for the annealed approximation, not for the model:
+        the forward estimate minus the mean gap between the directions on the same frames.
+        `reverse_gap_error` is the standard error of that gap.
         """
-        if frames < 0 or frames == 1 or chains < 2 or reverse_frames == 1:
+        if frames == 1 or chains == 1 or reverse_frames == 1:
             raise UserError(
-                f"assess: frames={frames}, chains={chains} and reverse_frames={reverse_frames} "
-                "must be at least 2 (frames and reverse_frames may be 0): one alone has no error"
+                f"frames={frames}, chains={chains}, reverse_frames={reverse_frames}: should not "
+                "be 1, since one value alone has no standard error"
             )
         generator = torch.Generator(self.device).manual_seed(seed)
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         every = self.conditionals(loader)
         count = min(frames or len(every), len(every))
         order_N = torch.randperm(len(every), generator=generator, device=self.device)
-        some = every.of(order_N[:count])
-        if temperatures is None:
-            found, temperatures, moved = converged(some, chains, tolerance, generator)
-            name, figures = "log_likelihood", {"moved": moved}
+        subset = every.select(order_N[:count])
+        name, last_change = "log_likelihood_upper_estimate", {}
+        if ais_steps is None:
+            converged = converged_estimate(subset, chains, tolerance, generator)
+            estimate, ais_steps = converged.estimate, converged.ais_steps
+            name, last_change = "log_likelihood", {"last_change": converged.last_change}
         else:
-            found = measure(some, chains, temperatures, generator)
-            name, figures = "log_likelihood_upper_estimate", {}
-        mean, drawn = float(found.nats_N.mean()), (1 - count / len(every)) / count
-        annealed = float(found.error_N.square().sum()) / count**2
-        figures = {
-            name: mean,
-            "log_likelihood_error": math.sqrt(float(found.nats_N.var()) * drawn + annealed),
-            "accuracy": 100 * float(found.accuracy_N.mean()),
-            "accuracy_error": 100 * float(found.accuracy_N.std()) * math.sqrt(drawn),
-            "frames": count,
-            "temperatures": temperatures,
-            **figures,
-        }
+            estimate = estimate_log_prob(subset, chains, ais_steps, generator)
+        metrics = {name: float(estimate.log_prob_N.mean())}
+        metrics |= _errors_and_accuracy(estimate, len(every))
+        metrics |= {"frames": count, "ais_steps": ais_steps, **last_change}
         if reverse_frames:
-            rows = slice(0, reverse_frames)
-            gap_N = found.nats_N[rows] - lower_bounds(
-                some.of(rows), REVERSE_CHAINS, temperatures, generator
-            )
-            figures["log_likelihood_reverse"] = mean - float(gap_N.mean())
-            figures["reverse_gap_error"] = float(gap_N.std()) / math.sqrt(len(gap_N))
-        return figures
+            first = slice(0, reverse_frames)
+            raise_N = raise_log_prob(subset.select(first), REVERSE_CHAINS, ais_steps, generator)
+            gap_N = estimate.log_prob_N[first] - raise_N
+            metrics["log_likelihood_raise"] = metrics[name] - float(gap_N.mean())
+            metrics["reverse_gap_error"] = float(gap_N.std()) / math.sqrt(len(gap_N))
+        return metrics
 
-    def conditionals(self, batches: Iterable[RollBatch]) -> Conditionals:
-        """Every real frame of some batches, and its machine."""
-        parts = [self.machines(self.placed(batch)) for batch in batches]
-        return Conditionals(self.W_DH, *(torch.cat(p) for p in zip(*parts, strict=True)))
+    def conditionals(self, batches: Iterable[RollBatch]) -> ConditionalRBMs:
+        """Every frame of the batches that is not padding, with its conditional RBM."""
+        parts = [self.frames_and_biases(self.to_device(batch)) for batch in batches]
+        return ConditionalRBMs(self.W_DH, *(torch.cat(p) for p in zip(*parts, strict=True)))
 
     def filters(self) -> np.ndarray:
         """The weights of each hidden unit, (H, D)."""
         return self.W_DH.detach().t().cpu().numpy()
 
-    # --- Composing --------------------------------------------------------------------------
+    # --- Generation -------------------------------------------------------------------------
 
     @torch.inference_mode()
+    @check_arguments
     def generate(
         self,
-        n: int = 4,
-        length: int = 200,
-        steps: int = 25,
-        temperatures: int = 0,
-        temperature: float = 1.0,
-        repeats: Literal["held", "struck"] | None = None,
+        n: PositiveInt = 4,
+        length: PositiveInt = 200,
+        steps: PositiveInt = 25,
+        ais_steps: NonNegativeInt = 0,
+        temperature: PositiveFloat = 1.0,
+        repeats: Literal["sustain", "retrigger"] | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> list[np.ndarray]:
-        """Compose n pieces of `length` frames, as `NOTES` arrays.
+        """n generated pieces of `length` frames, as `NOTES` arrays.
 
-        At each frame a chain of `steps` Gibbs steps starts at v = 0; its end is the frame. Such
-        chains miss much of what a machine that is sure of itself knows: with `temperatures` above
-        0 (300, say) frames are drawn by annealing instead, slower and truer. Energies are divided
-        by `temperature`. `repeats` says whether a pitch in successive frames is one
-        note `held`, or `struck` in each; null leaves it to the codec. `prime` is a MIDI file that
-        is read first, or its first `prime_seconds`; with `include_prime` the pieces begin with
-        it. Training mode and the global random streams are left as they were.
+        - steps: of the Gibbs chain that starts at v = 0 for each frame and ends at its sample.
+        - ais_steps: if above 0 (300, say), frames are sampled by annealing instead. This is slower
+          and more accurate: Gibbs chains miss modes of RBMs with probabilities close to 0 or 1.
+        - temperature: divides all energies.
+        - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in
+          each (`retrigger`); null uses the codec's setting.
+        - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
+          `include_prime` the result contains it.
 
-        Raises `UserError` for settings out of range and for a prime that has no notes.
+        Training mode and the global random streams are not changed. Raises `UserError` for a
+        setting outside its range and for a prime without notes.
         """
-        if min(n, length, steps) < 1 or temperatures < 0 or not temperature > 0:
-            raise UserError(
-                f"n={n}, length={length} and steps={steps} must be at least 1, "
-                f"temperatures={temperatures} not negative, temperature={temperature} above 0"
-            )
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
         generator = torch.Generator(self.device).manual_seed(seed)
-        primed_TD = np.zeros((0, self.spec.pitches), np.float32)
-        if prime is not None:
-            primed_TD = codec.encode(read_prime(prime, prime_seconds)).astype(np.float32)
-            if not len(primed_TD):
-                raise UserError(f"prime={prime}: no notes within the model's pitch range")
-        heard, training = len(primed_TD), self.training
+        prime_TD = self._read_prime(codec, prime, prime_seconds)
+        training = self.training
         self.eval()
         try:
-            x_NTD = self.W_DH.new_zeros(n, heard + length, self.spec.pitches)
-            x_NTD[:, :heard] = torch.from_numpy(primed_TD)
-            state = self.recurrence.start(n)
-            u_NTR = state[0].new_zeros(*x_NTD.shape[:2], state[0].shape[1])
-            if heard:
-                u_BTR, state = self.recurrence(x_NTD[:, :heard], state)
-                u_NTR[:, :heard] = u_BTR[:, :-1]
-            W_DH = self.W_DH / temperature
-            gibbs = GibbsChains(n, W_DH)
-            silence_ND = torch.zeros_like(gibbs.v_BD)
-            for t in track(range(heard, heard + length), "composing", "frames"):
-                u_NTR[:, t] = state[0]
-                r_NZ = self.lookback.at(t, u_NTR, x_NTD) if self.lookback else None
-                b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0], r_NZ))
-                if temperatures:
-                    machines = Conditionals(W_DH, silence_ND, b_v_ND, b_h_NH)
-                    x_NTD[:, t] = draw(machines, temperatures, generator)
-                else:
-                    gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
-                    x_NTD[:, t] = gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator)
-                _, state = self.recurrence(x_NTD[:, t, None], state)
+            x_NTD = self._sample(n, length, prime_TD, steps, ais_steps, temperature, generator)
         finally:
             self.train(training)
-        first = 0 if include_prime else heard
+        first = 0 if include_prime else len(prime_TD)
         return [codec.decode(piece_TD) for piece_TD in x_NTD[:, first:].cpu().numpy()]
+
+    def _read_prime(
+        self, codec: RollCodec, prime: Path | None, prime_seconds: float | None
+    ) -> Tensor:
+        """The prime's frames, (T, D); none if there is no prime."""
+        if prime is None:
+            return torch.zeros(0, self.spec.pitches)
+        prime_TD = codec.read(prime, prime_seconds).astype(np.float32)
+        if not len(prime_TD):
+            raise UserError(f"prime={prime}: no notes within the model's pitch range")
+        return torch.from_numpy(prime_TD)
+
+    def _sample(
+        self,
+        n: int,
+        length: int,
+        prime_TD: Tensor,
+        steps: int,
+        ais_steps: int,
+        temperature: float,
+        generator: torch.Generator,
+    ) -> Tensor:
+        """The prime and `length` sampled frames after it, n times: (N, T, D)."""
+        primed = len(prime_TD)
+        x_NTD = self.W_DH.new_zeros(n, primed + length, self.spec.pitches)
+        x_NTD[:, :primed] = prime_TD
+        state = self.recurrence.start(n)
+        u_NTR = state[0].new_zeros(*x_NTD.shape[:2], state[0].shape[1])
+        if primed:
+            u_BTR, state = self.recurrence(x_NTD[:, :primed], state)
+            u_NTR[:, :primed] = u_BTR[:, :-1]
+        W_DH = self.W_DH / temperature
+        gibbs = GibbsChains(n, W_DH)
+        silence_ND = torch.zeros_like(gibbs.v_BD)
+        for t in track(range(primed, primed + length), "generating", "frames"):
+            u_NTR[:, t] = state[0]
+            r_NZ = self.attention.step(t, u_NTR, x_NTD) if self.attention else None
+            b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0], r_NZ))
+            if ais_steps:
+                rbms = ConditionalRBMs(W_DH, silence_ND, b_v_ND, b_h_NH)
+                x_NTD[:, t] = sample_frames(rbms, ais_steps, generator)
+            else:
+                gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
+                x_NTD[:, t] = gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator)
+            _, state = self.recurrence(x_NTD[:, t, None], state)
+        return x_NTD
+
+
+def _errors_and_accuracy(estimate: Estimate, total: int) -> dict[str, float]:
+    """Standard errors of the means, and the mean accuracy, of a sample of `total` frames.
+
+    The variance over frames is divided by their number, with the correction for sampling without
+    replacement; the log-likelihood adds the variance of AIS.
+    """
+    count = len(estimate.log_prob_N)
+    sampling = (1 - count / total) / count
+    ais_variance = float(estimate.error_N.square().sum()) / count**2
+    log_prob_variance = float(estimate.log_prob_N.var()) * sampling + ais_variance
+    return {
+        "log_likelihood_error": math.sqrt(log_prob_variance),
+        "accuracy": 100 * float(estimate.accuracy_N.mean()),
+        "accuracy_error": 100 * float(estimate.accuracy_N.std()) * math.sqrt(sampling),
+    }

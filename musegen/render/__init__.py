@@ -1,1 +1,1 @@
-"""What a person sees and hears: pictures, audio, files."""
+"""Output for people: plots, audio, samples as files, and the report page."""

@@ -1,4 +1,4 @@
-"""Notes → wave, by additive synthesis: a struck string's decaying partials, in tune."""
+"""Notes → audio, by additive synthesis: the decaying partials of a struck string."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ from pathlib import Path
 import numpy as np
 from scipy.signal import lfilter
 
-from musegen.atomic import replacing
+from musegen.runtime.atomic import replacing
 
 RATE = 22_050
-"""Samples per second: four octaves of partials above the middle of the keyboard."""
+"""Samples per second. Frequencies up to RATE/2 are four octaves above the middle of a piano."""
 ATTACK, RELEASE = 0.006, 0.08
-"""Seconds of the fades at a note's start and end: long enough not to click."""
+"""Seconds of the fades at a note's start and end, long enough to avoid clicks."""
 RING = 8.0
-"""Seconds after which a held string has died away."""
+"""Maximum length of a note in seconds. By then its string is silent."""
 PARTIALS = 8
 
 
@@ -27,11 +27,11 @@ def frequency(pitch: int) -> float:
 
 @lru_cache(maxsize=128)
 def _string(pitch: int) -> np.ndarray:
-    """A string struck at time 0 and left to ring, float32, peak about 1.
+    """The sound of a string that is struck at time 0, float32, with a peak of about 1.
 
-    Partial k has amplitude 1/k and decays faster the higher it lies; those above the hearing of
-    the sampling rate are left out. With r = exp(−decay/RATE) and w its angle per sample, it is
-    the answer of a two-pole filter to one impulse, at a few nanoseconds a sample:
+    Partial k has amplitude 1/k. Higher partials decay faster, and partials near or above RATE/2
+    are left out. With r = exp(−decay/RATE) and w the angle per sample, a partial is the impulse
+    response of a two-pole filter, which takes a few nanoseconds per sample:
 
         x_i = r^i sin(w i) / k = 2 r cos(w) x_{i−1} − r² x_{i−2}
     """
@@ -49,15 +49,15 @@ def _string(pitch: int) -> np.ndarray:
 
 
 def _fade(n: int) -> np.ndarray:
-    """A raised cosine from 0 to 1: no jump in value or slope at either end."""
+    """A raised cosine from 0 to 1, whose slope is 0 at both ends."""
     return 0.5 - 0.5 * np.cos(np.pi * (np.arange(n) + 0.5) / n)
 
 
 def synthesise(notes: np.ndarray) -> np.ndarray:
     """`NOTES` → mono float32 in [−1, 1] at `RATE`, normalised to a peak of 0.9 unless silent.
 
-    A note sounds from its start to its end plus a release of 80 ms; loudness grows with the
-    square of the velocity.
+    A note sounds from its start to its end plus a release of 80 ms. Its amplitude is proportional
+    to the square of the velocity.
     """
     tail = int(RELEASE * RATE)
     last = notes["end"].max(initial=0.0)
@@ -65,9 +65,9 @@ def synthesise(notes: np.ndarray) -> np.ndarray:
     fade_out = _fade(tail)[::-1].astype(np.float32)
     for note in notes:
         first = int(note["start"] * RATE)
-        held = min(int((note["end"] - note["start"]) * RATE), int(RING * RATE) - tail)
-        tone = _string(int(note["pitch"]))[: held + tail] * (note["velocity"] / 127.0) ** 2
-        tone[held:] *= fade_out
+        length = min(int((note["end"] - note["start"]) * RATE), int(RING * RATE) - tail)
+        tone = _string(int(note["pitch"]))[: length + tail] * (note["velocity"] / 127.0) ** 2
+        tone[length:] *= fade_out
         sound[first : first + len(tone)] += tone
     peak = np.abs(sound).max(initial=0.0)
     return sound * np.float32(0.9 / peak) if peak > 0 else sound

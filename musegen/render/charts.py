@@ -1,4 +1,4 @@
-"""Learning curves as SVG that takes its colours from the page around it."""
+"""Learning curves as SVG. The colours are defined by the page's style sheet."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ LEFT, RIGHT, TOP, BOTTOM = 52, 10, 10, 26
 
 
 class Series(NamedTuple):
-    """A line: (epoch, value) points, which of the page's colours, and whether it is dashed."""
+    """A line: (epoch, value) points, the index of a colour, and whether it is dashed."""
 
     name: str
     points: Sequence[tuple[float, float]]
@@ -23,58 +23,77 @@ class Series(NamedTuple):
 
 
 def line_chart(title: str, series: Sequence[Series]) -> Markup:
-    """One panel: epochs to the right, values upward, ticks at round numbers.
+    """One panel: epochs on the horizontal axis, values on the vertical one, round tick values.
 
-    Values that are no finite numbers break their line. The text alternative says where each line
-    begins and ends.
+    Values that are not finite interrupt their line. The text alternative contains the first and
+    the last value of each line.
     """
     finite = [[p for p in s.points if math.isfinite(p[1])] for s in series]
-    everything = [p for points in finite for p in points]
-    if not everything:
+    points = [p for of_line in finite for p in of_line]
+    if not points:
         return Markup("")
-    x_ticks = _ticks([x for x, _ in everything], whole=True)
-    y_ticks = _ticks([y for _, y in everything], whole=False)
-    x_low, x_high = min(x for x, _ in everything), max(x for x, _ in everything)
-    y_low = min(y_ticks[0], *(y for _, y in everything))
-    y_high = max(y_ticks[-1], *(y for _, y in everything))
+    axes = _Axes(points)
+    description = "; ".join(
+        f"{s.name} from {of_line[0][1]:.4g} in epoch {of_line[0][0]:g} "
+        f"to {of_line[-1][1]:.4g} in epoch {of_line[-1][0]:g}"
+        for s, of_line in zip(series, finite, strict=True)
+        if of_line
+    )
+    head = (
+        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
+        f'aria-label="{escape(f"{title}: {description}")}">'
+    )
+    lines = [part for s in series for part in _line(axes, s)]
+    return Markup("".join([head, *axes.drawn(), *lines, "</svg>"]))
 
-    def at(x: float, y: float) -> tuple[float, float]:
-        across = (x - x_low) / (x_high - x_low or 1)
-        up = (y - y_low) / (y_high - y_low or 1)
+
+class _Axes:
+    """The map from (epoch, value) to pixels, and the ticks."""
+
+    def __init__(self, points: Sequence[tuple[float, float]]) -> None:
+        self.x_ticks = _ticks([x for x, _ in points], whole=True)
+        self.y_ticks = _ticks([y for _, y in points], whole=False)
+        self.x_low, self.x_high = min(x for x, _ in points), max(x for x, _ in points)
+        self.y_low = min(self.y_ticks[0], *(y for _, y in points))
+        self.y_high = max(self.y_ticks[-1], *(y for _, y in points))
+
+    def pixels(self, x: float, y: float) -> tuple[float, float]:
+        across = (x - self.x_low) / (self.x_high - self.x_low or 1)
+        up = (y - self.y_low) / (self.y_high - self.y_low or 1)
         return (
             round(LEFT + across * (WIDTH - LEFT - RIGHT), 1),
             round(HEIGHT - BOTTOM - up * (HEIGHT - TOP - BOTTOM), 1),
         )
 
-    spoken = "; ".join(
-        f"{s.name} from {points[0][1]:.4g} in epoch {points[0][0]:g} "
-        f"to {points[-1][1]:.4g} in epoch {points[-1][0]:g}"
-        for s, points in zip(series, finite, strict=True)
-        if points
-    )
-    parts = [
-        f'<svg class="chart" viewBox="0 0 {WIDTH} {HEIGHT}" role="img" '
-        f'aria-label="{escape(f"{title}: {spoken}")}">'
-    ]
-    for y in y_ticks:
-        _, py = at(x_low, y)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{py}" y2="{py}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{py + 4}" text-anchor="end">{_plain(y)}</text>')
-    for x in x_ticks:
-        if x_low <= x <= x_high:
-            px, _ = at(x, y_low)
-            anchor = "end" if px > WIDTH - RIGHT - 12 else "middle"
-            parts.append(f'<text x="{px}" y="{HEIGHT - 8}" text-anchor="{anchor}">{x:g}</text>')
-    for s in series:
-        kind = f'class="line c{s.colour}{" dashed" if s.dashed else ""}"'
-        for run in _runs(s.points):
-            if len(run) == 1:
-                px, py = at(*run[0])
-                parts.append(f'<circle {kind} cx="{px}" cy="{py}" r="2"/>')
-            else:
-                path = " ".join(f"{px},{py}" for px, py in (at(*p) for p in run))
-                parts.append(f'<polyline {kind} points="{path}"/>')
-    return Markup("".join([*parts, "</svg>"]))
+    def drawn(self) -> list[str]:
+        """Grid lines and tick labels."""
+        parts = []
+        right = WIDTH - RIGHT
+        for y in self.y_ticks:
+            _, py = self.pixels(self.x_low, y)
+            parts.append(f'<line class="grid" x1="{LEFT}" x2="{right}" y1="{py}" y2="{py}"/>')
+            parts.append(f'<text x="{LEFT - 6}" y="{py + 4}" text-anchor="end">{_plain(y)}</text>')
+        for x in self.x_ticks:
+            if self.x_low <= x <= self.x_high:
+                px, _ = self.pixels(x, self.y_low)
+                anchor = "end" if px > right - 12 else "middle"
+                parts.append(f'<text x="{px}" y="{HEIGHT - 8}" text-anchor="{anchor}">{x:g}</text>')
+        return parts
+
+
+def _line(axes: _Axes, series: Series) -> list[str]:
+    """A polyline for each stretch of finite points; a circle for a single point."""
+    style = f'class="line c{series.colour}{" dashed" if series.dashed else ""}"'
+    parts = []
+    for stretch in _finite_stretches(series.points):
+        pixels = [axes.pixels(*p) for p in stretch]
+        if len(pixels) == 1:
+            px, py = pixels[0]
+            parts.append(f'<circle {style} cx="{px}" cy="{py}" r="2"/>')
+        else:
+            path = " ".join(f"{px},{py}" for px, py in pixels)
+            parts.append(f'<polyline {style} points="{path}"/>')
+    return parts
 
 
 def _ticks(values: Sequence[float], whole: bool) -> list[float]:
@@ -88,12 +107,14 @@ def _plain(value: float) -> str:
     return f"{value:.5g}".replace("-", "−")
 
 
-def _runs(points: Sequence[tuple[float, float]]) -> list[list[tuple[float, float]]]:
-    """Stretches of finite points."""
-    runs: list[list[tuple[float, float]]] = [[]]
+def _finite_stretches(
+    points: Sequence[tuple[float, float]],
+) -> list[list[tuple[float, float]]]:
+    """The points in stretches without a value that is not finite."""
+    stretches: list[list[tuple[float, float]]] = [[]]
     for point in points:
         if math.isfinite(point[1]):
-            runs[-1].append(point)
-        elif runs[-1]:
-            runs.append([])
-    return [run for run in runs if run]
+            stretches[-1].append(point)
+        elif stretches[-1]:
+            stretches.append([])
+    return [stretch for stretch in stretches if stretch]

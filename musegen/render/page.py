@@ -1,4 +1,4 @@
-"""Runs → one self-contained HTML page: nothing in it leaves the file, no network is asked."""
+"""Runs → one self-contained HTML page, which needs no other file and no network."""
 
 from __future__ import annotations
 
@@ -11,65 +11,66 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from musegen.metrics.baselines import SPOKEN, in_order
+from musegen.baselines.by_spec import BASELINE_NAMES, with_baselines
 from musegen.metrics.music import LABELS
 from musegen.render import audio
 from musegen.render.charts import Series, line_chart
+from musegen.render.metric_labels import metric_label
 
 NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 COLOURS = 6
-"""Runs that have a colour of their own; more begin again at the first."""
-LOUDNESS = 4
-"""Shades that velocities are drawn in."""
+"""The number of different colours for runs."""
+SHADES = 4
+"""The number of shades for velocities."""
 
 
-class Heard(NamedTuple):
-    """A piece to play: its `NOTES`, the address of its .mid file, what is wrong with it if so."""
+class Audio(NamedTuple):
+    """A piece: its `NOTES`, its .mid file as a data: URL, and why it is degenerate, if it is."""
 
     name: str
     notes: np.ndarray
-    midi: str
+    midi_url: str
     problem: str | None
 
 
-class Seen(NamedTuple):
-    """A picture as a data: address."""
+class Picture(NamedTuple):
+    """A picture as a data: URL."""
 
     name: str
-    address: str
-    tiles: int | None
-    """Pixels across of a picture in which a pixel is a unit: it stays sharp when it grows."""
+    url: str
+    tile_width: int | None
+    """The width of a tile image in pixels; None for other pictures. Tiles are enlarged sharply."""
 
 
 @dataclass(frozen=True)
 class Run:
-    """What a run folder tells."""
+    """The contents of a run folder."""
 
     name: str
     title: str
     facts: Mapping[str, str]
-    """What was trained, ready to read, by the name of each fact."""
+    """Model, data, device, duration, …: texts by label."""
     commands: Mapping[str, str]
     config: str
     settings: Mapping[str, str]
-    """The config, flat: `model.hidden` → its value."""
+    """The config with flat keys such as `model.hidden`."""
     history: Mapping[str, Sequence[tuple[float, float]]]
-    """(epoch, value) of each logged figure, epochs counted from 1."""
+    """(epoch, value) of each logged metric. Epochs start at 1."""
     monitor: str
     test: Mapping[str, float]
     music: Mapping[str, Mapping[str, float]]
-    pieces: Sequence[Heard] = field(default=())
-    pictures: Sequence[Seen] = field(default=())
+    pieces: Sequence[Audio] = field(default=())
+    pictures: Sequence[Picture] = field(default=())
     texts: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def labelled(self) -> bool:
-        """Whether there are test figures of single labels."""
+        """Whether there are test metrics per label."""
         return any("/" in name for name in self.test)
 
 
 def page(runs: Sequence[Run]) -> str:
-    """The page of one run, or of several side by side."""
+    """The HTML page of one run, or of several runs side by side."""
     environment = Environment(
         loader=PackageLoader("musegen.render"),
         autoescape=True,
@@ -101,7 +102,7 @@ def page(runs: Sequence[Run]) -> str:
 
 
 def number(value: float | None) -> str:
-    """Four significant digits; a dash for what there is not."""
+    """Four significant digits; a dash for a missing value."""
     if value is None or math.isnan(value):
         return "–"
     text = f"{value:,.0f}" if abs(value) >= 10_000 else f"{value:.4g}"
@@ -109,12 +110,12 @@ def number(value: float | None) -> str:
 
 
 def rounded(value: float | None) -> str:
-    """Two decimals; a dash for what there is not."""
+    """Two decimals; a dash for a missing value."""
     return "–" if value is None or math.isnan(value) else f"{value:.2f}"
 
 
 def clock(seconds: float) -> str:
-    """Minutes and seconds, as players show them."""
+    """83 → 1:23."""
     return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
 
 
@@ -126,41 +127,45 @@ def notes_table(notes: np.ndarray) -> list[list[int]]:
     return table.astype(int).tolist()
 
 
-def piano_roll(piece: Heard) -> dict[str, Any]:
-    """What the template draws a piece with.
+def piano_roll(piece: Audio) -> dict[str, Any]:
+    """The values with which the template draws a piece.
 
-    A view box of (seconds, semitones); per shade one path with a stroke per note; C's at their
-    heights and times along the bottom, both in percent; a sentence that says what is seen.
+    A view box of (seconds, semitones); for each shade one path with a stroke per note; the heights
+    of all C's and the times of the ticks, both in percent; a description of the picture.
     """
     notes = piece.notes
     seconds = float(notes["end"].max(initial=1.0))
     low = int(notes["pitch"].min(initial=60)) - 2
     high = int(notes["pitch"].max(initial=72)) + 2
-    shade = notes["velocity"].astype(int) * LOUDNESS // 128
-    paths = []
-    for k in range(LOUDNESS):
-        strokes = [
-            f"M{n['start']:.3f} {high - int(n['pitch'])}h{n['end'] - n['start']:.3f}"
-            for n in notes[shade == k]
-        ]
-        paths.append("".join(strokes))
     height = high - low
-    step = 1 if seconds <= 8 else 2 if seconds <= 16 else 5  # a long piece is as much wider
-    spoken = f"{len(notes)} notes in {seconds:.0f} s"
+    step = 1 if seconds <= 8 else 2 if seconds <= 16 else 5  # longer pieces are drawn wider
+    description = f"{len(notes)} notes in {seconds:.0f} s"
     if len(notes):
-        spoken += f", {pitch_name(low + 2)} to {pitch_name(high - 2)}"
+        description += f", {pitch_name(low + 2)} to {pitch_name(high - 2)}"
     return {
         "seconds": seconds,
         "height": height,
-        "paths": paths,
+        "paths": _strokes(notes, high),
         "octaves": [
             (pitch_name(p), high - p, 100 * (high - p) / height)
             for p in range(-(-low // 12) * 12, high + 1, 12)
         ],
-        # A time at the right edge would be cut off.
+        # The label of a time at the right edge would be cut off.
         "times": [(clock(t), 100 * t / seconds) for t in range(0, int(0.97 * seconds) + 1, step)],
-        "spoken": spoken,
+        "description": description,
     }
+
+
+def _strokes(notes: np.ndarray, high: int) -> list[str]:
+    """For each shade an SVG path with a horizontal stroke per note, `high` at the top."""
+    shade = notes["velocity"].astype(int) * SHADES // 128
+    return [
+        "".join(
+            f"M{n['start']:.3f} {high - int(n['pitch'])}h{n['end'] - n['start']:.3f}"
+            for n in notes[shade == k]
+        )
+        for k in range(SHADES)
+    ]
 
 
 def pitch_name(pitch: int) -> str:
@@ -169,62 +174,68 @@ def pitch_name(pitch: int) -> str:
 
 
 def _rows(tables: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
-    """Several tables as one, a column each, in the order in which names appear."""
+    """Several tables as one with a column for each. Names are in the order of appearance."""
     names = dict.fromkeys(name for table in tables for name in table)
     return [(name, [table.get(name) for table in tables]) for name in names]
 
 
 def _differing(runs: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
-    """Settings in which the runs are not alike."""
+    """Settings whose values differ between the runs."""
     rows = _rows([run.settings for run in runs])
     return [(name, values) for name, values in rows if len(set(values)) > 1]
 
 
 def _charts(runs: Sequence[Run]) -> list[tuple[str, Markup, list[Series]]]:
-    """A panel per figure, training beside validation; the monitored one first."""
+    """A panel per metric, with training and validation. The monitored metric is first."""
     panels: dict[str, list[Series]] = {}
     for i, run in enumerate(runs):
         for name, points in run.history.items():
-            stage, _, figure = name.partition("/")
-            spoken = f"{run.name} {stage}" if len(runs) > 1 else stage
-            series = Series(spoken, points, i % COLOURS, stage == "train")
-            panels.setdefault(figure or name, []).append(series)
+            stage, _, metric = name.partition("/")
+            label = f"{run.name} {stage}" if len(runs) > 1 else stage
+            series = Series(label, points, i % COLOURS, stage == "train")
+            panels.setdefault(metric or name, []).append(series)
     monitored = {run.monitor.partition("/")[2] for run in runs}
-    order = sorted(panels, key=lambda figure: figure not in monitored)
-    return [(figure, line_chart(figure, panels[figure]), panels[figure]) for figure in order]
+    order = sorted(panels, key=lambda metric: metric not in monitored)
+    return [
+        (metric_label(metric), line_chart(metric_label(metric), panels[metric]), panels[metric])
+        for metric in order
+    ]
 
 
 def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]:
-    """(figure, baseline, values): a figure's row, and below it those of its baselines.
+    """(label of the metric, baseline or "", values): each metric, followed by its baselines.
 
-    What only baselines have stands at the end and names its figure as well. Figures of single
-    labels have a table of their own.
+    Metrics that only baselines have are last, with the metric in the baseline's label. Metrics per
+    label are in another table.
     """
-    figures = dict(_rows([run.test for run in runs]))
+    metrics = dict(_rows([run.test for run in runs]))
     rows = []
-    for name, figure, baseline in in_order(f for f in figures if "/" not in f):
-        spoken = SPOKEN.get(baseline, "")
-        if baseline and figure not in figures:
-            spoken += f", {figure}"
-        rows.append((figure, spoken, figures[name]))
+    for name, metric, baseline in with_baselines(f for f in metrics if "/" not in f):
+        baseline_label = BASELINE_NAMES.get(baseline, "")
+        if baseline and metric not in metrics:
+            baseline_label += f", {metric_label(metric)}"
+        rows.append((metric_label(metric), baseline_label, metrics[name]))
     return rows
 
 
 class Labelled(NamedTuple):
-    """Figures of each label, of all runs that have any."""
+    """The test metrics per label, of all runs that have them."""
 
     headings: list[str]
-    """Of a run's columns; baselines are called so."""
+    """The headings of a run's columns."""
     rows: list[tuple[str, list[float | None]]]
-    """(label, values), a run's columns after another's."""
+    """(label, values), the columns of all runs."""
 
 
 def _by_label(runs: Sequence[Run]) -> Labelled:
-    """`bits/Dutch` and `ngram_bits/Dutch` → the columns bits and baseline best n-gram."""
-    parted = [name.split("/", 1) for run in runs for name in run.test if "/" in name]
-    labels = list(dict.fromkeys(label for _, label in parted))
-    columns = in_order(dict.fromkeys(figure for figure, _ in parted))
-    headings = [f"baseline {SPOKEN[b]}" if b else f.replace("_", " ") for _, f, b in columns]
+    """`bpc/Dutch` and `ngram_bpc/Dutch` → the columns of `bpc` and of its baseline."""
+    names = [name.split("/", 1) for run in runs for name in run.test if "/" in name]
+    labels = list(dict.fromkeys(label for _, label in names))
+    columns = with_baselines(dict.fromkeys(metric for metric, _ in names))
+    headings = [
+        f"baseline {BASELINE_NAMES[baseline]}" if baseline else metric_label(metric)
+        for _, metric, baseline in columns
+    ]
     rows = []
     for label in labels:
         keys = [f"{name}/{label}" for name, _, _ in columns]

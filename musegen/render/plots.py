@@ -1,4 +1,4 @@
-"""Pictures, drawn with matplotlib and written as PNG."""
+"""Piano-roll pictures, drawn with matplotlib and written as PNG."""
 
 from __future__ import annotations
 
@@ -8,14 +8,15 @@ import numpy as np
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
+from matplotlib.ticker import MultipleLocator
 
-from musegen.atomic import replacing
+from musegen.runtime.atomic import replacing
 
 SECONDS_PER_INCH = 6.0
 
 
 def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
-    """Draw `NOTES` as bars, time in seconds × MIDI pitch, darker for louder."""
+    """Draw `NOTES` as bars: time in seconds × MIDI pitch. Louder notes are darker."""
     seconds = notes["end"].max(initial=1.0)
     width = float(np.clip(seconds / SECONDS_PER_INCH, 6, 60))
     figure = Figure(figsize=(width, 4), layout="constrained")
@@ -32,7 +33,7 @@ def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
     axes.set_ylim(int(notes["pitch"].min(initial=60)) - 3, int(notes["pitch"].max(initial=72)) + 3)
     axes.set_xlabel("time (s)")
     axes.set_ylabel("MIDI note")
-    axes.yaxis.set_major_locator(_octaves())
+    axes.yaxis.set_major_locator(MultipleLocator(12))
     axes.yaxis.set_major_formatter(lambda pitch, _: f"C{int(pitch) // 12 - 1} ({int(pitch)})")
     axes.grid(axis="y", alpha=0.3)
     figure.colorbar(bars, label="velocity", pad=0.01)
@@ -40,9 +41,3 @@ def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
         axes.set_title(title, loc="left", fontsize=10)
     with replacing(path, "wb") as file:
         figure.savefig(file, format="png", dpi=110)
-
-
-def _octaves():
-    from matplotlib.ticker import MultipleLocator
-
-    return MultipleLocator(12)

@@ -1,4 +1,4 @@
-"""The character codec: classes in their order, round trips, strange characters."""
+"""The character codec: the order of classes, round trips, unknown characters."""
 
 import numpy as np
 import pytest
@@ -6,25 +6,26 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from musegen.codecs.chars import REPLACEMENT, CharCodec, normalise
-from musegen.contracts import LabelledTokens, Tokens, UserError
+from musegen.errors import UserError
+from musegen.specs import LabelledTokens, Tokens
 
 texts = st.text(max_size=30)
 
 
-def test_the_courses_classes():
+def test_classes_of_the_course():
     codec = CharCodec("01", unknown=False)
     assert codec.encode("0011").tolist() == [0, 0, 1, 1, 2]
     assert (codec.end_class, codec.start_class, codec.spec) == (2, 3, Tokens(3))
 
 
-def test_unknown_characters_share_a_class_before_the_end():
+def test_the_class_of_unknown_characters_precedes_the_end_class():
     codec = CharCodec("ab")
     assert codec.encode("aXb").tolist() == [0, 2, 1, 3]
     assert codec.decode([0, 2, 1, 3, 0]) == f"a{REPLACEMENT}b"
 
 
-def test_without_a_class_for_them_unknown_characters_are_refused():
-    with pytest.raises(UserError, match="'2' is none of the symbols '01'"):
+def test_unknown_characters_without_a_class_are_refused():
+    with pytest.raises(UserError, match="'2' is not one of the symbols '01'"):
         CharCodec("01", unknown=False).encode("012")
 
 
@@ -45,30 +46,30 @@ def test_any_classes_decode(classes, end):
 
 
 @given(texts.filter(str.strip), st.booleans())
-def test_a_codec_comes_back_from_its_plain_settings(text, ascii):
+def test_settings_as_plain_values(text, ascii):
     codec = CharCodec.of([text, "a"], ascii=ascii, labels=("x", "y"))
     assert CharCodec(**codec.to_dict()) == codec
     assert codec.spec == LabelledTokens(codec.size, 2)
 
 
-def test_rare_characters_are_left_to_the_unknown():
+def test_rare_characters_are_unknown():
     assert CharCodec.of(["aab", "bc"], min_count=2).symbols == "ab"
     assert CharCodec.of(["abc"], min_count=2).symbols == "abc"
 
 
 @pytest.mark.parametrize(
-    ("text", "ascii", "spelt"),
+    ("text", "ascii", "expected"),
     [
         ("e\u0301", False, "\xe9"),
         ("S\u0301lusa\u0300rski", True, "Slusarski"),
         ("Gro\xdf", True, "Gro"),
     ],
 )
-def test_normalised_spellings(text, ascii, spelt):
-    assert normalise(text, ascii) == spelt
+def test_normalise(text, ascii, expected):
+    assert normalise(text, ascii) == expected
 
 
-def test_a_batch_pads_behind_and_masks():
+def test_a_batch_is_padded_and_masked():
     codec = CharCodec("01", unknown=False)
     batch = codec.batch([codec.encode("01"), codec.encode("0011")])
     assert batch.x_BL.tolist() == [[3, 0, 1, 2, 3, 3], [3, 0, 0, 1, 1, 2]]
@@ -88,8 +89,8 @@ def test_labels_by_name():
 
 @pytest.mark.parametrize("settings", [{"symbols": ""}, {"symbols": "aa"},
                                       {"symbols": "a", "labels": ("x", "x")}])  # fmt: skip
-def test_impossible_codecs(settings):
-    with pytest.raises(UserError):
+def test_repeated_or_missing_symbols_are_refused(settings):
+    with pytest.raises(UserError, match="should"):
         CharCodec(**settings)
 
 

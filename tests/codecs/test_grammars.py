@@ -1,4 +1,4 @@
-"""Which symbols may follow: against every string of a language, by enumeration."""
+"""The legal next symbols, compared with an enumeration of each language."""
 
 import itertools
 
@@ -13,28 +13,28 @@ def members(name: str, longest: int) -> set[str]:
     if name in ("anbn", "anbncn"):
         symbols = GRAMMARS[name].symbols
         return {"".join(s * n for s in symbols) for n in range(1, longest // len(symbols) + 1)}
-    found = set()
+    strings = set()
     for length in range(longest + 1):
         for letters in itertools.product(GRAMMARS[name].symbols, repeat=length):
             text = rest = "".join(letters)
             while "()" in rest or "[]" in rest:
                 rest = rest.replace("()", "").replace("[]", "")
             if not rest:
-                found.add(text)
-    return found
+                strings.add(text)
+    return strings
 
 
 @pytest.mark.parametrize("name", GRAMMARS)
-def test_legal_symbols_are_those_of_the_longer_strings(name):
+def test_legal_symbols_are_those_of_all_strings_with_the_prefix(name):
     language = members(name, 8)
     for text in (t for t in language if 0 < len(t) <= (6 if name != "dyck2" else 4)):
-        for i, may in enumerate(GRAMMARS[name].legal(text)):
+        for i, allowed in enumerate(GRAMMARS[name].legal(text)):
             prefix = text[:i]
-            # A string with the prefix is at most as long again as the prefix.
-            follow = {t[i] if len(t) > i else END for t in language if t.startswith(prefix)}
+            # The shortest string with the prefix is at most twice as long as the prefix.
+            expected = {t[i] if len(t) > i else END for t in language if t.startswith(prefix)}
             if 2 * (i + 1) <= 8 and not (name == "anbncn" and 3 * (i + 1) > 8):
-                assert may == follow, (text, i)
-            assert (text[i] if i < len(text) else END) in may
+                assert allowed == expected, (text, i)
+            assert (text[i] if i < len(text) else END) in allowed
 
 
 @pytest.mark.parametrize("name", GRAMMARS)

@@ -1,4 +1,4 @@
-"""Message streams: listed events, the codec's inverse pair, decoding of anything."""
+"""Message streams: hand-made events, round trips of the codec, decoding of any classes."""
 
 from __future__ import annotations
 
@@ -8,14 +8,10 @@ from conftest import make_notes, tune
 from hypothesis import given
 from hypothesis import strategies as st
 
-from musegen.codecs.messages import (
-    MESSAGES,
-    MessageCodec,
-    messages_to_notes,
-    notes_to_messages,
-)
+from musegen.codecs.messages import MESSAGES, MessageCodec, messages_to_notes, notes_to_messages
 from musegen.codecs.midi import tidy
-from musegen.contracts import Messages, UserError
+from musegen.errors import UserError
+from musegen.specs import Messages
 
 CODECS = [
     MessageCodec(),
@@ -29,13 +25,13 @@ def stream(*rows: tuple[int, int, float]) -> np.ndarray:
     return np.array(list(rows), MESSAGES)
 
 
-def test_notes_become_messages_releases_first() -> None:
+def test_at_equal_times_releases_come_first() -> None:
     notes = make_notes([(0.0, 0.5, 60, 80), (0.0, 0.5, 64, 70), (0.5, 1.0, 60, 90)])
     expected = stream((60, 80, 0), (64, 70, 0), (60, 0, 0.5), (64, 0, 0), (60, 90, 0), (60, 0, 0.5))
     np.testing.assert_array_equal(notes_to_messages(notes), expected)
 
 
-def test_the_first_message_has_no_pause_before_it() -> None:
+def test_the_first_message_has_time_0() -> None:
     assert notes_to_messages(make_notes([(9.0, 10.0, 60, 80)]))["time"].tolist() == [0.0, 1.0]
 
 
@@ -46,12 +42,12 @@ def test_notes_and_messages_are_inverse() -> None:
     np.testing.assert_allclose(back["end"], notes["end"] - notes["start"][0], atol=1e-5)
 
 
-def test_stray_release_restrike_and_hanging_note() -> None:
-    played = messages_to_notes(
+def test_release_of_a_silent_pitch_repeated_onset_and_unreleased_note() -> None:
+    notes = messages_to_notes(
         stream((70, 0, 0.0), (60, 80, 0.5), (60, 90, 0.5), (62, 50, 1.0), (62, 0, 1.0))
     )
     expected = make_notes([(0.5, 1.0, 60, 80), (1.0, 3.0, 60, 90), (2.0, 3.0, 62, 50)])
-    np.testing.assert_array_equal(played, expected)
+    np.testing.assert_array_equal(notes, expected)
 
 
 def test_empty_stream() -> None:
@@ -66,7 +62,7 @@ def test_course_time_scale() -> None:
     assert codec.decode(np.array([[0, 0, 3]]))["time"][0] == pytest.approx(0.25)
 
 
-def test_default_time_scale_keeps_ornaments_and_pauses_apart() -> None:
+def test_the_default_time_scale_distinguishes_short_and_long_times() -> None:
     codec = MessageCodec()
     seconds = np.array([0.0, 0.005, 0.02, 0.025, 0.25, 0.3, 2.0, 2.5, 8.0, 100.0], np.float32)
     classes = codec.time_class(seconds)
@@ -77,7 +73,7 @@ def test_default_time_scale_keeps_ornaments_and_pauses_apart() -> None:
     assert np.abs(np.log(decoded / within)).max() < 0.07
 
 
-def test_velocity_zero_is_a_class_of_its_own() -> None:
+def test_only_velocity_0_has_class_0() -> None:
     for codec in CODECS:
         classes = codec.encode(stream(*[(60, v, 0.1) for v in range(128)]))[:, 1]
         assert classes[0] == 0
@@ -92,7 +88,7 @@ def test_full_velocity_resolution_is_exact() -> None:
     np.testing.assert_array_equal(codec.quantise(whole)["velocity"], np.arange(128))
 
 
-def test_notes_out_of_range_leave_their_time_behind() -> None:
+def test_the_time_of_messages_out_of_range_is_added_to_the_next() -> None:
     codec = MessageCodec(pitch_range=(60, 70))
     kept = codec.in_range(stream((60, 80, 0.0), (20, 80, 0.5), (20, 0, 0.5), (60, 0, 1.0)))
     np.testing.assert_array_equal(kept, stream((60, 80, 0.0), (60, 0, 2.0)))
@@ -115,8 +111,8 @@ def test_spec_and_plain_settings() -> None:
         ({"time_min": 2.0, "time_max": 1.0}, "time_min"),
     ],
 )
-def test_wrong_settings(settings: dict, named: str) -> None:
-    with pytest.raises(UserError, match=named):
+def test_settings_out_of_range(settings: dict, named: str) -> None:
+    with pytest.raises(UserError, match=f"{named}=.*: should"):
         MessageCodec(**settings)
 
 
@@ -141,7 +137,7 @@ def test_encode_and_decode_are_an_inverse_pair(codec: MessageCodec, rows) -> Non
 
 
 @given(codecs, st.data())
-def test_whatever_a_model_emits_can_be_played(codec: MessageCodec, data) -> None:
+def test_any_classes_decode_to_valid_notes(codec: MessageCodec, data) -> None:
     sizes = codec.spec.sizes
     fields = st.tuples(*[st.integers(0, n - 1) for n in sizes])
     classes = np.array(data.draw(st.lists(fields, min_size=1, max_size=60)))

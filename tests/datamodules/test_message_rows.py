@@ -1,4 +1,4 @@
-"""Batches: which messages each row reads and predicts."""
+"""Batches of messages: which messages each batch row reads and predicts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,13 @@ from collections import Counter
 import numpy as np
 import pytest
 
-from datamodules.message_rows import Augment, Cut, MessageRows, StreamBatches, WindowBatches
+from datamodules.message_rows import (
+    Augmentation,
+    MessageDataset,
+    MessageStreamSampler,
+    MessageWindowSampler,
+    StreamSlice,
+)
 from datamodules.midi_files import Piece
 from musegen.codecs.messages import MESSAGES, MessageCodec
 
@@ -17,7 +23,7 @@ BEFORE = list(CODEC.spec.sizes)
 
 
 def pieces(*lengths: int) -> list[Piece]:
-    """Piece p's message t has note 30 + p and velocity t: a target tells where it is from."""
+    """Message t of piece p has note 30 + p and velocity t, so that a target shows its origin."""
     made = []
     for p, n in enumerate(lengths):
         stream = np.zeros(n, MESSAGES)
@@ -26,70 +32,74 @@ def pieces(*lengths: int) -> list[Piece]:
     return made
 
 
-def targets(rows: MessageRows, batches: list[list[Cut]]) -> list[tuple[int, int]]:
-    """(piece, message) of every counted target, in order of appearance."""
+def targets(dataset: MessageDataset, batches: list[list[StreamSlice]]) -> list[tuple[int, int]]:
+    """(piece, message) of every target that the mask marks, in the order of the batches."""
     found = []
-    for cuts in batches:
-        batch = rows.__getitems__(cuts)
+    for slices in batches:
+        batch = dataset.__getitems__(slices)
         for note, velocity, _ in batch.x_BLF[:, 1:][batch.mask_BT].tolist():
             found.append((note - 30 + 21, velocity))
     return found
 
 
-def everything(*lengths: int) -> Counter:
+def all_targets(*lengths: int) -> Counter:
     return Counter((p, t) for p, n in enumerate(lengths) for t in range(n))
 
 
 def test_a_row_reads_the_message_before_its_first_target() -> None:
-    rows = MessageRows(pieces(10), CODEC, window=3, only_last=False)
-    batch = rows.__getitems__([Cut(0, -1), Cut(0, 4), Cut(0, 8), Cut(-1)])
+    dataset = MessageDataset(pieces(10), CODEC, window=3, only_last=False)
+    batch = dataset.__getitems__(
+        [StreamSlice(0, -1), StreamSlice(0, 4), StreamSlice(0, 8), StreamSlice(-1)]
+    )
     assert batch.x_BLF[0, 0].tolist() == BEFORE
     assert batch.x_BLF[0, 1:, 1].tolist() == [0, 1, 2]
     assert batch.x_BLF[1, :, 1].tolist() == [4, 5, 6, 7]
     assert batch.mask_BT.tolist() == [[True] * 3, [True] * 3, [True, False, False], [False] * 3]
 
 
-def test_only_the_last_position() -> None:
-    rows = MessageRows(pieces(10), CODEC, window=3, only_last=True)
-    batch = rows.__getitems__([Cut(0, -3), Cut(0, -1), Cut(0, 6)])
+def test_only_the_last_position_is_predicted() -> None:
+    dataset = MessageDataset(pieces(10), CODEC, window=3, only_last=True)
+    batch = dataset.__getitems__([StreamSlice(0, -3), StreamSlice(0, -1), StreamSlice(0, 6)])
     assert batch.mask_BT.tolist() == [[False, False, True]] * 3
     assert batch.x_BLF[0].tolist()[:3] == [BEFORE] * 3
     assert batch.x_BLF[:, 3, 1].tolist() == [0, 2, 9]
 
 
-def test_transposition_and_tempo() -> None:
-    rows = MessageRows(pieces(4), CODEC, window=3, only_last=False)
-    batch = rows.__getitems__([Cut(0, -1, True, -2, 2.0), Cut(0, -1, True, 3, 1.0)])
+def test_transposition_and_tempo_change_what_is_read() -> None:
+    dataset = MessageDataset(pieces(4), CODEC, window=3, only_last=False)
+    batch = dataset.__getitems__(
+        [StreamSlice(0, -1, True, -2, 2.0), StreamSlice(0, -1, True, 3, 1.0)]
+    )
     assert batch.x_BLF[:, 1, 0].tolist() == [30 - 2 - 21, 30 + 3 - 21]
     decoded = CODEC.decode(batch.x_BLF[0, 1:].numpy())["time"]
     np.testing.assert_allclose(decoded, 1.0, rtol=0.07)
 
 
-def test_the_course_predicts_every_message_once() -> None:
+def test_windows_of_stride_1_predict_every_message_once() -> None:
     lengths = (7, 1, 12)
-    rows = MessageRows(pieces(*lengths), CODEC, window=5, only_last=True)
+    dataset = MessageDataset(pieces(*lengths), CODEC, window=5, only_last=True)
     for shuffle in (False, True):
-        plan = WindowBatches(lengths, 5, 1, batch_size=4, shuffle=shuffle).plan(0, 0, 1)
-        assert Counter(targets(rows, plan)) == everything(*lengths)
+        plan = MessageWindowSampler(lengths, 5, 1, batch_size=4, shuffle=shuffle).plan(0, 0, 1)
+        assert Counter(targets(dataset, plan)) == all_targets(*lengths)
 
 
-def test_windows_cover_each_target_at_most_once_and_all_in_time() -> None:
+def test_each_epoch_has_a_target_at_most_once_and_many_epochs_have_all() -> None:
     lengths = (23, 3, 10)
-    rows = MessageRows(pieces(*lengths), CODEC, window=5, only_last=False)
-    sampler = WindowBatches(lengths, 5, 5, batch_size=2, seed=1, shuffle=True)
+    dataset = MessageDataset(pieces(*lengths), CODEC, window=5, only_last=False)
+    sampler = MessageWindowSampler(lengths, 5, 5, batch_size=2, seed=1, shuffle=True)
     seen: Counter = Counter()
     for epoch in range(30):
-        found = Counter(targets(rows, sampler.plan(epoch, 0, 1)))
+        found = Counter(targets(dataset, sampler.plan(epoch, 0, 1)))
         assert max(found.values()) == 1
         assert len(found) == 20 + 3 + 10
         seen += found
-    assert set(seen) == set(everything(*lengths))
+    assert set(seen) == set(all_targets(*lengths))
 
 
-def test_epochs_are_a_function_of_seed_and_number() -> None:
+def test_windows_depend_on_seed_and_epoch_only() -> None:
     def plan(seed: int, epoch: int):
-        augment = Augment([p.stream for p in pieces(50)], CODEC, 5, 0.1)
-        return WindowBatches([50], 5, 5, 2, seed, True, augment).plan(epoch, 0, 1)
+        augment = Augmentation([p.stream for p in pieces(50)], CODEC, 5, 0.1)
+        return MessageWindowSampler([50], 5, 5, 2, seed, True, augment).plan(epoch, 0, 1)
 
     assert plan(0, 3) == plan(0, 3)
     assert plan(0, 3) != plan(0, 4)
@@ -97,43 +107,42 @@ def test_epochs_are_a_function_of_seed_and_number() -> None:
 
 
 @pytest.mark.parametrize("shuffle", [False, True])
-@pytest.mark.parametrize("rows", [1, 2, 7])
-def test_streams_read_every_piece_whole_and_in_order(rows: int, shuffle: bool) -> None:
+@pytest.mark.parametrize("batch_rows", [1, 2, 7])
+def test_streams_read_whole_pieces_in_order(batch_rows: int, shuffle: bool) -> None:
     lengths = (23, 3, 10, 1)
-    dataset = MessageRows(pieces(*lengths), CODEC, window=5, only_last=False)
-    plan = StreamBatches(lengths, 5, rows, shuffle=shuffle).plan(0, 0, 1)
-    assert Counter(targets(dataset, plan)) == everything(*lengths)
-    for lane in zip(*plan, strict=True):
-        for before, cut in itertools.pairwise(lane):
-            assert cut.fresh or (cut.piece, cut.start) == (before.piece, before.start + 5)
-        assert lane[0].fresh
+    dataset = MessageDataset(pieces(*lengths), CODEC, window=5, only_last=False)
+    plan = MessageStreamSampler(lengths, 5, batch_rows, shuffle=shuffle).plan(0, 0, 1)
+    assert Counter(targets(dataset, plan)) == all_targets(*lengths)
+    for row in zip(*plan, strict=True):
+        for previous, current in itertools.pairwise(row):
+            follows = (current.piece, current.start) == (previous.piece, previous.start + 5)
+            assert current.fresh or follows
+        assert row[0].fresh
 
 
 @pytest.mark.parametrize("world", [2, 3])
-def test_ranks_share_the_work(world: int) -> None:
+def test_ranks_divide_the_pieces_and_windows(world: int) -> None:
     lengths = (23, 3, 10, 17, 40)
-    dataset = MessageRows(pieces(*lengths), CODEC, window=5, only_last=False)
-    streams = StreamBatches(lengths, 5, 2)
+    dataset = MessageDataset(pieces(*lengths), CODEC, window=5, only_last=False)
+    streams = MessageStreamSampler(lengths, 5, 2)
     plans = [streams.plan(0, rank, world) for rank in range(world)]
     assert len({len(p) for p in plans}) == 1
-    assert sum((Counter(targets(dataset, p)) for p in plans), Counter()) == everything(*lengths)
-    windows = WindowBatches(lengths, 5, 5, 2, seed=0, shuffle=True)
-    shares = [windows.plan(0, rank, world) for rank in range(world)]
-    assert len({len(s) for s in shares}) == 1
-    together = [cut for share in shares for batch in share for cut in batch]
-    assert len(set(together)) == len(together)
-    evaluation = WindowBatches(lengths, 5, 1, 4)
-    course = MessageRows(pieces(*lengths), CODEC, window=5, only_last=True)
-    counted = sum(
-        (Counter(targets(course, evaluation.plan(0, r, world))) for r in range(world)), Counter()
-    )
-    assert counted == everything(*lengths)
+    assert sum((Counter(targets(dataset, p)) for p in plans), Counter()) == all_targets(*lengths)
+    windows = MessageWindowSampler(lengths, 5, 5, 2, seed=0, shuffle=True)
+    plans = [windows.plan(0, rank, world) for rank in range(world)]
+    assert len({len(p) for p in plans}) == 1
+    slices = [s for plan in plans for batch in plan for s in batch]
+    assert len(set(slices)) == len(slices)
+    evaluation = MessageWindowSampler(lengths, 5, 1, 4)
+    last_only = MessageDataset(pieces(*lengths), CODEC, window=5, only_last=True)
+    plans = [evaluation.plan(0, rank, world) for rank in range(world)]
+    assert sum((Counter(targets(last_only, p)) for p in plans), Counter()) == all_targets(*lengths)
 
 
-def test_augmentation_keeps_notes_in_range() -> None:
+def test_transposed_notes_stay_in_range() -> None:
     low, high = pieces(3)[0].stream, pieces(3)[0].stream.copy()
     low["note"], high["note"] = 22, 108
-    augment = Augment([low, high], CODEC, semitones=5, tempo=0.1)
+    augment = Augmentation([low, high], CODEC, semitones=5, tempo=0.1)
     rng = np.random.default_rng(0)
     draws = [[augment.draw(p, rng) for _ in range(300)] for p in (0, 1)]
     assert {s for s, _ in draws[0]} == set(range(-1, 6))

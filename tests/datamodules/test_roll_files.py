@@ -1,4 +1,4 @@
-"""MIDI files → rolls: time, tempo, key, splits; and the files the benchmark was built from."""
+"""MIDI files → rolls: time, tempo, key, splits; and the files of the benchmark."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from test_fetch import server  # noqa: F401
 from datamodules import roll_files
 from datamodules.midi_files import midi_files
 from datamodules.roll_files import BachChorales, NottinghamTunes, RollFolder
-from datamodules.tonality import semitones_to_c
-from musegen import train as train_module
+from musegen.cli import train as train_module
 from musegen.codecs.midi import read_notes, write_notes
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import UserError
+from musegen.codecs.roll_codec import RollCodec
+from musegen.codecs.tonality import semitones_to_c
+from musegen.errors import UserError
 
 SCALE = {"major": [0, 2, 4, 5, 7, 9, 11, 12, 7, 4, 0], "minor": [0, 2, 3, 5, 7, 8, 11, 12, 7, 3, 0]}
 
@@ -41,7 +41,7 @@ def test_every_file_becomes_the_roll_of_its_notes(midi_folder: Path) -> None:
     assert {r.tobytes() for r in found} == {r.tobytes() for r in expected}
 
 
-def test_folders_named_after_the_splits_are_the_splits(tmp_path: Path) -> None:
+def test_folder_names_give_the_split(tmp_path: Path) -> None:
     for i, split in enumerate(("train", "train", "valid", "test")):
         (tmp_path / split).mkdir(exist_ok=True)
         write_notes(tune(i), tmp_path / split / f"{i}.mid")
@@ -52,7 +52,7 @@ def test_folders_named_after_the_splits_are_the_splits(tmp_path: Path) -> None:
 
 
 def save_at(tempo: int, path: Path, pitches: list[int], ticks_per_beat: int = 96) -> None:
-    """Eighth notes, the tempo doubled half-way."""
+    """Write eighth notes. In the middle the tempo is doubled."""
     track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)])
     for i, pitch in enumerate(pitches):
         if i == len(pitches) // 2:
@@ -62,61 +62,63 @@ def save_at(tempo: int, path: Path, pitches: list[int], ticks_per_beat: int = 96
     mido.MidiFile(ticks_per_beat=ticks_per_beat, tracks=[track]).save(path)
 
 
-def test_tempo_normalised_to_beats(tmp_path: Path) -> None:
-    """Whatever the tempo says, eighth notes are one frame each at two frames per beat."""
+def test_frames_per_beat_do_not_depend_on_the_tempo(tmp_path: Path) -> None:
+    """With two frames per beat an eighth note is one frame at any tempo."""
     pitches = [60, 62, 64, 65, 67, 69, 71, 72]
     for i, tempo in enumerate((300_000, 500_000, 1_234_567)):
         save_at(tempo, tmp_path / f"{i}.mid", [p + i for p in pitches])
     data = ready(tmp_path, frames_per_beat=2, dt=0.2)
-    for name, roll_TP in data.all_rolls().items():
+    for name, roll_TP, _ in data.all_rolls():
         assert (np.argwhere(roll_TP)[:, 1] + 21 - int(name[0])).tolist() == pitches
         assert len(roll_TP) == 8
-    assert {len(r) for r in ready(tmp_path, dt=0.25).all_rolls().values()} != {8}
-    assert {len(r) for r in ready(tmp_path, frames_per_beat=4).all_rolls().values()} == {16}
+    assert {len(f.array) for f in ready(tmp_path, dt=0.25).all_rolls()} != {8}
+    assert {len(f.array) for f in ready(tmp_path, frames_per_beat=4).all_rolls()} == {16}
 
 
 @pytest.mark.parametrize("mode", SCALE)
 @pytest.mark.parametrize("tonic", range(12))
-def test_the_tonic_becomes_c(tonic: int, mode: str) -> None:
+def test_the_tonic_is_transposed_to_c(tonic: int, mode: str) -> None:
     rows = [(i, i + 1 + (p % 12 == 0), 55 + tonic + p, 80) for i, p in enumerate(SCALE[mode])]
     shift = semitones_to_c(make_notes(rows))
     assert -5 <= shift <= 6
     assert (55 + tonic + shift) % 12 == 0
 
 
-def test_a_common_key_for_the_folder(tmp_path: Path) -> None:
+def test_common_key_transposes_every_piece(tmp_path: Path) -> None:
     for i in range(3):
         rows = [(k, k + 1, 62 + i + p, 80) for k, p in enumerate(SCALE["major"])]
         write_notes(make_notes(rows), tmp_path / f"{i}.mid")
-    rolls = list(ready(tmp_path, common_key=True, dt=1).all_rolls().values())
+    rolls = [f.array for f in ready(tmp_path, common_key=True, dt=1).all_rolls()]
     assert (np.flatnonzero(rolls[0][0]) + 21).tolist() == [60]
     assert all(np.array_equal(r, rolls[0]) for r in rolls)
     assert semitones_to_c(make_notes([])) == 0
 
 
-def test_notes_that_leave_midi_on_the_way_to_c(tmp_path: Path) -> None:
-    """A piece in F whose highest note is MIDI's highest (127, a G): moved up it would leave."""
+def test_notes_above_the_highest_midi_note_are_left_out(tmp_path: Path) -> None:
+    """The highest note of a piece in F is the highest MIDI note (127, a G) before transposition."""
     rows = [(k, k + 1, 114 + p, 80) for k, p in enumerate(SCALE["major"])]
     for i in range(3):
         write_notes(make_notes([*rows, (20.0 + i, 21.0 + i, 127, 80)]), tmp_path / f"{i}.mid")
     rolls = ready(tmp_path, common_key=True, dt=1, pitch_range=(0, 128)).all_rolls()
-    assert all(np.flatnonzero(r[0]).tolist() == [120] for r in rolls.values())
+    assert [np.flatnonzero(f.array[0]).tolist() for f in rolls] == [[120]] * 3
 
 
-def test_what_gives_no_roll_is_left_out_and_named_in_one_warning(midi_folder: Path) -> None:
+def test_files_without_a_roll_are_named_in_one_warning(midi_folder: Path) -> None:
     write_notes(make_notes([(0.0, 1.0, 5, 80)]), midi_folder / "low.mid")
     write_notes(make_notes([(0.0, 9000.0, 60, 80)]), midi_folder / "long.mid")
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")
         rolls = RollFolder(midi_folder, dt=0.03).all_rolls()
-    (said,) = [str(w.message) for w in caught if "left out" in str(w.message)]
-    assert said.startswith("2 of 8 MIDI files left out: long.mid: 300,000 frames of dt=0.03 s")
-    assert "low.mid: no note within pitch_range" in said
+    (warned,) = [str(w.message) for w in caught if "left out" in str(w.message)]
+    assert warned.startswith("2 of 8 MIDI files left out: long.mid: 300,000 frames of dt=0.03 s")
+    assert "low.mid: no note within pitch_range" in warned
     assert len(rolls) == 6
 
 
-def test_no_roll_at_all(midi_folder: Path) -> None:
-    with pytest.raises(UserError, match="none of 6 pieces gives a roll; the first: .*pitch_range"):
+def test_a_folder_without_rolls_is_refused(midi_folder: Path) -> None:
+    with pytest.raises(
+        UserError, match="none of 6 pieces gives a roll; the first one: .*pitch_range"
+    ):
         RollFolder(midi_folder, pitch_range=(0, 10)).setup()
     with pytest.raises(UserError, match=r"add data\.root=DIR"):
         RollFolder().setup()
@@ -124,20 +126,22 @@ def test_no_roll_at_all(midi_folder: Path) -> None:
         RollFolder(frames_per_beat=0)
 
 
-def test_a_file_that_counts_no_beats(tmp_path: Path) -> None:
+def test_a_file_without_beats_is_refused(tmp_path: Path) -> None:
     save_at(500_000, tmp_path / "a.mid", [60, 62], ticks_per_beat=-(25 << 8) + 40)
-    with pytest.raises(UserError, match=r"a\.mid: counts SMPTE frames, not beats"):
+    with pytest.raises(UserError, match=r"a\.mid: has SMPTE time and no beats"):
         RollFolder(tmp_path, frames_per_beat=2).setup()
 
 
-def test_seconds_and_beats_have_caches_of_their_own(midi_folder: Path, tmp_path: Path) -> None:
+def test_seconds_and_beats_have_separate_caches(midi_folder: Path, tmp_path: Path) -> None:
     cache = tmp_path / "cache"
     for settings in ({}, {"frames_per_beat": 2}, {"frames_per_beat": 4, "common_key": True}):
         RollFolder(midi_folder, cache_dir=cache, **settings).setup()
     assert len(list((cache / "notes").glob("*.npy"))) == 12
 
 
-def test_an_rbm_learns_from_frames_of_any_folder(midi_folder: Path, tmp_path: Path, cli) -> None:
+def test_an_rbm_is_trained_on_the_frames_of_a_folder(
+    midi_folder: Path, tmp_path: Path, cli
+) -> None:
     code, _, err = cli(
         train_module.main, "model=rbm", "data=piano_roll_folder", f"data.root={midi_folder}",
         "data.view=frames", "data.dt=0.3", "data.pitch_range=[21,109]", "data.batch_size=20",
@@ -148,7 +152,7 @@ def test_an_rbm_learns_from_frames_of_any_folder(midi_folder: Path, tmp_path: Pa
     assert (tmp_path / "run" / "samples" / "sheet.png").exists()
 
 
-def test_chorales_are_a_folder_made_once(midi_folder: Path, monkeypatch) -> None:
+def test_chorales_are_read_from_the_converted_folder(midi_folder: Path, monkeypatch) -> None:
     monkeypatch.setattr(roll_files, "convert_chorales", lambda cache, in_parallel: midi_folder)
     data = BachChorales()
     data.setup()
@@ -178,41 +182,45 @@ def test_the_nottingham_tunes(given: str, tmp_path: Path, server: str, monkeypat
     np.testing.assert_array_equal(data.rolls["test"][0], expected)
 
 
-def test_a_folder_without_the_nottingham_split(midi_folder: Path) -> None:
-    with pytest.raises(UserError, match="holds no folder train/"):
+def test_a_folder_without_the_nottingham_split_is_refused(midi_folder: Path) -> None:
+    with pytest.raises(UserError, match="has no folder train/"):
         NottinghamTunes(root=midi_folder).setup()
 
 
 @pytest.mark.real_data
-def test_the_tutorials_frames(real_data: Path) -> None:
-    """One tune of the training split comes twice, and so does one of the validation split."""
+def test_the_real_tunes_have_the_frames_of_the_tutorial(real_data: Path) -> None:
+    """Two training tunes are there twice, and one is also in validation."""
     data = NottinghamTunes(root=real_data / "nottingham_midi")
-    with pytest.warns(UserWarning, match=r"jigs_simple_chords_283\.mid: the same content"):
+    with pytest.warns(
+        UserWarning,
+        match=r"134\.mid: the same notes as valid/",
+    ):
         data.prepare_data()
     counts = {s: (len(r), sum(map(len, r))) for s, r in data.rolls.items()}
-    assert counts == {"train": (693, 147_434), "val": (172, 37_912), "test": (170, 37_200)}
+    assert counts == {"train": (691, 147_058), "val": (173, 38_073), "test": (170, 37_200)}
 
 
 @pytest.mark.real_data
 @pytest.mark.parametrize(
     ("split", "key", "exact", "in_c", "less", "files"),
-    [("train", "traindata", 658, 647, 35, 694), ("valid", "validdata", 159, 157, 14, 173),
+    [("train", "traindata", 656, 645, 37, 694), ("valid", "validdata", 159, 157, 14, 173),
      ("test", "testdata", 157, 154, 13, 170)],
 )  # fmt: skip
 def test_nottingham_gives_the_benchmarks_rolls(
     real_data: Path, split: str, key: str, exact: int, in_c: int, less: int, files: int
 ) -> None:
-    """Sampled at eighth notes and moved by a constant, the files are the benchmark's rolls but
-    for three things, in which the benchmark hears less:
+    """Sampled at eighth notes and transposed, the files give the benchmark's rolls.
+
+    There are three differences, by which the benchmark has fewer notes:
 
     - It has no frame for the first eighth note.
-    - It listens a little before the middle of a frame. Where two sixteenth notes meet there it
-      falls into the gap of one tick between them, and hears neither; half a millisecond does it.
-      (Without it 801 of the 1,037 files are equal to the bit, with it 974.)
-    - In 62 files it leaves out notes that are struck again without having been released.
+    - It samples a little before the middle of a frame. If two sixteenth notes meet there, the
+      sample is in the gap of one tick between them and has neither note. The 0.5 ms below do the
+      same. (Without them 801 of the 1,037 files are equal to the bit, with them 972.)
+    - In 64 files it leaves out notes that are played again before their release.
 
-    One training file, morris_simple_chords_2.mid, has no counterpart of its length. Of the 974,
-    `in_c` are moved as the benchmark moved them.
+    One training file, morris_simple_chords_2.mid, has no roll of its length in the benchmark. Of
+    the 972 files, `in_c` have the transposition of the benchmark.
     """
     benchmark = scipy.io.loadmat(real_data / "icml2012" / "Nottingham.mat")[key].ravel()
     known = {r.tobytes() for r in benchmark}
@@ -224,14 +232,14 @@ def test_nottingham_gives_the_benchmarks_rolls(
         for column in ("start", "end"):
             notes[column] += 0.0005
         roll_TP = codec.encode(notes)[1:]
-        moved = {s: np.roll(roll_TP, s, axis=1)[:, 21:109] for s in range(-7, 8)}
-        if shifts := [s for s, r in moved.items() if r.tobytes() in known]:
+        transposed = {s: np.roll(roll_TP, s, axis=1)[:, 21:109] for s in range(-7, 8)}
+        if shifts := [s for s, r in transposed.items() if r.tobytes() in known]:
             n_exact += 1
             n_in_c += (shifts[0] - semitones_to_c(notes)) % 12 == 0
         else:
             n_less += any(
                 len(r) == len(b) and not (b > r).any() and b.sum() > 0.8 * r.sum()
-                for r in moved.values()
+                for r in transposed.values()
                 for b in benchmark
             )
     assert (n_exact, n_in_c, n_less, len(paths)) == (exact, in_c, less, files)

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import torch
 
-from musegen.contracts import RollBatch
 from musegen.metrics.roll_evaluation import (
     PieceFrames,
     by_context,
@@ -22,6 +21,7 @@ from musegen.metrics.roll_evaluation import (
     shared_top_lines,
     top_line,
 )
+from musegen.specs import RollBatch
 
 
 class Coins:

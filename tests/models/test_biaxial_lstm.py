@@ -10,17 +10,18 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_rnn_rbm import Data, figures, scales
+from test_rnn_rbm import Data, metrics, scales
 
 from datamodules.roll_benchmark import RollBenchmark
-from musegen import evaluate, generate
-from musegen import train as train_module
+from musegen.cli import evaluate, generate
+from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import Frames, PairingError, RollBatch, Rolls, UserError
-from musegen.metrics.rolls import frame_accuracy
+from musegen.codecs.roll_codec import RollCodec
+from musegen.errors import PairingError, UserError
+from musegen.metrics.accuracy import frame_accuracy
 from musegen.models import load_model
 from musegen.models.biaxial_lstm import OUTSIDE_LOGIT, BiaxialLSTM
+from musegen.specs import Frames, RollBatch, Rolls
 
 D = 6
 CODEC = RollCodec(pitch_range=(57, 57 + D))
@@ -158,7 +159,7 @@ def test_padding_never_counts() -> None:
         loss = model.losses(same)["nll"]
         found.append([loss, metric.compute()["nll"].float(), *torch.autograd.grad(
             loss, [model.embed.weight, model.note_lstm.weight_hh_l0])])  # fmt: skip
-        assert model.steps(same) == 8
+        assert model.num_predictions(same) == 8
     torch.testing.assert_close(found[0], found[1])
     torch.testing.assert_close(found[0][0], found[0][1])
     log_prob_BT = model.log_prob(wider)
@@ -262,7 +263,7 @@ def test_repeated_frames_are_held_or_struck_anew() -> None:
     model = tiny()
     torch.nn.init.constant_(model.context_logit.bias, 80.0)
     (held,) = model.generate(1, length=5)
-    (struck,) = model.generate(1, length=5, repeats="struck")
+    (struck,) = model.generate(1, length=5, repeats="retrigger")
     assert (len(held), len(struck)) == (D, 5 * D)
 
 
@@ -331,7 +332,7 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
         "sample.length=20", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert code == 0, err
-    trained = figures(out)
+    trained = metrics(out)
     assert {"nll", "log_likelihood", "accuracy", "repeated_context"} <= set(trained)
     assert float(trained["nll"]) == pytest.approx(-float(trained["log_likelihood"]), abs=1e-5)
     header = set((run / "metrics.csv").read_text().splitlines()[0].split(","))
@@ -343,7 +344,7 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
 
     code, out, err = cli(evaluate.main, f"run={run}")
     assert code == 0, err
-    assert figures(out) == trained
+    assert metrics(out) == trained
     assert json.loads((run / "test.json").read_text())["accuracy"] == pytest.approx(
         float(trained["accuracy"]), abs=1e-6
     )

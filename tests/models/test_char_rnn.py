@@ -1,4 +1,4 @@
-"""char_rnn: exact likelihoods, padding, conditioning, a net that counts by construction."""
+"""char_rnn: exact likelihoods, padding, labels, a network that counts by construction."""
 
 import math
 
@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 import torch
 
-from datamodules.grammar import Counting
+from datamodules.grammar_strings import GrammarStrings
 from musegen.codecs.chars import CharCodec
 from musegen.codecs.grammars import GRAMMARS
-from musegen.contracts import LabelledTokens, Messages, PairingError, UserError
-from musegen.metrics.counting import capacity, counted
+from musegen.errors import PairingError, UserError
+from musegen.metrics.capacity import capacity, counted
 from musegen.models.char_rnn import CharRNN
-from musegen.optim import Optimizer
-from musegen.trainer import make_trainer
+from musegen.specs import LabelledTokens, Messages
+from musegen.training.optimizer import Optimizer
+from musegen.training.trainer import make_trainer
 
 COURSE = CharCodec("01", unknown=False)
 
@@ -24,11 +25,12 @@ def net(codec=COURSE, **settings):
 
 
 def counting_lstm():
-    """One LSTM unit that adds 1 at the start and at each 0, and takes 1 at each 1.
+    """One LSTM unit that adds 1 at the start and at each 0, and subtracts 1 at each 1.
 
-    Weights of ±50 saturate the gates: i = f = 1, g = ±1; o = 1/2 after a 1, else 1. With n ones
-    to come after a 1, c = 1 + n and h = tanh(c) / 2: 0.38 at the end, 0.48 and more before. The
-    likeliest symbol is 0 at h > 0.7 (the start, every 0), else 1 at h > 0.43, else the end.
+    Weights of ±50 saturate the gates: i = f = 1, g = ±1; o = 1/2 after a 1, otherwise 1. After a 1
+    with n more ones to follow, c = 1 + n and h = tanh(c) / 2: 0.38 for n = 0, at least 0.48 for
+    n > 0. The most likely symbol is 0 for h > 0.7 (after the start and every 0), 1 for h > 0.43,
+    and the end otherwise.
     """
     model = CharRNN(COURSE.spec, COURSE, cell="lstm", hidden=1, embedding=3, dtype="float64")
     with torch.no_grad():
@@ -46,14 +48,14 @@ def counting_lstm():
 
 
 @pytest.mark.parametrize("cell", ["rnn", "gru", "lstm"])
-def test_nats_are_the_softmax_of_each_prefix(cell):
+def test_nats_equal_the_softmax_after_each_prefix(cell):
     model = net(cell=cell, layers=2, embedding=3)
     row = COURSE.encode("0110")
-    ((nats_T, guess_T),) = model.read([row])
-    for t, wanted in enumerate(row):
+    ((nll_T, guess_T),) = model.read([row])
+    for t, target in enumerate(row):
         prefix = torch.tensor([[3, *row[:t]]])
         p = model.out(model(prefix)[0][0, -1]).detach().softmax(-1)
-        assert nats_T[t] == pytest.approx(-math.log(p[wanted]), rel=1e-5)
+        assert nll_T[t] == pytest.approx(-math.log(p[target]), rel=1e-5)
         assert guess_T[t] == p.argmax()
 
 
@@ -63,45 +65,45 @@ def test_elman_step_by_hand():
     h = np.zeros(2)
     for x in (3, 0, 1):
         e = model.embed.weight[x].detach().numpy()
-        read = w["weight_ih_l0"] @ e + w["bias_ih_l0"]
-        h = np.tanh(read + w["weight_hh_l0"] @ h + w["bias_hh_l0"])
+        from_input = w["weight_ih_l0"] @ e + w["bias_ih_l0"]
+        h = np.tanh(from_input + w["weight_hh_l0"] @ h + w["bias_hh_l0"])
     np.testing.assert_allclose(model(torch.tensor([[3, 0, 1]]))[0][0, -1].detach(), h, rtol=1e-12)
 
 
-def test_padding_is_never_counted():
+def test_padding_is_not_counted():
     model = net()
     rows = [COURSE.encode(t) for t in ("01", "0011", "000111")]
-    loss = model.losses(COURSE.batch(rows))["nats"]
-    alone = [nats_T for row in rows for nats_T, _ in model.read([row])]
-    assert float(loss) == pytest.approx(np.concatenate(alone).mean(), rel=1e-5)
-    together = list(model.read(rows, at_once=2))
-    for a, (b, _) in zip(alone, together, strict=True):
+    loss = model.losses(COURSE.batch(rows))["nll"]
+    one_by_one = [nll_T for row in rows for nll_T, _ in model.read([row])]
+    assert float(loss) == pytest.approx(np.concatenate(one_by_one).mean(), rel=1e-5)
+    batched = list(model.read(rows, batch_size=2))
+    for a, (b, _) in zip(one_by_one, batched, strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-5)
-    assert model.steps(COURSE.batch(rows)) == 3 + 5 + 7
+    assert model.num_predictions(COURSE.batch(rows)) == 3 + 5 + 7
 
 
-def test_test_figures_do_not_depend_on_the_batches():
+def test_metrics_do_not_depend_on_the_batch_size():
     model = net()
     rows = [COURSE.encode("01" * k) for k in range(1, 8)]
-    figures = []
+    metrics = []
     for size in (2, 7):
         metric = model.new_metric()
         for b in range(0, 7, size):
             model.score(COURSE.batch(rows[b : b + size]), metric, "test")
-        figures.append({k: float(v) for k, v in metric.compute().items()})
-    assert figures[0] == pytest.approx(figures[1], rel=1e-6)
-    assert figures[0]["bits"] == pytest.approx(figures[0]["nats"] / math.log(2))
-    assert figures[0]["perplexity"] == pytest.approx(math.exp(figures[0]["nats"]))
+        metrics.append({k: float(v) for k, v in metric.compute().items()})
+    assert metrics[0] == pytest.approx(metrics[1], rel=1e-6)
+    assert metrics[0]["bpc"] == pytest.approx(metrics[0]["nll"] / math.log(2))
+    assert metrics[0]["perplexity"] == pytest.approx(math.exp(metrics[0]["nll"]))
 
 
 def test_the_logged_loss_is_the_mean_over_the_epochs_predictions():
-    data = Counting(train_size=7, batch_size=3)
+    data = GrammarStrings(train_size=7, batch_size=3)
     model = net()
     model.optimizer = Optimizer("sgd", lr=1e-12)
     trainer = make_trainer(gpus=0, max_epochs=2, logger=False, enable_checkpointing=False)
     trainer.fit(model, datamodule=data)
-    nats = np.concatenate([nats_T for nats_T, _ in model.read(data.coded("train"))])
-    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(nats.mean(), rel=1e-5)
+    nll = np.concatenate([nll_T for nll_T, _ in model.read(data.coded("train"))])
+    assert float(trainer.callback_metrics["train/loss"]) == pytest.approx(nll.mean(), rel=1e-5)
 
 
 def test_the_label_is_added_at_every_step():
@@ -119,18 +121,18 @@ def test_the_label_is_added_at_every_step():
     assert not torch.allclose(model.logits(batch)[0][:3], model.logits(batch)[0][3:])
 
 
-def test_a_net_that_counts_by_construction():
+def test_a_network_that_counts_by_construction():
     model = counting_lstm()
     assert capacity(model, GRAMMARS["anbn"], 300) == 300
     (row,) = counted(model, GRAMMARS["anbn"], [3])
-    # Nothing announces the first 1: the one position that differs, and no mistake.
+    # The first 1 cannot be predicted: one position differs, and the string is right.
     assert row == (3, "0001112", "0000112", 1, True)
 
 
-def test_capacity_stops_at_the_first_mistake():
+def test_capacity_stops_at_the_first_error():
     model = counting_lstm()
     with torch.no_grad():
-        model.cells.weight_ih_l0[2, 1] = -math.atanh(0.96)  # a 1 takes only 0.96
+        model.cells.weight_ih_l0[2, 1] = -math.atanh(0.96)  # a 1 subtracts only 0.96
     # At the end c = 1 + 0.04 n, and tanh(c) / 2 < 0.43 only for n < 7.3.
     assert capacity(model, GRAMMARS["anbn"], 100, stride=5) == 7
     rows = list(counted(model, GRAMMARS["anbn"], [7, 8]))
@@ -148,19 +150,19 @@ def test_generation_in_one_batch():
     assert model.generate(n=2, length=7) == ["0" * 7] * 2
 
 
-def test_generation_leaves_no_trace_and_repeats():
+def test_generation_depends_on_its_seed_alone():
     codec = CharCodec("abcdef", labels=("Japan", "Peru"))
     model = net(codec, dropout=0.5).train()
     before = torch.get_rng_state()
-    made = model.generate(n=4, seed=1)
+    samples = model.generate(n=4, seed=1)
     assert model.training
     assert torch.equal(before, torch.get_rng_state())
-    assert made == model.generate(n=4, seed=1) != model.generate(n=4, seed=2)
-    assert [label for label, _ in made] == ["Japan"] * 4 + ["Peru"] * 4
+    assert samples == model.generate(n=4, seed=1) != model.generate(n=4, seed=2)
+    assert [label for label, _ in samples] == ["Japan"] * 4 + ["Peru"] * 4
     assert [label for label, _ in model.generate(n=2, label="Peru")] == ["Peru"] * 2
 
 
-def test_unknown_characters_are_never_written():
+def test_unknown_characters_are_never_generated():
     codec = CharCodec("a")
     model = net(codec)
     with torch.no_grad():
@@ -173,34 +175,45 @@ def test_unknown_characters_are_never_written():
     [({"n": 0}, "n=0"), ({"length": 0}, "length=0"), ({"label": "Jpan"}, "did you mean Japan"),
      ({"temperature": -1.0}, "temperature")],
 )  # fmt: skip
-def test_generation_refuses(settings, problem):
+def test_generation_settings_out_of_range(settings, problem):
     codec = CharCodec("ab", labels=("Japan", "Peru"))
     with pytest.raises(UserError, match=problem):
         net(codec).generate(**settings)
 
 
-def test_constructor_refuses():
-    with pytest.raises(UserError, match="hidden=0"):
-        net(hidden=0)
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [({"hidden": 0}, "hidden=0: should be greater than or equal to 1"), ({"layers": 0}, "layers=0"),
+     ({"embedding": 0}, "embedding=0"), ({"dropout": 1.0}, "dropout=1.0: should be less than 1"),
+     ({"hidden": True}, "hidden=True"), ({"cell": "tree"}, "cell=tree")],
+)  # fmt: skip
+def test_settings_out_of_range(settings, message):
+    with pytest.raises(UserError, match=message):
+        net(**settings)
+
+
+def test_other_data_is_refused():
     with pytest.raises(PairingError, match="reads Tokens or LabelledTokens"):
         CharRNN(Messages(3, 3, 3))
     assert net(CharCodec("ab", labels=("x",))).spec == LabelledTokens(4, 1)
 
 
-def test_a_counters_beginning():
+def test_initialisation_for_counting():
     plain, counter = net(layers=2), net(layers=2, counter=True)
-    moved = torch.tensor([0.0] * 5 + [8.0] * 5 + [0.0] * 10)
+    difference = torch.tensor([0.0] * 5 + [8.0] * 5 + [0.0] * 10)
     for layer in range(2):
         name = f"bias_ih_l{layer}"
-        torch.testing.assert_close(getattr(counter.cells, name) - getattr(plain.cells, name), moved)
+        torch.testing.assert_close(
+            getattr(counter.cells, name) - getattr(plain.cells, name), difference
+        )
         assert not getattr(counter.cells, f"weight_hh_l{layer}").any()
     torch.testing.assert_close(counter.out.weight, 3 * plain.out.weight)
-    with pytest.raises(UserError, match="cell=lstm"):
+    with pytest.raises(UserError, match="counter=true needs an LSTM"):
         net(cell="rnn", counter=True)
 
 
 @pytest.mark.parametrize("cell", ["rnn", "lstm"])
-def test_the_courses_sizes(cell):
+def test_sizes_of_the_course(cell):
     model = net(cell=cell, hidden=2 if cell == "rnn" else 1)
     width = model.embed.embedding_dim
     assert model.embed.weight.shape == (4, width)

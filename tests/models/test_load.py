@@ -1,4 +1,4 @@
-"""Checkpoints: plain, complete, and refused with one line when they are not ours."""
+"""Checkpoints: plain values only; damaged files and those of other programs are refused."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 
 from musegen.codecs.messages import MessageCodec
-from musegen.contracts import UserError
+from musegen.errors import UserError
 from musegen.models import load_model
 from musegen.models.lstm_midi import LSTMMidi
 
@@ -25,7 +25,7 @@ def checkpoint(tmp_path):
     return tmp_path / "a.ckpt"
 
 
-def test_it_loads_without_data_and_sings(checkpoint) -> None:
+def test_a_loaded_model_generates_without_data(checkpoint) -> None:
     model = load_model(checkpoint)
     assert isinstance(model, LSTMMidi)
     assert not model.training
@@ -34,60 +34,62 @@ def test_it_loads_without_data_and_sings(checkpoint) -> None:
     assert model.generate(1, 20, seed=1)[0] is not None
 
 
-def test_lightnings_own_loading_works_too(checkpoint) -> None:
+def test_load_from_checkpoint_of_lightning(checkpoint) -> None:
     model = LSTMMidi.load_from_checkpoint(checkpoint, weights_only=True)
     assert model.spec == CODEC.spec
 
 
 def change(path, **changes) -> None:
-    whole = torch.load(path, weights_only=True)
-    whole.update(changes)
-    torch.save(whole, path)
+    contents = torch.load(path, weights_only=True)
+    contents.update(changes)
+    torch.save(contents, path)
 
 
-class Hostile:
+class RunsCode:
+    """Executes code when it is unpickled."""
+
     def __reduce__(self):
         return (print, ("executed!",))
 
 
-def test_refusals(checkpoint, tmp_path, capsys) -> None:
+def test_other_files_are_refused(checkpoint, tmp_path, capsys) -> None:
     half = tmp_path / "half.ckpt"
     half.write_bytes(checkpoint.read_bytes()[: checkpoint.stat().st_size // 2])
     text = tmp_path / "text.ckpt"
     text.write_text("not a checkpoint")
     empty = tmp_path / "empty.ckpt"
     empty.touch()
-    hostile = tmp_path / "hostile.ckpt"
-    torch.save({"state_dict": Hostile()}, hostile)
+    malicious = tmp_path / "malicious.ckpt"
+    torch.save({"state_dict": RunsCode()}, malicious)
     pickled = tmp_path / "pickle.ckpt"
-    pickled.write_bytes(pickle.dumps(Hostile()))
+    pickled.write_bytes(pickle.dumps(RunsCode()))
     foreign = tmp_path / "foreign.ckpt"
     torch.save({"state_dict": {}}, foreign)
     tensor = tmp_path / "tensor.ckpt"
     torch.save(torch.zeros(3), tensor)
-    for path, said in (
+    for path, message in (
         (tmp_path / "missing.ckpt", "no such checkpoint"),
-        (tmp_path, "not a whole checkpoint"),
-        (half, "not a whole checkpoint"),
-        (text, "not a whole checkpoint"),
-        (empty, "not a whole checkpoint"),
-        (hostile, "not a whole checkpoint"),
-        (pickled, "not a whole checkpoint"),
+        (tmp_path, "checkpoint"),
+        (half, "checkpoint"),
+        (text, "checkpoint"),
+        (empty, "checkpoint"),
+        (malicious, "checkpoint"),
+        (pickled, "checkpoint"),
         (foreign, "a checkpoint of another program"),
         (tensor, "a checkpoint of another program"),
     ):
-        with pytest.raises(UserError, match=said) as e:
+        with pytest.raises(UserError, match=message) as e:
             load_model(path)
         assert str(path) in str(e.value)
         assert "\n" not in str(e.value)
     assert "executed" not in capsys.readouterr().out
 
 
-def test_settings_that_do_not_fit(checkpoint) -> None:
+def test_settings_that_do_not_fit_are_refused(checkpoint) -> None:
     settings = dict(torch.load(checkpoint, weights_only=True)["hyper_parameters"])
     change(checkpoint, hyper_parameters={**settings, "hidden": 9})
     with pytest.raises(UserError, match="does not fit this version's lstm_midi"):
         load_model(checkpoint)
     change(checkpoint, hyper_parameters={**settings, "name": "harmonium"})
-    with pytest.raises(UserError, match="a checkpoint of harmonium, not of"):
+    with pytest.raises(UserError, match="a checkpoint of harmonium; known models"):
         load_model(checkpoint)

@@ -1,4 +1,4 @@
-"""LSTM on messages: the loss by hand, the joint sums to one, state carried, sampling."""
+"""LSTM on messages: losses, the joint distribution, the recurrent state, generation."""
 
 from __future__ import annotations
 
@@ -11,9 +11,10 @@ from conftest import tune
 
 from musegen.codecs.messages import MessageCodec
 from musegen.codecs.midi import tidy, write_notes
-from musegen.contracts import Frames, MessageBatch, Messages, PairingError, UserError
+from musegen.errors import PairingError, UserError
+from musegen.models.layers.softmax_sampler import Sampler
 from musegen.models.lstm_midi import LSTMMidi, State
-from musegen.sampling import Sampler
+from musegen.specs import Frames, MessageBatch, Messages
 
 CODEC = MessageCodec()
 
@@ -33,10 +34,10 @@ def batch(B: int = 3, T: int = 7, seed: int = 0) -> MessageBatch:
 
 
 @pytest.mark.parametrize("heads", ["chained", "independent"])
-def test_a_fresh_network_with_zero_heads_is_uniform(heads: str) -> None:
+def test_heads_with_zero_weights_are_uniform(heads: str) -> None:
     lstm = model(heads=heads)
     for name, parameter in lstm.heads.named_parameters():
-        if "out" in name or "from_state" in name or "held_for_note" in name:
+        if "out" in name or "from_state" in name or "active_for_note" in name:
             torch.nn.init.zeros_(parameter)
     losses = {k: float(v.detach()) for k, v in lstm.losses(batch()).items()}
     assert list(losses) == ["note", "velocity", "time"]
@@ -46,60 +47,60 @@ def test_a_fresh_network_with_zero_heads_is_uniform(heads: str) -> None:
 
 
 @pytest.mark.parametrize("heads", ["chained", "independent"])
-def test_the_three_heads_are_one_distribution(heads: str) -> None:
+def test_the_three_heads_form_a_joint_distribution(heads: str) -> None:
     """Σ over all (note, velocity, time) of exp(−(L_note + L_velocity + L_time)) is 1."""
     spec = Messages(3, 2, 4)
     torch.manual_seed(0)
     lstm = LSTMMidi(spec, None, hidden=8, layers=1, embedding=None, heads=heads, head_width=4)
     lstm.eval()
-    every = torch.tensor(list(itertools.product(range(3), range(2), range(4))))
-    past = torch.tensor([[3, 2, 4], [1, 0, 2]]).expand(len(every), -1, -1)
-    x_BLF = torch.cat([past, every[:, None]], 1)
-    mask_BT = torch.tensor([[False, True]]).expand(len(every), -1)
-    nats_NF, _, _ = lstm.nats(MessageBatch(x_BLF, mask_BT, torch.ones(len(every)) > 0), "test")
-    assert float(nats_NF.detach().sum(1).neg().exp().sum()) == pytest.approx(1, abs=1e-5)
+    all_messages = torch.tensor(list(itertools.product(range(3), range(2), range(4))))
+    past = torch.tensor([[3, 2, 4], [1, 0, 2]]).expand(len(all_messages), -1, -1)
+    x_BLF = torch.cat([past, all_messages[:, None]], 1)
+    mask_BT = torch.tensor([[False, True]]).expand(len(all_messages), -1)
+    nll_NF, _, _ = lstm.nll(MessageBatch(x_BLF, mask_BT, torch.ones(len(all_messages)) > 0), "test")
+    assert float(nll_NF.detach().sum(1).neg().exp().sum()) == pytest.approx(1, abs=1e-5)
 
 
-def test_chained_heads_see_the_fields_before_and_only_those() -> None:
+def test_chained_heads_depend_on_the_preceding_fields_only() -> None:
     lstm = model()
     h_ND, x_NF = torch.randn(1, 16), torch.tensor([[5, 6, 7]])
-    held_NQ = torch.zeros(1, 176)
-    before = lstm.heads(h_ND, held_NQ, x_NF)
+    active_NQ = torch.zeros(1, 176)
+    before = lstm.heads(h_ND, active_NQ, x_NF)
     for field, changes in ((0, (1, 2)), (1, (2,)), (2, ())):
         other = x_NF.clone()
         other[0, field] += 1
-        after = lstm.heads(h_ND, held_NQ, other)
+        after = lstm.heads(h_ND, active_NQ, other)
         assert [i for i in range(3) if not torch.equal(before[i], after[i])] == list(changes)
 
 
 def test_padding_is_not_counted() -> None:
-    lstm, whole = model(), batch()
-    short = MessageBatch(whole.x_BLF.clone(), whole.mask_BT.clone(), whole.fresh_B)
-    short.mask_BT[1, 3:] = False
-    short.x_BLF[1, 4:] = torch.tensor(CODEC.spec.sizes)
-    alone = MessageBatch(whole.x_BLF[1:2, :4], whole.mask_BT[1:2, :3], whole.fresh_B[1:2])
-    nats_NF, _, _ = lstm.nats(short, "test")
-    expected, _, _ = lstm.nats(alone, "val")
-    torch.testing.assert_close(nats_NF[7:10], expected)
-    assert lstm.steps(short) == len(nats_NF) == 17
+    lstm, full = model(), batch()
+    padded = MessageBatch(full.x_BLF.clone(), full.mask_BT.clone(), full.fresh_B)
+    padded.mask_BT[1, 3:] = False
+    padded.x_BLF[1, 4:] = torch.tensor(CODEC.spec.sizes)
+    single = MessageBatch(full.x_BLF[1:2, :4], full.mask_BT[1:2, :3], full.fresh_B[1:2])
+    nll_NF, _, _ = lstm.nll(padded, "test")
+    expected, _, _ = lstm.nll(single, "val")
+    torch.testing.assert_close(nll_NF[7:10], expected)
+    assert lstm.num_predictions(padded) == len(nll_NF) == 17
 
 
-def test_a_batch_of_idle_rows_gives_no_nan() -> None:
+def test_a_batch_without_predictions_has_loss_0() -> None:
     idle = batch()._replace(mask_BT=torch.zeros(3, 7, dtype=torch.bool))
     loss = sum(model().losses(idle).values())
     assert float(loss.detach()) == 0
 
 
-def test_carried_state_equals_one_long_row() -> None:
+def test_two_windows_with_the_state_between_equal_one_long_sequence() -> None:
     lstm, whole = model(), batch(T=8)
-    expected, _, _ = lstm.nats(whole, "test")
+    expected, _, _ = lstm.nll(whole, "test")
     lstm.on_validation_epoch_start()
     halves = [
         MessageBatch(whole.x_BLF[:, s : s + 5], whole.mask_BT[:, :4], torch.tensor([s == 0] * 3))
         for s in (0, 4)
     ]
-    nats = [lstm.nats(half, "val")[0].view(3, 4, 3) for half in halves]
-    torch.testing.assert_close(torch.cat(nats, 1), expected.view(3, 8, 3))
+    nll = [lstm.nll(half, "val")[0].view(3, 4, 3) for half in halves]
+    torch.testing.assert_close(torch.cat(nll, 1), expected.view(3, 8, 3))
 
 
 def test_a_step_equals_a_sequence_of_one() -> None:
@@ -114,7 +115,7 @@ def test_a_step_equals_a_sequence_of_one() -> None:
     torch.testing.assert_close(stepped.age_BP, after.age_BP)
 
 
-def test_sounding_notes_are_those_struck_and_not_released_and_they_age() -> None:
+def test_ages_of_the_sounding_notes() -> None:
     lstm = model()
     before = list(CODEC.spec.sizes)
     x_BTF = torch.tensor([[before, [5, 9, 0], [7, 3, 1], [5, 0, 2], [5, 4, 0], [8, 0, 0]]])
@@ -127,25 +128,25 @@ def test_sounding_notes_are_those_struck_and_not_released_and_they_age() -> None
     assert age_BTP[0, 0, 5] == 3
 
 
-def test_fresh_rows_forget_and_the_others_do_not() -> None:
+def test_only_fresh_rows_reset_the_state() -> None:
     lstm, first, second = model(), batch(seed=1), batch(seed=2)
-    alone, _, _ = lstm.nats(second, "test")
-    lstm.nats(first, "val")
+    fresh, _, _ = lstm.nll(second, "test")
+    lstm.nll(first, "val")
     mixed = second._replace(fresh_B=torch.tensor([True, False, True]))
-    nats, _, _ = lstm.nats(mixed, "val")
-    same = [
-        torch.allclose(a, b) for a, b in zip(alone.view(3, 7, 3), nats.view(3, 7, 3), strict=True)
+    nll, _, _ = lstm.nll(mixed, "val")
+    equal = [
+        torch.allclose(a, b) for a, b in zip(fresh.view(3, 7, 3), nll.view(3, 7, 3), strict=True)
     ]
-    assert same == [True, False, True]
+    assert equal == [True, False, True]
 
 
-def test_truncated_back_propagation_stops_at_the_border() -> None:
+def test_no_gradients_flow_into_the_previous_batch() -> None:
     lstm = model()
-    lstm.nats(batch(seed=1), "train")
+    lstm.nll(batch(seed=1), "train")
     assert all(not s.requires_grad for s in lstm._carried["train"])
 
 
-def test_it_learns_a_loop() -> None:
+def test_a_repeated_pattern_is_learned() -> None:
     lstm = model(hidden=32, dropout=0.0).train()
     loop = torch.tensor([[40, 10, 5], [40, 0, 20], [44, 12, 0], [44, 0, 20]])
     x_BLF = loop.repeat(6, 1)[None].repeat(4, 1, 1)
@@ -159,7 +160,7 @@ def test_it_learns_a_loop() -> None:
     assert float(loss.detach()) < 0.5
 
 
-def test_generation_counts_seeds_and_leaves_no_trace() -> None:
+def test_generation_depends_on_its_seed_alone() -> None:
     lstm = model().train()
     state = torch.get_rng_state()
     pieces = lstm.generate(n=3, length=50, seed=1)
@@ -168,38 +169,38 @@ def test_generation_counts_seeds_and_leaves_no_trace() -> None:
     assert len(pieces) == 3
     for piece in pieces:
         np.testing.assert_array_equal(tidy(piece), piece)
-    again, other = lstm.generate(3, 50, seed=1), lstm.generate(3, 50, seed=2)
-    assert all(np.array_equal(a, b) for a, b in zip(pieces, again, strict=True))
+    same, other = lstm.generate(3, 50, seed=1), lstm.generate(3, 50, seed=2)
+    assert all(np.array_equal(a, b) for a, b in zip(pieces, same, strict=True))
     assert not all(np.array_equal(a, b) for a, b in zip(pieces, other, strict=True))
     assert not np.array_equal(pieces[0], pieces[1])
 
 
-def test_generation_samples_what_the_loss_measures() -> None:
-    """The first message's frequencies against the network's own exact distribution."""
+def test_samples_follow_the_distribution_of_the_loss() -> None:
+    """Frequencies of the first message, compared with the network's exact distribution."""
     spec_codec = MessageCodec(pitch_range=(60, 63), velocity_bins=1, time_bins=2)
     torch.manual_seed(0)
     lstm = LSTMMidi(spec_codec.spec, spec_codec, hidden=8, layers=1, embedding=(4, 4, 4))
     lstm.eval()
-    every = torch.tensor(list(itertools.product(*map(range, spec_codec.spec.sizes))))
-    start = torch.tensor([spec_codec.spec.sizes]).expand(len(every), 1, 3)
-    yes_B = torch.ones(len(every), dtype=torch.bool)
-    rows = MessageBatch(torch.cat([start, every[:, None]], 1), yes_B[:, None], yes_B)
-    exact = lstm.nats(rows, "test")[0].sum(1).neg().exp()
-    h_BTD, held_BTQ, _ = lstm(start[:1])
+    all_messages = torch.tensor(list(itertools.product(*map(range, spec_codec.spec.sizes))))
+    start = torch.tensor([spec_codec.spec.sizes]).expand(len(all_messages), 1, 3)
+    yes_B = torch.ones(len(all_messages), dtype=torch.bool)
+    rows = MessageBatch(torch.cat([start, all_messages[:, None]], 1), yes_B[:, None], yes_B)
+    exact = lstm.nll(rows, "test")[0].sum(1).neg().exp()
+    h_BTD, active_BTQ, _ = lstm(start[:1])
     drawn = lstm.heads.sample(
         h_BTD[0].expand(40_000, -1),
-        held_BTQ[0].expand(40_000, -1),
+        active_BTQ[0].expand(40_000, -1),
         Sampler(),
         torch.Generator().manual_seed(0),
     )
     index = (drawn[:, 0] * 2 + drawn[:, 1]) * 3 + drawn[:, 2]
-    frequencies = torch.bincount(index, minlength=len(every)) / 40_000
+    frequencies = torch.bincount(index, minlength=len(all_messages)) / 40_000
     torch.testing.assert_close(frequencies, exact.detach(), atol=0.01, rtol=0)
 
 
 def test_prime(tmp_path) -> None:
     lstm = model()
-    for weight in lstm.parameters():  # an untrained network hardly listens
+    for weight in lstm.parameters():  # an untrained network depends little on its input
         weight.data *= 4
     write_notes(tune(2), tmp_path / "my.mid")
     longer = lstm.generate(1, 30, prime=tmp_path / "my.mid", include_prime=True, seed=4)[0]
@@ -216,23 +217,28 @@ def test_prime(tmp_path) -> None:
     assert not np.array_equal(without, unprimed)
 
 
-def test_bad_generation_settings(tmp_path) -> None:
+def test_generation_settings_out_of_range(tmp_path) -> None:
     write_notes(tune(0)[:0], tmp_path / "empty.mid")
-    for settings, said in (
+    for settings, message in (
         ({"n": 0}, "n=0"),
         ({"length": 0}, "length=0"),
         ({"prime": tmp_path / "none.mid"}, "none.mid"),
         ({"prime": tmp_path / "empty.mid"}, "no notes"),
         ({"temperature": -1.0}, "temperature=-1"),
     ):
-        with pytest.raises(UserError, match=said):
+        with pytest.raises(UserError, match=message):
             model().generate(**settings)
 
 
-def test_bad_construction() -> None:
+def test_other_data_and_settings_out_of_range_are_refused() -> None:
     with pytest.raises(PairingError, match="lstm_midi reads Messages, but the data yields Frames"):
         LSTMMidi(Frames(784))  # type: ignore[arg-type]
-    with pytest.raises(UserError, match="hidden=0"):
-        model(hidden=0)
-    with pytest.raises(UserError, match="dropout=1"):
-        model(dropout=1.0)
+    for settings, message in (
+        ({"hidden": 0}, "hidden=0: should be greater than or equal to 1"),
+        ({"head_width": 0}, "head_width=0"),
+        ({"active_note_dim": -1}, "active_note_dim=-1"),
+        ({"dropout": 1.0}, "dropout=1"),
+        ({"hidden": True}, "hidden=True"),
+    ):
+        with pytest.raises(UserError, match=message):
+            model(**settings)

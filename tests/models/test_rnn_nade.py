@@ -14,20 +14,21 @@ from exact_rbm import states
 from torch import Tensor
 
 from datamodules.roll_benchmark import RollBenchmark
-from musegen import evaluate, generate
-from musegen import train as train_module
+from musegen.cli import evaluate, generate
+from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import Frames, PairingError, RollBatch, Rolls, UserError
-from musegen.metrics.rolls import frame_accuracy
+from musegen.codecs.roll_codec import RollCodec
+from musegen.errors import PairingError, UserError
+from musegen.metrics.accuracy import frame_accuracy
 from musegen.models import load_model
 from musegen.models.rnn_nade import RNNNADE
+from musegen.specs import Frames, RollBatch, Rolls
 
 D, H, R = 4, 3, 5
 CODEC = RollCodec(pitch_range=(58, 58 + D))
 EVERYTHING = {
     "cell": "lstm", "attention_heads": 2, "attention_span": 3, "intervals": True,
-    "note_age": True, "clock": True, "learn_start": True,
+    "note_age": True, "clock": True, "learn_initial_state": True,
 }  # fmt: skip
 OPTIONS = [
     {}, {"cell": "gru"}, {"attention_heads": 2}, {"note_age": True}, {"clock": True}, EVERYTHING,
@@ -170,7 +171,7 @@ def test_padding_never_counts(settings: dict) -> None:
         loss = model.losses(same)["nll"]
         grads = torch.autograd.grad(loss, [p for p in model.parameters() if p.requires_grad])
         found.append([loss, *grads, *metric.compute().values()])
-        assert model.steps(same) == 8
+        assert model.num_predictions(same) == 8
     torch.testing.assert_close(found[0], found[1])
     torch.testing.assert_close(found[0][0].double(), -found[0][-1])
 
@@ -267,7 +268,7 @@ def test_repeated_frames_are_held_or_struck_anew() -> None:
     model = tiny(scale=0.0)
     torch.nn.init.constant_(model.b_v, 50.0)
     (held,) = model.generate(1, length=5)
-    (struck,) = model.generate(1, length=5, repeats="struck")
+    (struck,) = model.generate(1, length=5, repeats="retrigger")
     assert (len(held), len(struck)) == (D, 5 * D)
 
 
@@ -278,7 +279,7 @@ def test_a_prime_is_read_first(settings: dict, tmp_path: Path) -> None:
     write_notes(CODEC.decode(prime_TD), tmp_path / "prime.mid")
     (alone,) = model.generate(1, length=30, prime=tmp_path / "prime.mid", seed=1)
     (after,) = model.generate(
-        1, length=30, prime=tmp_path / "prime.mid", include_prime=True, seed=1, repeats="struck"
+        1, length=30, prime=tmp_path / "prime.mid", include_prime=True, seed=1, repeats="retrigger"
     )
     (unprimed,) = model.generate(1, length=30, seed=1)
     assert np.array_equal(CODEC.encode(after)[:3], prime_TD)

@@ -1,4 +1,4 @@
-"""The RNN-RBM against everything that can be counted by hand when it is tiny."""
+"""The RNN-RBM against exact results by enumeration, for a model that is tiny."""
 
 from __future__ import annotations
 
@@ -11,21 +11,22 @@ import torch
 from exact_rbm import log_weights, log_z, states
 
 from datamodules.roll_benchmark import RollBenchmark
-from musegen import evaluate, generate
-from musegen import train as train_module
+from musegen.cli import evaluate, generate
+from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
-from musegen.codecs.pianoroll import RollCodec
-from musegen.contracts import Frames, PairingError, RollBatch, Rolls, UserError
-from musegen.metrics.rolls import frame_accuracy
+from musegen.codecs.roll_codec import RollCodec
+from musegen.errors import PairingError, UserError
+from musegen.metrics.accuracy import frame_accuracy
 from musegen.models import load_model
 from musegen.models.rnn_rbm import RNNRBM
-from musegen.optim import Optimizer
+from musegen.specs import Frames, RollBatch, Rolls
+from musegen.training.optimizer import Optimizer
 
 D, H, R = 4, 3, 5
 CODEC = RollCodec(pitch_range=(60, 60 + D))
 
 
-def tiny(scale: float = 0.7, **settings) -> RNNRBM:
+def tiny_model(scale: float = 0.7, **settings) -> RNNRBM:
     torch.manual_seed(3)
     model = RNNRBM(Rolls(D), CODEC, hidden=H, recurrent=R, **settings)
     for p in model.parameters():
@@ -34,11 +35,11 @@ def tiny(scale: float = 0.7, **settings) -> RNNRBM:
     return model
 
 
-def a_batch(rows: int = 2, length: int = 4, seed: int = 0) -> RollBatch:
-    """Sequences of which the last two frames of the second row are padding."""
+def small_batch(batch_size: int = 2, length: int = 4, seed: int = 0) -> RollBatch:
+    """Sequences; the last two frames of the second one are padding."""
     g = torch.Generator().manual_seed(seed)
-    x_BTD = (torch.rand(rows, length, D, generator=g) < 0.5).float()
-    mask_BT = torch.ones(rows, length, dtype=torch.bool)
+    x_BTD = (torch.rand(batch_size, length, D, generator=g) < 0.5).float()
+    mask_BT = torch.ones(batch_size, length, dtype=torch.bool)
     mask_BT[1, -2:] = False
     return RollBatch(x_BTD * mask_BT[..., None], mask_BT)
 
@@ -47,19 +48,19 @@ def repeated(batch: RollBatch, times: int) -> RollBatch:
     return RollBatch(*(x.repeat(times, *[1] * (x.dim() - 1)) for x in batch))
 
 
-def exact_nats(model: RNNRBM, batch: RollBatch) -> torch.Tensor:
-    """−log p(v(t) | v(1) … v(t−1)) of every real frame, log Z by enumeration."""
-    x_ND, b_v_ND, b_h_NH = model.machines(batch)
-    nats = []
+def exact_nll(model: RNNRBM, batch: RollBatch) -> torch.Tensor:
+    """−log p(v(t) | v(1) … v(t−1)) of every frame that is not padding, log Z by enumeration."""
+    x_ND, b_v_ND, b_h_NH = model.frames_and_biases(batch)
+    nll = []
     for x_D, b_v, b_h in zip(x_ND, b_v_ND, b_h_NH, strict=True):
         log_f = x_D @ b_v + torch.nn.functional.softplus(b_h + x_D @ model.W_DH).sum()
-        nats.append(log_z(model.W_DH, b_v, b_h) - log_f)
-    return torch.stack(nats)
+        nll.append(log_z(model.W_DH, b_v, b_h) - log_f)
+    return torch.stack(nll)
 
 
-def test_each_frame_has_the_papers_biases() -> None:
-    model, batch = tiny(), a_batch()
-    x_ND, b_v_ND, b_h_NH = model.machines(batch)
+def test_each_frame_has_the_biases_of_the_paper() -> None:
+    model, batch = tiny_model(), small_batch()
+    x_ND, b_v_ND, b_h_NH = model.frames_and_biases(batch)
     n = 0
     for row_TD, length in zip(batch.x_BTD, (4, 2), strict=True):
         u_R = torch.zeros(R)
@@ -73,116 +74,123 @@ def test_each_frame_has_the_papers_biases() -> None:
     assert n == len(x_ND) == 6
 
 
-def test_the_likelihood_is_of_whole_sequences() -> None:
-    # Σ over all sequences of two frames of p(v(1)) p(v(2) | v(1)) is 1.
-    model = tiny()
+def test_probabilities_of_whole_sequences_sum_to_one() -> None:
+    # Over all sequences of two frames, Σ p(v(1)) p(v(2) | v(1)) = 1.
+    model = tiny_model()
     v_ND = states(D).float()
     pairs_BTD = torch.stack([v_ND.repeat_interleave(2**D, 0), v_ND.repeat(2**D, 1)], dim=1)
     batch = RollBatch(pairs_BTD, torch.ones(2 ** (2 * D), 2, dtype=torch.bool))
     with torch.no_grad():
-        nats_BT = exact_nats(model, batch).unflatten(0, (-1, 2))
-    assert float((-nats_BT.sum(1)).exp().sum()) == pytest.approx(1, abs=1e-4)
+        nll_BT = exact_nll(model, batch).unflatten(0, (-1, 2))
+    assert float((-nll_BT.sum(1)).exp().sum()) == pytest.approx(1, abs=1e-4)
 
 
 @pytest.mark.parametrize(
     "settings",
-    [{"cell": "tanh"}, {"cell": "lstm"}, {"cell": "gru"}, {"heads": 2, "span": 2}],
+    [
+        {"cell": "tanh"},
+        {"cell": "lstm"},
+        {"cell": "gru"},
+        {"attention_heads": 2, "attention_span": 2},
+    ],
     ids=str,
 )
-def test_gradient_is_that_of_the_exact_likelihood(settings: dict) -> None:
-    # With chains long enough to forget where they began, only the noise of the chains stays.
-    model, batch = tiny(scale=0.5, k=40, learn_start=True, **settings), a_batch()
-    learned = [p for p in model.parameters() if p.requires_grad]
-    exact = torch.autograd.grad(exact_nats(model, batch).mean(), learned)
-    ours = torch.autograd.grad(model.losses(repeated(batch, 10_000))["contrast"], learned)
-    for g, e in zip(ours, exact, strict=True):
-        assert torch.allclose(g, e.float(), atol=0.01)
+def test_gradient_is_that_of_the_exact_log_likelihood(settings: dict) -> None:
+    # The chains are long enough to forget their start; what remains is their noise.
+    model, batch = tiny_model(scale=0.5, k=40, learn_initial_state=True, **settings), small_batch()
+    weights = [p for p in model.parameters() if p.requires_grad]
+    exact = torch.autograd.grad(exact_nll(model, batch).mean(), weights)
+    loss = model.losses(repeated(batch, 10_000))["contrastive"]
+    for gradient, expected in zip(torch.autograd.grad(loss, weights), exact, strict=True):
+        assert torch.allclose(gradient, expected.float(), atol=0.01)
     assert sum(float(e.abs().max()) > 0.03 for e in exact) > len(exact) / 3
 
 
-def test_what_the_heads_read_enters_the_biases() -> None:
-    model, batch = tiny(heads=2), a_batch()
-    found = model.machines(batch)
-    r_BTZ = model.lookback.before_each(model.recurrence.before_each(batch.x_BTD), batch.x_BTD)
+def test_attention_enters_the_biases() -> None:
+    model, batch = tiny_model(attention_heads=2), small_batch()
+    with_attention = model.frames_and_biases(batch)
+    r_BTZ = model.attention.all_steps(model.recurrence.states_before(batch.x_BTD), batch.x_BTD)
     r_NZ = r_BTZ[batch.mask_BT]
-    model.lookback = None
-    alone = model.machines(batch)
-    torch.testing.assert_close(found[1], alone[1] + r_NZ @ model.W_rv)
-    torch.testing.assert_close(found[2], alone[2] + r_NZ @ model.W_rh)
+    model.attention = None
+    without = model.frames_and_biases(batch)
+    torch.testing.assert_close(with_attention[1], without[1] + r_NZ @ model.W_rv)
+    torch.testing.assert_close(with_attention[2], without[2] + r_NZ @ model.W_rh)
 
 
 @pytest.mark.parametrize("heads", [0, 2])
-def test_padding_never_counts(heads: int) -> None:
-    model, batch = tiny(heads=heads), a_batch()
-    # More padding, full of notes: the real frames are packed in the same order.
+def test_padding_is_not_counted(heads: int) -> None:
+    model, batch = tiny_model(attention_heads=heads), small_batch()
+    # More padding, full of notes; the other frames are the same, in the same order.
     wider = RollBatch(torch.ones(2, 7, D), torch.zeros(2, 7, dtype=torch.bool))
     wider.x_BTD[:, :4][batch.mask_BT] = batch.x_BTD[batch.mask_BT]
     wider.mask_BT[:, :4] = batch.mask_BT
-    found = []
-    for same in (batch, wider):
+    results = []
+    for padded in (batch, wider):
         torch.manual_seed(7)
         metric = model.new_metric()
-        model.score(same, metric, "val")
-        loss = model.losses(same)["contrast"]
+        model.score(padded, metric, "val")
+        loss = model.losses(padded)["contrastive"]
         grads = torch.autograd.grad(loss, [model.W_DH, model.recurrence.cell.W_uu])
-        found.append([loss, *grads, *metric.compute().values()])
-        assert model.steps(same) == 6
-    torch.testing.assert_close(found[0], found[1])
+        results.append([loss, *grads, *metric.compute().values()])
+        assert model.num_predictions(padded) == 6
+    torch.testing.assert_close(*results)
 
 
-def test_the_monitor_is_the_mean_field_one_step_after_the_chain() -> None:
-    model = tiny(k=2)
-    x_ND, b_v_ND, b_h_NH = model.machines(repeated(a_batch(), 2))
+def test_the_monitor_uses_the_mean_field_one_step_after_the_chain() -> None:
+    model = tiny_model(k=2)
+    x_ND, b_v_ND, b_h_NH = model.frames_and_biases(repeated(small_batch(), 2))
     gibbs, _ = model.chains(x_ND, b_v_ND, b_h_NH)
     p_ND = (b_v_ND + gibbs.h_BH @ model.W_DH.t()).sigmoid()
     expected_N = (x_ND * p_ND.log() + (1 - x_ND) * (1 - p_ND).log()).sum(1)
-    torch.testing.assert_close(model.reached(gibbs, x_ND, b_v_ND), expected_N)
+    torch.testing.assert_close(model.monitor_log_prob(gibbs, x_ND, b_v_ND), expected_N)
 
 
-def test_figures_stay_finite_however_sure_and_wrong_the_machines_are() -> None:
-    model, metric = tiny(scale=300.0, val_share=1.0), tiny().new_metric()
-    model.score(a_batch(), metric, "val")
-    model.losses(a_batch())
-    figures = [*metric.compute().values(), model._noted["monitor"][0]]
-    assert len(figures) == 4
-    assert all(np.isfinite(float(v)) for v in figures)
+def test_metrics_stay_finite_with_very_large_weights() -> None:
+    model, metric = tiny_model(scale=300.0, val_fraction=1.0), tiny_model().new_metric()
+    model.score(small_batch(), metric, "val")
+    model.losses(small_batch())
+    metrics = [*metric.compute().values(), model._accumulated["monitor"][0]]
+    assert len(metrics) == 4
+    assert all(np.isfinite(float(v)) for v in metrics)
 
 
-def test_teaching_goes_on_after_a_validation_batch_of_as_many_frames() -> None:
-    model, batch = tiny(), a_batch()
+def test_training_after_a_validation_batch_of_the_same_size() -> None:
+    model, batch = tiny_model(), small_batch()
     with torch.inference_mode():
         model.score(batch, model.new_metric(), "val")
-    model.losses(batch)["contrast"].backward()
+    model.losses(batch)["contrastive"].backward()
     assert model.W_DH.grad.isfinite().all()
 
 
-def test_machines_keep_their_digits_under_autocast() -> None:
-    model, batch = tiny(heads=2), a_batch()
+def test_biases_keep_their_precision_under_autocast() -> None:
+    model, batch = tiny_model(attention_heads=2), small_batch()
     model.note = lambda *_, **__: None
     with torch.autocast("cpu", torch.bfloat16):
-        assert {b.dtype for b in model.machines(batch)} == {torch.float32}
-        model.losses(batch)["contrast"].backward()
+        assert {b.dtype for b in model.frames_and_biases(batch)} == {torch.float32}
+        model.losses(batch)["contrastive"].backward()
     assert bool(model.W_uv.grad.isfinite().all())
 
 
-def test_dropout_is_for_training_only() -> None:
-    model = tiny(dropout=0.5)
-    batch = repeated(a_batch(), 50)
-    seen = [model.machines(batch)[1] for _ in range(2)]
-    assert not torch.equal(*seen)
+def test_dropout_is_used_in_training_only() -> None:
+    model = tiny_model(dropout=0.5)
+    batch = repeated(small_batch(), 50)
+    in_training = [model.frames_and_biases(batch)[1] for _ in range(2)]
+    assert not torch.equal(*in_training)
     model.eval()
-    assert torch.equal(*(model.machines(batch)[1] for _ in range(2)))
+    assert torch.equal(*(model.frames_and_biases(batch)[1] for _ in range(2)))
 
 
-def test_rates_of_the_rbm_and_of_the_rest() -> None:
-    model = tiny(rbm_rate=0.1)
-    groups = Optimizer("sgd", lr=0.2, weight_decay=0.5).build(model.parameters(), model.rates())
+def test_learning_rates_of_the_rbm_and_of_the_other_weights() -> None:
+    model = tiny_model(rbm_lr_factor=0.1)
+    groups = Optimizer("sgd", lr=0.2, weight_decay=0.5).build(
+        model.parameters(), model.learning_rate_factors()
+    )
     rates = {p: (g["lr"], g["weight_decay"]) for g in groups.param_groups for p in g["params"]}
-    slow, quick = pytest.approx(0.02), pytest.approx(0.2)
+    slow, fast = pytest.approx(0.02), pytest.approx(0.2)
     assert rates.pop(model.W_DH) == (slow, 0.5)
     assert rates.pop(model.b_v) == rates.pop(model.b_h) == (slow, 0)
-    assert all(lr == quick for lr, _ in rates.values())
-    assert len(rates) == 5  # W_uv, W_uh, W_vu, W_uu, b_u: the start stays at 0
+    assert all(lr == fast for lr, _ in rates.values())
+    assert len(rates) == 5  # W_uv, W_uh, W_vu, W_uu, b_u; u(0) is not learned
 
 
 class Data:
@@ -198,52 +206,55 @@ class Data:
         return [RollBatch(1 - self.batch.x_BTD, self.batch.mask_BT)]
 
 
-def test_likelihood_and_accuracy_of_tiny_machines(capsys) -> None:
-    model, batch = tiny(scale=1.0).eval(), a_batch(30, 5)
-    found = model.assess(Data(batch), frames=0, tolerance=0.05, reverse_frames=50)
-    x_ND, b_v_ND, b_h_NH = model.machines(batch)
+def test_log_likelihood_and_accuracy_of_a_tiny_model(capsys) -> None:
+    model, batch = tiny_model(scale=1.0).eval(), small_batch(30, 5)
+    metrics = model.assess(Data(batch), frames=0, tolerance=0.05, reverse_frames=50)
+    x_ND, b_v_ND, b_h_NH = model.frames_and_biases(batch)
     with torch.no_grad():
-        truth = -float(exact_nats(model, batch).mean())
-    error = found["log_likelihood_error"]
+        exact = -float(exact_nll(model, batch).mean())
+    error = metrics["log_likelihood_error"]
     assert 0 < error < 0.02
-    assert abs(found["log_likelihood"] - truth) < 4 * error
-    assert abs(found["moved"]) < 0.05
-    assert f"AIS {found['temperatures']} × 100: {found['log_likelihood']:.4f}" in (
+    assert abs(metrics["log_likelihood"] - exact) < 4 * error
+    assert abs(metrics["last_change"]) < 0.05
+    assert f"AIS, {metrics['ais_steps']} steps × 100 chains: {metrics['log_likelihood']:.4f}" in (
         capsys.readouterr().out
     )
-    assert found["frames"] == 148
-    assert found["log_likelihood_reverse"] == pytest.approx(
-        truth, abs=4 * found["reverse_gap_error"] + 0.01
+    assert metrics["frames"] == 148
+    assert metrics["log_likelihood_raise"] == pytest.approx(
+        exact, abs=4 * metrics["reverse_gap_error"] + 0.01
     )
     v_SD, expected = states(D).float(), 0.0
     for x_D, b_v, b_h in zip(x_ND, b_v_ND, b_h_NH, strict=True):
         p_S = log_weights(model.W_DH.detach(), b_v.detach(), b_h.detach()).softmax(0)
-        right_S = torch.stack([frame_accuracy(x_D[None], v[None, None])[0] for v in v_SD])
-        expected += float(p_S @ right_S.double())
-    assert found["accuracy"] == pytest.approx(100 * expected / len(x_ND), abs=0.3)
+        accuracy_S = torch.stack([frame_accuracy(x_D[None], v[None, None])[0] for v in v_SD])
+        expected += float(p_S @ accuracy_S.double())
+    assert metrics["accuracy"] == pytest.approx(100 * expected / len(x_ND), abs=0.3)
 
 
-def test_a_fixed_number_of_temperatures_is_called_what_it_is() -> None:
-    model, data = tiny(), Data(a_batch(30, 5))
-    settings = {"temperatures": 10, "reverse_frames": 0}
-    found = model.assess(data, frames=40, **settings)
-    assert set(found) == {
+def test_with_fixed_ais_steps_the_metric_is_called_an_upper_estimate() -> None:
+    model, data = tiny_model(), Data(small_batch(30, 5))
+    settings = {"ais_steps": 10, "reverse_frames": 0}
+    metrics = model.assess(data, frames=40, **settings)
+    assert set(metrics) == {
         "log_likelihood_upper_estimate", "log_likelihood_error", "accuracy", "accuracy_error",
-        "frames", "temperatures",
+        "frames", "ais_steps",
     }  # fmt: skip
-    assert found == model.assess(data, frames=40, **settings)
+    assert metrics == model.assess(data, frames=40, **settings)
     assert (
-        found["log_likelihood_error"]
+        metrics["log_likelihood_error"]
         > model.assess(data, frames=100, **settings)["log_likelihood_error"]
     )
     other = model.assess(data, split="val", frames=40, **settings)
-    assert other["log_likelihood_upper_estimate"] != found["log_likelihood_upper_estimate"]
-    with pytest.raises(UserError, match="frames=1"):
-        model.assess(data, frames=1)
+    assert other["log_likelihood_upper_estimate"] != metrics["log_likelihood_upper_estimate"]
+    for name in ("frames", "chains", "reverse_frames"):
+        with pytest.raises(UserError, match=f"{name}=1.*should not be 1"):
+            model.assess(data, **{name: 1})
+    with pytest.raises(UserError, match="ais_steps=0: should be greater than or equal to 1"):
+        model.assess(data, ais_steps=0)
 
 
-def test_generation_leaves_no_trace_and_repeats() -> None:
-    model = tiny(dropout=0.5)
+def test_generation_is_reproducible_and_has_no_side_effects() -> None:
+    model = tiny_model(dropout=0.5)
     random = torch.get_rng_state()
     pieces = model.generate(3, length=12, steps=4, seed=4)
     assert len(pieces) == 3
@@ -257,59 +268,61 @@ def test_generation_leaves_no_trace_and_repeats() -> None:
     assert model.training
 
 
-@pytest.mark.parametrize("sampler", [{"steps": 40}, {"temperatures": 20}], ids=str)
-def test_generated_frames_follow_the_machines(sampler: dict) -> None:
-    # The first frame of many pieces against p(v | u(0)), counted.
-    model = tiny(scale=1.0)
+@pytest.mark.parametrize("sampler", [{"steps": 40}, {"ais_steps": 20}], ids=str)
+def test_generated_frames_have_the_distribution_of_the_rbm(sampler: dict) -> None:
+    # Frequencies of the first frame of many pieces, against the exact p(v | u(0)).
+    model = tiny_model(scale=1.0)
     biases = [b[0].detach() for b in model.biases(model.recurrence.start(1)[0])]
     for temperature in (1.0, 2.0):
         p_N = log_weights(*(w / temperature for w in (model.W_DH.detach(), *biases))).softmax(0)
         pieces = model.generate(4000, length=1, temperature=temperature, **sampler)
         rolls_ND = np.zeros((4000, D), np.int64)
-        for row, notes in zip(rolls_ND, pieces, strict=True):
-            row[notes["pitch"] - 60] = 1
+        for frame_D, notes in zip(rolls_ND, pieces, strict=True):
+            frame_D[notes["pitch"] - 60] = 1
         counts = np.bincount(rolls_ND @ [8, 4, 2, 1], minlength=2**D) / 4000
         assert np.abs(counts - p_N.numpy()).sum() / 2 < 0.05
 
 
-@pytest.mark.parametrize("settings", [{"cell": "lstm"}, {"heads": 2, "span": 3}])
-def test_generation_has_the_machines_of_teaching(settings: dict, tmp_path, monkeypatch) -> None:
-    model, seen = tiny(**settings).eval(), []
-    heard_TD = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
-    write_notes(CODEC.decode(heard_TD), tmp_path / "prime.mid")
+@pytest.mark.parametrize(
+    "settings", [{"cell": "lstm"}, {"attention_heads": 2, "attention_span": 3}]
+)
+def test_generation_has_the_same_biases_as_training(settings: dict, tmp_path, monkeypatch) -> None:
+    model, calls = tiny_model(**settings).eval(), []
+    prime_TD = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
+    write_notes(CODEC.decode(prime_TD), tmp_path / "prime.mid")
     biases = model.biases
-    monkeypatch.setattr(model, "biases", lambda *a: seen.append(biases(*a)) or seen[-1])
+    monkeypatch.setattr(model, "biases", lambda *a: calls.append(biases(*a)) or calls[-1])
     (notes,) = model.generate(1, length=6, prime=tmp_path / "prime.mid", include_prime=True)
     monkeypatch.undo()
     x_1TD = torch.zeros(1, 9, D)
-    written_TD = CODEC.encode(notes)
-    x_1TD[0, : len(written_TD)] = torch.from_numpy(written_TD)
-    taught = model.machines(RollBatch(x_1TD, torch.ones(1, 9, dtype=torch.bool)))[1:]
-    for ours, theirs in zip(zip(*seen, strict=True), taught, strict=True):
-        torch.testing.assert_close(torch.cat(ours), theirs[3:])
+    generated_TD = CODEC.encode(notes)
+    x_1TD[0, : len(generated_TD)] = torch.from_numpy(generated_TD)
+    in_training = model.frames_and_biases(RollBatch(x_1TD, torch.ones(1, 9, dtype=torch.bool)))[1:]
+    for in_generation, expected in zip(zip(*calls, strict=True), in_training, strict=True):
+        torch.testing.assert_close(torch.cat(in_generation), expected[3:])
 
 
-def test_repeated_frames_are_held_or_struck_anew() -> None:
-    model = tiny()
+def test_repeated_frames_sustain_or_retrigger_notes() -> None:
+    model = tiny_model()
     torch.nn.init.constant_(model.b_v, 50.0)
-    (held,) = model.generate(1, length=5)
-    (struck,) = model.generate(1, length=5, repeats="struck")
-    assert (len(held), len(struck)) == (D, 5 * D)
+    (sustained,) = model.generate(1, length=5)
+    (retriggered,) = model.generate(1, length=5, repeats="retrigger")
+    assert (len(sustained), len(retriggered)) == (D, 5 * D)
 
 
-def test_a_prime_is_read_first(tmp_path) -> None:
-    model = tiny()
+def test_generated_pieces_continue_the_prime(tmp_path) -> None:
+    model = tiny_model()
     prime_TD = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
     write_notes(CODEC.decode(prime_TD), tmp_path / "prime.mid")
-    (alone,) = model.generate(1, length=30, prime=tmp_path / "prime.mid", seed=1)
-    (after,) = model.generate(
-        1, length=30, prime=tmp_path / "prime.mid", include_prime=True, seed=1, repeats="struck"
+    (continuation,) = model.generate(1, length=30, prime=tmp_path / "prime.mid", seed=1)
+    (with_prime,) = model.generate(
+        1, length=30, prime=tmp_path / "prime.mid", include_prime=True, seed=1, repeats="retrigger"
     )
     (unprimed,) = model.generate(1, length=30, seed=1)
-    assert np.array_equal(CODEC.encode(after)[:3], prime_TD)
-    roll_TD = CODEC.encode(alone)
-    assert np.array_equal(CODEC.encode(after)[3:], roll_TD)
-    assert not np.array_equal(alone, unprimed)
+    assert np.array_equal(CODEC.encode(with_prime)[:3], prime_TD)
+    roll_TD = CODEC.encode(continuation)
+    assert np.array_equal(CODEC.encode(with_prime)[3:], roll_TD)
+    assert not np.array_equal(continuation, unprimed)
     (cut,) = model.generate(
         1, length=30, prime=tmp_path / "prime.mid", prime_seconds=2 * CODEC.dt, include_prime=True
     )
@@ -323,28 +336,39 @@ def test_a_prime_is_read_first(tmp_path) -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"hidden": 0}, {"k": 0}, {"dropout": 1.0}, {"val_share": 0.0}, {"rbm_rate": -1.0},
-              {"heads": -1}, {"span": 0}],
-)  # fmt: skip
-def test_settings_out_of_range(wrong: dict) -> None:
-    with pytest.raises(UserError, match=next(iter(wrong))):
+    ("wrong", "message"),
+    [
+        ({"hidden": 0}, "hidden=0: should be greater than or equal to 1"),
+        ({"recurrent": 0}, "recurrent=0: should be greater than or equal to 1"),
+        ({"k": 0}, "k=0: should be greater than or equal to 1"),
+        ({"k": True}, "k=True: should be a number"),
+        ({"dropout": 1.0}, "dropout=1.0: should be less than 1"),
+        ({"val_fraction": 0.0}, "val_fraction=0.0: should be greater than 0"),
+        ({"rbm_lr_factor": -1.0}, "rbm_lr_factor=-1.0: should be greater than or equal to 0"),
+        ({"attention_heads": -1}, "attention_heads=-1: should be greater than or equal to 0"),
+        ({"attention_span": 0}, "attention_span=0: should be greater than or equal to 1"),
+    ],
+)
+def test_settings_out_of_range(wrong: dict, message: str) -> None:
+    with pytest.raises(UserError, match=message):
         RNNRBM(Rolls(D), **wrong)
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"n": 0}, {"length": 0}, {"steps": 0}, {"temperature": 0.0}, {"temperatures": -1}]
+    "wrong", [{"n": 0}, {"length": 0}, {"steps": 0}, {"temperature": 0.0}, {"ais_steps": -1}]
 )
 def test_generation_settings_out_of_range(wrong: dict) -> None:
-    with pytest.raises(UserError, match=next(iter(wrong))):
-        tiny().generate(**wrong)
+    ((name, value),) = wrong.items()
+    with pytest.raises(UserError, match=f"{name}={value}: should be greater than"):
+        tiny_model().generate(**wrong)
 
 
-def test_it_reads_rolls_and_nothing_else() -> None:
+def test_only_rolls_are_accepted() -> None:
     with pytest.raises(PairingError, match="rnn_rbm reads Rolls"):
         RNNRBM(Frames(88))
 
 
-def test_the_tutorials_start() -> None:
+def test_initial_weights_are_those_of_the_tutorial() -> None:
     torch.manual_seed(0)
     model = RNNRBM(Rolls(88))
     cell = model.recurrence.cell
@@ -352,16 +376,16 @@ def test_the_tutorials_start() -> None:
     assert float(model.W_DH.detach().std()) == pytest.approx(0.01, rel=0.05)
     for W in (model.W_uv, model.W_uh, cell.W_vu, cell.W_uu):
         assert float(W.detach().std()) == pytest.approx(0.0001, rel=0.05)
-    assert not any(b.any() for b in (model.b_v, model.b_h, cell.b_u, model.recurrence.start_SR))
+    assert not any(b.any() for b in (model.b_v, model.b_h, cell.b_u, model.recurrence.initial_SR))
 
 
 def scales(n: int, seed: int) -> list[np.ndarray]:
-    """Rolls in which one note climbs by a semitone a frame."""
+    """Piano-rolls with one note that rises by a semitone per frame."""
     rng = np.random.default_rng(seed)
     return [np.eye(88, dtype=np.uint8)[int(rng.integers(0, 60)) :][:25] for _ in range(n)]
 
 
-def figures(out: str) -> dict[str, str]:
+def printed_metrics(out: str) -> dict[str, str]:
     return dict(re.findall(r"^  (\w+) +(-?[\d.]+)$", out, re.M))
 
 
@@ -373,11 +397,11 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
         train_module.main, "model=rnn_rbm", "data=jsb", "model.hidden=8", "model.recurrent=6",
         "model.k=2", "trainer.max_epochs=2", "data.batch_size=2", "data.chunk_length=10",
         "data.dt=0.25", "callbacks.pretraining.rbm_epochs=2", "callbacks.pretraining.rnn_epochs=2",
-        "assess.frames=20", "assess.chains=5", "assess.temperatures=10",
+        "assess.frames=20", "assess.chains=5", "assess.ais_steps=10",
         "assess.reverse_frames=5", "sample.length=30", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert code == 0, err
-    trained = figures(out)
+    trained = printed_metrics(out)
     assert {"monitor", "log_likelihood_upper_estimate", "accuracy"} <= set(trained)
     header = set((run / "metrics.csv").read_text().splitlines()[0].split(","))
     assert {"train/monitor", "val/monitor", "val/log_likelihood", "val/accuracy"} <= header
@@ -386,17 +410,17 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
     assert samples == {".mid", ".wav", ".png"}
     model = load_model(run / "checkpoints" / "best.ckpt")
     assert isinstance(model, RNNRBM)
-    assert model.codec == RollCodec(dt=0.25)
+    assert model.codec == RollCodec(dt=0.25, frames_per_beat=1, common_key=True)
 
     code, out, err = cli(evaluate.main, f"run={run}")
     assert code == 0, err
-    assert figures(out) == trained
+    assert printed_metrics(out) == trained
     assert json.loads((run / "test.json").read_text())["accuracy"] == pytest.approx(
         float(trained["accuracy"]), abs=1e-6
     )
     code, _, err = cli(evaluate.main, f"run={run}", "data=jsb", "data.pitch_range=[30,90]")
     assert code == 1
     assert "has learned Rolls(pitches=88), but these data are Rolls(pitches=60)" in err
-    code, out, err = cli(generate.main, f"run={run}", "n=2", "length=9", "repeats=struck")
+    code, out, err = cli(generate.main, f"run={run}", "n=2", "length=9", "repeats=retrigger")
     assert code == 0, err
     assert len(out.splitlines()) == 2

@@ -1,4 +1,4 @@
-"""The synthesiser, measured: pitch, level, clicks."""
+"""Measurements of the synthesiser: pitch, level, clicks, speed."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from conftest import make_notes, tune
 
 from musegen.codecs.midi import tidy
 from musegen.render.audio import ATTACK, RATE, RELEASE, RING, _string, synthesise, write_wave
-from musegen.render.files import one_each, write_pieces
+from musegen.render.samples import one_per_sample, write_pieces
 
 
 def measured_frequency(sound: np.ndarray) -> float:
-    """The strongest spectral line, to a fraction of a bin (parabola through three points)."""
+    """The strongest frequency, interpolated by a parabola through three bins."""
     spectrum = np.log(np.abs(np.fft.rfft(sound * np.hanning(len(sound)), 1 << 19)) + 1e-12)
     peak = int(spectrum.argmax())
     left, centre, right = spectrum[peak - 1 : peak + 2]
@@ -26,12 +26,14 @@ def measured_frequency(sound: np.ndarray) -> float:
 @pytest.mark.parametrize("pitch", range(21, 109))
 def test_every_key_is_in_tune_within_5_cents(pitch: int) -> None:
     sound = synthesise(make_notes([(0.0, 2.0, pitch, 100)]))
-    wanted = 440 * 2 ** ((pitch - 69) / 12)
-    low, high = wanted * 0.9, wanted * 1.1
+    expected = 440 * 2 ** ((pitch - 69) / 12)
+    low, high = expected * 0.9, expected * 1.1
     spectrum = np.fft.rfft(sound)
     hertz = np.fft.rfftfreq(len(sound), 1 / RATE)
-    spectrum[(hertz < low) | (hertz > high)] = 0  # the fundamental, also where a partial is louder
-    cents = 1200 * np.log2(measured_frequency(np.fft.irfft(spectrum, len(sound))) / wanted)
+    spectrum[(hertz < low) | (hertz > high)] = (
+        0  # keep the fundamental, since a partial may be louder
+    )
+    cents = 1200 * np.log2(measured_frequency(np.fft.irfft(spectrum, len(sound))) / expected)
     assert abs(cents) < 5
 
 
@@ -44,9 +46,9 @@ def test_a_string_is_the_sum_of_its_partials() -> None:
     ]
     expected = np.sum(partials, axis=0)
     after = int(ATTACK * RATE)
-    found = _string(60).astype(float)
-    scale = expected[after:] @ found[after:] / (found[after:] @ found[after:])
-    np.testing.assert_allclose(scale * found[after:], expected[after:], atol=1e-6)
+    sound = _string(60).astype(float)
+    scale = expected[after:] @ sound[after:] / (sound[after:] @ sound[after:])
+    np.testing.assert_allclose(scale * sound[after:], expected[after:], atol=1e-6)
 
 
 def test_not_silent_and_never_clipped() -> None:
@@ -56,7 +58,7 @@ def test_not_silent_and_never_clipped() -> None:
         assert np.sqrt((sound**2).mean()) > 0.01
 
 
-def test_louder_velocity_is_louder() -> None:
+def test_amplitude_grows_with_the_square_of_the_velocity() -> None:
     sound = synthesise(make_notes([(0.0, 1.0, 60, 40), (2.0, 3.0, 60, 120)]))
     soft, loud = np.abs(sound[:RATE]).max(), np.abs(sound[2 * RATE :]).max()
     assert loud / soft == pytest.approx(9, rel=0.05)
@@ -65,23 +67,23 @@ def test_louder_velocity_is_louder() -> None:
 @pytest.mark.parametrize("length", [0.0005, 0.013, 0.5, 20.0])
 @pytest.mark.parametrize("pitch", [21, 33, 60, 84, 108])
 def test_no_clicks(pitch: int, length: float) -> None:
-    """While a note begins and ends, samples jump no further than while it sounds; it begins and
-    ends next to zero, though it may be shorter than a fade."""
+    """The steps between samples at a note's start and end are no larger than within the note. The
+    first and the last samples are close to 0, also for a note that is shorter than a fade."""
     sound = synthesise(make_notes([(0.1, 0.1 + length, pitch, 127)]))
     onset, attacked = int(0.1 * RATE), int((0.1 + ATTACK) * RATE)
     released = onset + int(min(length, RING - RELEASE) * RATE)
     jumps = np.abs(np.diff(sound, prepend=0, append=0))
-    rings = np.abs(np.diff(_string(pitch)[int(ATTACK * RATE) :])).max()
+    largest = np.abs(np.diff(_string(pitch)[int(ATTACK * RATE) :])).max()
     loudness = 0.9 / np.abs(_string(pitch)[: released - onset + int(RELEASE * RATE)]).max()
-    if length > ATTACK:  # else the fades' product is normalised, and the bound is another
-        assert jumps[: attacked + 1].max() <= 1.1 * loudness * rings
-        assert jumps[released:].max() <= 1.1 * loudness * rings
+    if length > ATTACK:  # a shorter note is normalised differently
+        assert jumps[: attacked + 1].max() <= 1.1 * loudness * largest
+        assert jumps[released:].max() <= 1.1 * loudness * largest
     assert jumps[onset - 1 : onset + 2].max() < 0.01
     assert jumps[-2:].max() < 1e-3
 
 
-def test_no_clicks_where_notes_meet() -> None:
-    """A pitch struck again, and a chord let go: the jump at the seam is that of its notes."""
+def test_no_clicks_between_notes() -> None:
+    """A repeated pitch, and the end of a chord: no larger steps than within the notes."""
     notes = make_notes([(0.0, 0.5, 45, 100), (0.5, 1.0, 45, 100), (0.5, 1.0, 52, 100)])
     sound = synthesise(notes)
     seam = np.abs(np.diff(sound[int(0.495 * RATE) : int(0.52 * RATE)])).max()
@@ -89,8 +91,8 @@ def test_no_clicks_where_notes_meet() -> None:
     assert seam <= 1.1 * between
 
 
-def test_four_voices_take_a_fiftieth_of_their_time() -> None:
-    """A minute of crotchets and quavers in four voices, every string made anew."""
+def test_four_voices_are_synthesised_50_times_faster_than_real_time() -> None:
+    """A minute of quarter and eighth notes in four voices, without cached strings."""
     rng = np.random.default_rng(0)
     rows = [
         (float(t), float(t) + step, int(low + rng.integers(0, 13)), 80)
@@ -99,9 +101,9 @@ def test_four_voices_take_a_fiftieth_of_their_time() -> None:
     ]
     notes = tidy(make_notes(rows))
     _string.cache_clear()
-    began = time.process_time()
+    started = time.process_time()
     sound = synthesise(notes)
-    assert len(sound) / RATE / (time.process_time() - began) > 50
+    assert len(sound) / RATE / (time.process_time() - started) > 50
 
 
 def test_no_notes_is_silence() -> None:
@@ -115,15 +117,15 @@ def test_wave_file(tmp_path: Path) -> None:
         assert np.frombuffer(file.readframes(3), "<i2").tolist() == [0, 16383, -32767]
 
 
-def test_pieces_are_written_in_three_forms_and_bad_ones_reported(
+def test_pieces_have_three_files_and_degenerate_ones_are_reported(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     paths = write_pieces([tune(0), make_notes([])], tmp_path / "samples")
     assert sorted(p.name for p in (tmp_path / "samples").iterdir()) == [
         f"0{i}.{ending}" for i in (0, 1) for ending in ("mid", "png", "wav")
     ]
-    assert [p.name for p in one_each(paths)] == ["00.mid", "01.mid"]
+    assert [p.name for p in one_per_sample(paths)] == ["00.mid", "01.mid"]
     assert sorted(paths) == sorted((tmp_path / "samples").iterdir())
     out = capsys.readouterr().out
-    assert "01.mid degenerated: silence" in out
+    assert "01.mid is degenerate: silence" in out
     assert "00.mid" not in out

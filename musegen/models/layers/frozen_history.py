@@ -54,9 +54,9 @@ def freeze_history(
     if frozen:
         first_BE1 = between(*GAPS).cumsum(1)[..., None]
         end_BE1 = first_BE1 + between(*LENGTHS)[..., None]
-        kind_BE1, begins_BE1 = uniform(rows, places, 1), uniform(rows, places, 1) < frozen
+        kind_BE1, starts_BE1 = uniform(rows, places, 1), uniform(rows, places, 1) < frozen
         t_T = torch.arange(steps, device=device)
-        holds_BET = begins_BE1 & (first_BE1 <= t_T) & (t_T < end_BE1)
+        holds_BET = starts_BE1 & (first_BE1 <= t_T) & (t_T < end_BE1)
         halves = []
         for part_BTD, held_BE1 in (
             (x_BTD[..., :low_pitches], (kind_BE1 < LOW_ONLY) | (kind_BE1 >= LOW_ONLY + HIGH_ONLY)),

@@ -1,13 +1,13 @@
 "use strict";
-// The player: musegen/render/audio.py once more, so that a page holds notes and not megabytes of
-// sound. A test holds the two to each other.
+// The player. It synthesises the sound as musegen/render/audio.py does, so that the page contains
+// notes instead of megabytes of audio. A test compares the two.
 const { rate, attack, release, ring, partials } = JSON.parse(
   document.getElementById("synthesiser").textContent);
 
 const fadeIn = (n) => Float32Array.from({ length: n }, (_, i) => 0.5 - 0.5 * Math.cos(Math.PI * (i + 0.5) / n));
 
-// A struck string left to ring for n samples. Each partial is a damped rotation, two products a
-// sample: x[i+1] = 2 r cos(w) x[i] - r^2 x[i-1].
+// The sound of a struck string, n samples. Each partial follows the recurrence
+// x[i+1] = 2 r cos(w) x[i] - r^2 x[i-1].
 function string(pitch, n) {
   const f0 = 440 * 2 ** ((pitch - 69) / 12);
   const sound = new Float64Array(n);
@@ -16,10 +16,10 @@ function string(pitch, n) {
     const r = Math.exp(-(0.6 + 0.4 * k) * (0.5 + f0 / 600) / rate);
     const w = 2 * Math.PI * k * f0 / rate;
     const a = 2 * r * Math.cos(w), b = r * r;
-    let before = -Math.sin(w) / r / k, now = 0;
+    let previous = -Math.sin(w) / r / k, current = 0;
     for (let i = 0; i < n; i++) {
-      sound[i] += now;
-      [before, now] = [now, a * now - b * before];
+      sound[i] += current;
+      [previous, current] = [current, a * current - b * previous];
     }
   }
   fadeIn(Math.floor(attack * rate)).forEach((gain, i) => { sound[i] *= gain; });
@@ -31,17 +31,18 @@ function string(pitch, n) {
 function synthesise(notes) {
   const tail = Math.floor(release * rate);
   const fadeOut = fadeIn(tail).reverse();
-  const held = (length) => Math.min(Math.floor(length / 1000 * rate), Math.floor(ring * rate) - tail);
-  const longest = new Map(); // samples that a pitch is heard for; at least one second, for its peak
+  const samples = (length) => Math.min(Math.floor(length / 1000 * rate), Math.floor(ring * rate) - tail);
+  // The samples needed per pitch: at least one second, which contains the peak.
+  const longest = new Map();
   for (const [, length, pitch] of notes) {
-    longest.set(pitch, Math.max(longest.get(pitch) ?? rate, held(length) + tail));
+    longest.set(pitch, Math.max(longest.get(pitch) ?? rate, samples(length) + tail));
   }
   const strings = new Map([...longest].map(([pitch, n]) => [pitch, string(pitch, n)]));
   const last = notes.reduce((end, [start, length]) => Math.max(end, start + length), 0);
   const sound = new Float32Array(Math.floor(last / 1000 * rate) + 2 * tail);
   for (const [start, length, pitch, velocity] of notes) {
     const tone = strings.get(pitch), gain = (velocity / 127) ** 2;
-    const first = Math.floor(start / 1000 * rate), n = held(length);
+    const first = Math.floor(start / 1000 * rate), n = samples(length);
     for (let i = 0; i < n; i++) sound[first + i] += gain * tone[i];
     for (let i = 0; i < tail; i++) sound[first + n + i] += gain * tone[n + i] * fadeOut[i];
   }
@@ -87,7 +88,7 @@ for (const player of document.querySelectorAll(".player")) {
     }
     requestAnimationFrame(follow);
   };
-  const load = () => { // a piece is synthesised when it is first asked for
+  const load = () => { // synthesise a piece when it is first played
     if (!audio.src) audio.src = URL.createObjectURL(waveFile(synthesise(JSON.parse(find(".piece").textContent))));
   };
   const goTo = (at) => { load(); audio.currentTime = at; show(at); };
@@ -98,12 +99,12 @@ for (const player of document.querySelectorAll(".player")) {
     load();
     audio.play();
   });
-  const turned = () => {
+  const updateButton = () => {
     player.classList.toggle("playing", !audio.paused);
     button.setAttribute("aria-label", `${audio.paused ? "Play" : "Pause"} ${name}`);
     follow();
   };
-  for (const event of ["play", "pause", "ended"]) audio.addEventListener(event, turned);
+  for (const event of ["play", "pause", "ended"]) audio.addEventListener(event, updateButton);
   seek.addEventListener("input", () => goTo(Number(seek.value)));
   wide.addEventListener("click", (event) => {
     if (!button.disabled) goTo(seconds * (event.clientX - wide.getBoundingClientRect().left) / wide.clientWidth);
@@ -113,7 +114,7 @@ for (const player of document.querySelectorAll(".player")) {
 for (const button of document.querySelectorAll(".copy")) {
   button.addEventListener("click", () => {
     const code = button.parentElement.querySelector("code");
-    getSelection().selectAllChildren(code); // what remains where a page from disk may not copy
+    getSelection().selectAllChildren(code); // selected at least, if a page from disk may not copy
     navigator.clipboard?.writeText(code.textContent).then(
       () => { button.textContent = "Copied"; }, () => { button.textContent = "Selected"; });
   });

@@ -1,0 +1,141 @@
+"""Which examples are in which batch: a function of (seed, epoch, rank)."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from musegen.errors import UserError
+from musegen.runtime.distributed import this_rank
+
+T = TypeVar("T")
+
+
+def epoch_rng(seed: int, epoch: int, *more: int) -> np.random.Generator:
+    """The random generator of one epoch. It does not depend on what was drawn before."""
+    return np.random.default_rng([seed, epoch, *more])
+
+
+class BatchLoader(DataLoader):
+    """A loader that counts the batches it has given, and can resume in the middle of an epoch.
+
+    Lightning calls `state_dict` and `load_state_dict` of a loader that can be resumed. After a
+    resume the rest of the epoch is the same as without the interruption, because the plan is a
+    function of (seed, epoch, rank). `dataset.__getitems__` makes whole batches; they are neither
+    collated nor pinned.
+    """
+
+    batch_sampler: EpochBatchSampler
+    dataset: Any
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        if self.num_workers == 0:
+            # The iterator of DataLoader costs as much time as making a batch of digits.
+            return self._count_batches(map(self.dataset.__getitems__, self.batch_sampler))
+        # Called here and not inside the generator, so that the workers start immediately.
+        return self._count_batches(super().__iter__())
+
+    def _count_batches(self, batches: Iterator[Any]) -> Iterator[Any]:
+        for batch in batches:
+            self.batch_sampler.start = 0  # only the first pass after a resume skips batches
+            self.batch_sampler.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """The position of the batch sampler."""
+        return self.batch_sampler.state_dict()
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Continue from the position of a batch sampler."""
+        self.batch_sampler.load_state_dict(state)
+
+
+def batch_loader(dataset: Dataset, batches: EpochBatchSampler, num_workers: int) -> DataLoader:
+    """A loader of the batches that `dataset.__getitems__` makes from the keys of a plan."""
+    return BatchLoader(
+        dataset,
+        batch_sampler=batches,
+        num_workers=num_workers,
+        collate_fn=_identity,
+        # A loader draws a seed for its workers in every epoch. With a separate generator this
+        # does not change the random numbers of the model.
+        generator=torch.Generator(),
+        persistent_workers=num_workers > 0,
+    )
+
+
+def _identity(batch: Any) -> Any:
+    return batch
+
+
+class EpochBatchSampler(Sampler[list[T]]):
+    """A batch sampler whose batches are a function of (seed, epoch, rank).
+
+    `plan(epoch, rank, world)` returns the batches of this rank in one epoch. Each batch is a list
+    of keys that the data set understands. Lightning calls `set_epoch`. In training all ranks must
+    plan the same number of batches, and this number must be the same in every epoch.
+    """
+
+    def __init__(self) -> None:
+        self.epoch = 0
+        self.start = 0
+        """The first batch of the next pass. It is not 0 only after a resume."""
+        self.given = 0
+        """The number of batches of this epoch that the loader has given."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Plan the batches of this epoch in the next pass."""
+        if epoch != self.epoch:
+            self.epoch, self.start, self.given = epoch, 0, 0
+
+    def state_dict(self) -> dict[str, int]:
+        """The position in the epoch, as integers for a checkpoint."""
+        return {"epoch": self.epoch, "given": self.given, "world": this_rank()[1]}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Start the next pass at the position `state`.
+
+        Raises `UserError` if `state` is in the middle of an epoch and was written by another
+        number of processes. The batches are divided in another way then.
+        """
+        world = this_rank()[1]
+        if state["given"] and state["world"] != world:
+            raise UserError(
+                "the checkpoint was written in the middle of an epoch by a run with "
+                f"{state['world']} processes, but this run has {world}: "
+                f"resume with {state['world']}"
+            )
+        self.epoch, self.start, self.given = state["epoch"], state["given"], state["given"]
+
+    @property
+    def sampler(self) -> EpochBatchSampler[T]:
+        """The batch sampler itself: Lightning calls `batch_sampler.sampler.set_epoch`."""
+        return self
+
+    @abstractmethod
+    def plan(self, epoch: int, rank: int, world: int) -> list[list[T]]:
+        """The batches of `rank`, one of `world` ranks, in one epoch."""
+
+    def __iter__(self) -> Iterator[list[T]]:
+        self.given = self.start  # a loader with workers calls this twice
+        return iter(self.plan(self.epoch, *this_rank())[self.start :])
+
+    def __len__(self) -> int:
+        rank, world = this_rank()
+        n = len(self.plan(0, rank, world))
+        if n == 0 and world > 1:
+            raise UserError(
+                f"there are fewer batches than the {world} processes: make data.batch_size "
+                "smaller, or use fewer processes"
+            )
+        return n
+
+
+def eval_batch_size(n: int, width: int, world: int) -> int:
+    """The size of an evaluation batch, at most `width`, so that every process gets an example."""
+    return max(1, min(width, -(-n // world)))

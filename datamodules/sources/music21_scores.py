@@ -1,0 +1,118 @@
+"""Scores of music21's corpus, converted to MIDI files once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+CONVERSION = 2
+"""A part of the cache's name. Increase it when a change here changes the files."""
+
+
+def convert_mozart(cache: Path, in_parallel: Callable) -> Path:
+    """The folder below `cache` with every Mozart movement of the corpus as MIDI."""
+
+    def find_scores() -> dict[str, Path]:
+        from music21 import corpus
+
+        paths = [Path(p) for p in corpus.getComposer("mozart")]
+        return {f"{p.parent.name}_{p.stem}.mid": p for p in paths}
+
+    return _convert_all(find_scores, cache, in_parallel, "converting Mozart to MIDI")
+
+
+def convert_chorales(cache: Path, in_parallel: Callable) -> Path:
+    """The folder below `cache` with Bach's chorales of the corpus as MIDI.
+
+    They are the 371 chorales of Riemenschneider's edition, of which 350 are different scores.
+    """
+
+    def find_scores() -> dict[str, Path]:
+        from music21.corpus import chorales
+
+        names = set(chorales.Iterator(returnType="filename"))
+        return {f"{Path(name).name}.mid": _score_path(name) for name in names}
+
+    return _convert_all(find_scores, cache, in_parallel, "converting chorales to MIDI")
+
+
+def _score_path(name: str) -> Path:
+    """The score that the corpus has under a name such as bach/bwv244.3."""
+    from music21 import corpus
+
+    found = corpus.getWork(name)
+    paths = sorted(found) if isinstance(found, list) else [found]
+    # getWork searches for a prefix: it also finds bwv244.32, and the same score in two formats.
+    exact = [p for p in paths if p.name in (f"{Path(name).name}{s}" for s in (".mxl", ".xml"))]
+    return Path((exact or paths)[0])
+
+
+def _convert_all(
+    find_scores: Callable[[], dict[str, Path]], cache: Path, in_parallel: Callable, what: str
+) -> Path:
+    """The folder below `cache` with each of the scores, which are given by MIDI file name.
+
+    Only scores without a MIDI file are converted. A file is written under another name and then
+    renamed, so that an interrupted conversion can be resumed. The folder's name contains
+    music21's version, because another version may have other scores.
+    """
+    folder = cache / f"music21-{version('music21')}-{CONVERSION}"
+    complete = folder / "complete"
+    if not complete.exists():
+        folder.mkdir(exist_ok=True)
+        missing = [
+            (score, folder / name)
+            for name, score in find_scores().items()
+            if not (folder / name).exists()
+        ]
+        # The longest first, so that no process works on a long score when all others are done.
+        missing.sort(key=lambda item: -item[0].stat().st_size)
+        in_parallel(_convert, missing, what)
+        complete.touch()
+    return folder
+
+
+def _convert(item: tuple[Path, Path]) -> None:
+    """Write a score as a MIDI file: (path of the score, path of the MIDI file)."""
+    from music21 import converter, repeat
+    from music21.midi.translate import streamToMidiFile
+
+    source, target = item
+    score = converter.parse(source, forceSource=True)
+    _remove_grace_notes(score)
+    try:
+        midi = streamToMidiFile(score)
+    except repeat.ExpanderException:
+        # The notated repeats of K. 458 i and ii cannot be played.
+        _remove_repeats(score)
+        midi = streamToMidiFile(score)
+    part = target.with_suffix(f".{os.getpid()}.part")
+    midi.open(part, "wb")
+    try:
+        midi.write()
+    finally:
+        midi.close()
+    part.replace(target)
+
+
+def _remove_grace_notes(score) -> None:
+    """Remove grace notes.
+
+    music21 writes them without a length and with the release before the onset, so that each of
+    them would sound until the same pitch is played again.
+    """
+    graces = [n for n in score.recurse().notes if n.duration.isGrace]
+    score.remove(graces, recurse=True)
+
+
+def _remove_repeats(score) -> None:
+    """Replace repeat signs by plain bar lines, and remove the brackets of different endings."""
+    for measure in score.recurse().getElementsByClass("Measure"):
+        for side in ("leftBarline", "rightBarline"):
+            barline = getattr(measure, side)
+            if barline and "Repeat" in barline.classes:
+                setattr(measure, side, None)
+    for bracket in list(score.recurse().getElementsByClass("RepeatBracket")):
+        score.remove(bracket, recurse=True)

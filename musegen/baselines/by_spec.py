@@ -1,0 +1,125 @@
+"""The baselines of each kind of data, with their metrics on the test split.
+
+Their metrics are named `<baseline>_<metric>`, where `<metric>` is the model's metric to compare.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from typing import Any
+
+import numpy as np
+import torch
+
+from musegen.baselines import note_ngram
+from musegen.baselines.ngram import best_ngram
+from musegen.codecs.messages import FIELDS
+from musegen.specs import Frames, Messages, Rolls, Spec, Tokens
+
+MAX_ORDER = 6
+BASELINE_NAMES = {
+    "unigram": "unigram",
+    "ngram": "best n-gram",
+    **{f"ngram{k}": f"{k}-gram" for k in range(1, MAX_ORDER + 1)},
+    "random": "random",
+    "note_1gram": "note 1-gram",
+    "note_ngram": "best note n-gram",
+    "base_rate": "independent units",
+}
+"""The labels of the baselines by name."""
+
+
+def text_baselines(data: Any) -> dict[str, float]:
+    """Bits per character of n-grams of orders 1 to 6, and of the best order on validation."""
+    train, val, test = (data.coded(s) for s in ("train", "val", "test"))
+    size = data.spec.vocab_size
+    model, order = best_ngram(train, val, size, MAX_ORDER)
+    bits = model.nll(test, size).mean(1) / math.log(2)
+    metrics = {f"ngram{k}_bpc": float(bits[k - 1]) for k in range(1, MAX_ORDER + 1)}
+    return metrics | {"ngram_bpc": float(bits[order - 1]), "ngram_order": order}
+
+
+def message_baselines(data: Any) -> dict[str, float]:
+    """Nats per message and field of a unigram per field, and of an n-gram over the sequence of all
+    fields (each given the preceding ones) with the best order on validation."""
+    sizes = np.array(data.spec.sizes)
+    # Each piece is one sequence of classes. The offsets give every field its own classes.
+    offsets = np.cumsum([0, *sizes[:-1]])
+    rows = {s: [(c + offsets).ravel() for c in data.coded(s)] for s in ("train", "val", "test")}
+    choices = {s: [np.resize(sizes, len(row)) for row in rows[s]] for s in ("val", "test")}
+    model, order = best_ngram(
+        rows["train"], rows["val"], choices["val"], MAX_ORDER, period=len(FIELDS)
+    )
+    nll = model.nll(rows["test"], choices["test"]).reshape(MAX_ORDER, -1, len(FIELDS)).mean(1)
+    metrics: dict[str, float] = {}
+    for name, nll_F in (("unigram", nll[0]), ("ngram", nll[order - 1])):
+        metrics[f"{name}_nll"] = float(nll_F.sum())
+        metrics |= {f"{name}_{f}": float(n) for f, n in zip(FIELDS, nll_F, strict=True)}
+    return metrics | {"ngram_order": order}
+
+
+def roll_baselines(data: Any) -> dict[str, float]:
+    """Nats and accuracy (percent) per frame of models with independent notes."""
+    results, order = note_ngram.baselines(data.rolls)
+    metrics: dict[str, float] = {}
+    for name, (log_likelihood, accuracy) in results.items():
+        metrics |= {f"{name}_log_likelihood": log_likelihood, f"{name}_accuracy": 100 * accuracy}
+    return metrics | {"note_ngram_order": order}
+
+
+def frame_baselines(data: Any) -> dict[str, float]:
+    """Nats per example of independent units with the training split's frequencies.
+
+    p_d = (n_d + 1) / (n + 2), where n_d counts the examples in which unit d is on. Values between
+    0 and 1 are probabilities. For the pseudo-likelihood, which equals the likelihood if units are
+    independent, they are rounded, as for an RBM.
+    """
+    on_D, n = torch.zeros(data.spec.dim, dtype=torch.float64), 0
+    for batch in data.train_dataloader():
+        on_D, n = on_D + batch.x_BD.double().sum(0), n + len(batch.x_BD)
+    p_D = (on_D + 1) / (n + 2)
+    logit_D, log_off = p_D.logit(), (1 - p_D).log().sum()
+    x_ND = torch.cat([batch.x_BD.double() for batch in data.test_dataloader()])
+    inputs = {"log_likelihood": x_ND, "pseudo_likelihood": x_ND.round()}
+    return {f"base_rate_{k}": float((x @ logit_D).mean() + log_off) for k, x in inputs.items()}
+
+
+BASELINES: dict[type[Spec], Callable[[Any], dict[str, float]]] = {
+    Tokens: text_baselines,
+    Messages: message_baselines,
+    Rolls: roll_baselines,
+    Frames: frame_baselines,
+}
+"""`baselines.name_quality` compares models of labelled texts with an n-gram, name by name."""
+
+
+def baselines(data: Any) -> dict[str, float]:
+    """The test metrics of the baselines for this kind of data. Call `data.setup()` before.
+
+    They are fitted to the training split, and n-grams use the best order on validation.
+    """
+    return BASELINES[type(data.spec)](data) if type(data.spec) in BASELINES else {}
+
+
+def with_baselines(metrics: Iterable[str]) -> list[tuple[str, str, str]]:
+    """(name, metric, baseline) of each: after a model's metric, whose baseline is "", the same
+    metric of the baselines. Metrics that only baselines have are last."""
+    names = list(metrics)
+    split = {name: _split_name(name) for name in names}
+    rows = []
+    for metric in names:
+        if split[metric][0]:
+            continue
+        rows.append((metric, metric, ""))
+        rows += [(name, metric, b) for name, (b, m) in split.items() if b and m == metric]
+    listed = {name for name, _, _ in rows}
+    return rows + [(name, m, b) for name, (b, m) in split.items() if name not in listed]
+
+
+def _split_name(name: str) -> tuple[str, str]:
+    """`ngram_bpc` → ("ngram", "bpc"). The baseline of a model's own metric is ""."""
+    for baseline in BASELINE_NAMES:
+        if name.startswith(f"{baseline}_"):
+            return baseline, name.removeprefix(f"{baseline}_")
+    return "", name

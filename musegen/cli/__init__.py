@@ -1,0 +1,1 @@
+"""The `musegen` command and its subcommands, one module each."""

@@ -1,0 +1,119 @@
+"""The test metrics of a run: `musegen evaluate run=<run folder or checkpoint>`.
+
+Settings of `data`, `assess` and `trainer` can be added, e.g. `data.root=DIR assess.seed=1`.
+"""
+
+from __future__ import annotations
+
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+from omegaconf import OmegaConf
+
+from musegen.cli import console
+from musegen.cli.usage import Section, help_requested, print_usage
+from musegen.config.instantiation import build_data
+from musegen.config.overrides import compose_config
+from musegen.config.resolve import resolve_config
+from musegen.config.runs import settings_beside
+from musegen.config.signatures import accepts_setting
+from musegen.errors import PairingError, UserError
+from musegen.models import MODELS, Model, load_model
+from musegen.runtime.atomic import write_json
+from musegen.training.checkpoint_files import find_checkpoint
+from musegen.training.testing import all_test_metrics, format_test_table
+from musegen.training.trainer import one_device
+
+CALL = "evaluate run=<run folder or checkpoint> [data=NAME] [data.root=DIR] [assess.NAME=value]"
+
+
+def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
+    """Compute the test metrics of a run's best checkpoint, on its own data or on other data.
+
+    - run: a run folder or a checkpoint.
+    - overrides: settings of `data`, `assess` and `trainer`.
+
+    Data modules that take a codec get the checkpoint's, so that the classes are the same. The
+    test runs in one process, even if the training used several. Raises `PairingError` for data of
+    another kind or size, `UserError` for other settings.
+    """
+    for override in overrides:
+        if re.split("[.=]", override)[0] not in ("data", "assess", "trainer"):
+            raise UserError(
+                f"{override}: a trained run keeps this setting; data.*, assess.* and trainer.* can "
+                "be set"
+            )
+    checkpoint = find_checkpoint(run)
+    model = load_model(checkpoint)
+    settings = _settings(checkpoint, model, overrides)
+    data = _data(settings, checkpoint, model)
+    metrics = all_test_metrics(model, data, settings)
+    print(format_test_table(metrics))
+    name = "evaluation.json" if overrides else "test.json"
+    target = (run if run.is_dir() else run.parent) / name
+    write_json(target, metrics)
+    print(f"written to {target}")
+    return metrics
+
+
+def _settings(checkpoint: Path, model: Model, overrides: list[str]) -> dict[str, Any]:
+    """The resolved config of the test: the run's own, or that of the data in `overrides`."""
+    if any(o.startswith("data=") for o in overrides):
+        cfg = compose_config([f"model={model.name}", f"run_dir={checkpoint.parent}", *overrides])
+        settings = resolve_config(cfg)
+    else:
+        # A test needs neither loggers nor callbacks, and those of an older version may have been
+        # renamed.
+        saved = settings_beside(checkpoint) | {"logger": {}, "callbacks": {}}
+        saved.pop("overrides", None)
+        cfg = OmegaConf.create(saved)
+        cfg.merge_with_dotlist(overrides)
+        settings = resolve_config(cfg)
+    settings["trainer"] = one_device(settings["trainer"])
+    return settings
+
+
+def _data(settings: dict[str, Any], checkpoint: Path, model: Model) -> Any:
+    """The data module with its test split. Raises `PairingError` for a spec that differs."""
+    settings["data"].pop("codec", None)
+    takes_codec = accepts_setting(settings["data"], "codec") and model.codec is not None
+    data = build_data(settings, **({"codec": model.codec} if takes_codec else {}))
+    if data.spec != model.spec:
+        raise PairingError(
+            f"{checkpoint} was trained on {model.spec}, but this data is {data.spec}"
+        )
+    data.keep_split(checkpoint.parent.parent / "split.json")
+    data.prepare_data()
+    data.setup("test")
+    if data.split_changes:
+        print(data.split_changes)
+    return data
+
+
+def print_help(runs: list[str]) -> None:
+    """The settings, with those of `assess` of the run's model, or of every model."""
+    models = [type(load_model(find_checkpoint(Path(run)))) for run in runs] or MODELS.values()
+    sections = [
+        Section(f"settings of {model.name}", model.assess, prefix="assess.", without=("data",))
+        for model in models
+    ]
+    settings = Section("settings", evaluate, without=("overrides",))
+    print_usage(CALL, __doc__ or "", settings, *sections)
+
+
+def main() -> None:
+    console.quiet()
+    with console.one_line_errors():
+        arguments = sys.argv[1:]
+        runs = [a.removeprefix("run=") for a in arguments if a.startswith("run=")]
+        if help_requested(arguments):
+            print_help(runs)
+        if len(runs) != 1:
+            raise UserError(f"which run? musegen {CALL}")
+        evaluate(Path(runs[0]), [a for a in arguments if not a.startswith("run=")])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""New samples from a run: `musegen generate run=<run folder or checkpoint> n=4 …`."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+from musegen.cli import console
+from musegen.cli.usage import Section, description, help_requested, print_usage
+from musegen.config.validation import check_settings
+from musegen.errors import UserError
+from musegen.models import MODELS, load_model
+from musegen.render.samples import one_per_sample, write_samples
+from musegen.training.checkpoint_files import find_checkpoint
+
+CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=value …]"
+
+
+def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
+    """Generate samples from a checkpoint, which is all that this needs.
+
+    - run: a run folder or a checkpoint.
+    - out: the folder of the files; by default generated/ in the run folder.
+
+    `settings` are those of the model's `generate`.
+    """
+    model = load_model(find_checkpoint(run))
+    samples = model.generate(**check_settings(model.generate, settings, "generate"))
+    folder = out or (run if run.is_dir() else run.parent) / "generated"
+    paths = one_per_sample(write_samples(model.spec, samples, folder))
+    for path in paths:
+        print(path)
+    return paths
+
+
+def print_help(settings: dict[str, Any]) -> None:
+    """The settings of the run's model; without a run, those of every model."""
+    if "run" in settings:
+        models = [type(load_model(find_checkpoint(Path(str(settings["run"])))))]
+    else:
+        models = list(MODELS.values())
+    sections = [
+        Section(f"settings of {model.name}", model.generate, without=("start_ND",))
+        for model in models
+    ]
+    print_usage(CALL, description(generate), Section("settings", generate), *sections)
+
+
+def main() -> None:
+    console.quiet()
+    with console.one_line_errors():
+        settings = console.key_values(sys.argv[1:])
+        if help_requested(sys.argv[1:]):
+            print_help(settings)
+        if "run" not in settings:
+            raise UserError(f"which run? musegen {CALL}")
+        run = Path(str(settings.pop("run")))
+        out = settings.pop("out", None)
+        generate(run, Path(str(out)) if out else None, **settings)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,51 @@
+"""The `musegen` command: one subcommand per module of `musegen.cli`."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+
+from musegen.errors import unknown_name
+
+COMMANDS = {
+    "train": "train a model on a data set: musegen train model=lstm_midi data=mozart",
+    "generate": "generate new samples from a run or a checkpoint",
+    "evaluate": "compute the test metrics of a run again, on its own data or on other data",
+    "report": "write the page of a run, or of several runs side by side",
+    "sweep": "search for good settings with Optuna",
+    "dissect": "show what a char_rnn computes while it reads one string",
+    "count": "test up to which n a char_rnn predicts the strings of a grammar, e.g. 0ⁿ1ⁿ",
+}
+
+
+def main() -> None:
+    """`musegen COMMAND key=value …`, also as `python -m musegen COMMAND key=value …`."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(usage())
+        sys.exit(0 if arguments else 2)
+    command = arguments[0]
+    if command not in COMMANDS:
+        print(f"musegen: {unknown_name(command, command, COMMANDS, 'command')}", file=sys.stderr)
+        sys.exit(2)
+    sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
+    try:
+        importlib.import_module(f"musegen.cli.{command}").main()
+    except KeyboardInterrupt:  # during the imports; later, the commands handle it themselves
+        print("musegen: interrupted", file=sys.stderr)
+        sys.exit(130)
+
+
+def usage() -> str:
+    """The subcommands, one line each."""
+    width = max(map(len, COMMANDS))
+    rows = [f"  {name:<{width}}  {summary}" for name, summary in COMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: musegen COMMAND key=value …",
+            "",
+            *rows,
+            "",
+            "musegen COMMAND --help lists the settings of a command.",
+        ]
+    )

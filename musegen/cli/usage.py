@@ -1,0 +1,109 @@
+"""`musegen COMMAND --help`: how to call a command, with its settings read from signatures."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, Union
+
+from musegen.config.signatures import parameters_of
+
+HELP_FLAGS = ("-h", "--help")
+
+
+class Section(NamedTuple):
+    """A list of settings under a heading; `prefix` is the config group, as in `assess.seed`."""
+
+    heading: str
+    function: Callable[..., Any]
+    prefix: str = ""
+    without: tuple[str, ...] = ()
+
+
+def help_requested(arguments: Iterable[str]) -> bool:
+    """Whether `-h` or `--help` is among the arguments."""
+    return any(a in HELP_FLAGS for a in arguments)
+
+
+def print_usage(call: str, summary: str, *sections: Section) -> None:
+    """Print the help of a command and exit with code 0."""
+    parts = [f"usage: musegen {call}", summary.strip(), *map(_section, sections)]
+    print("\n\n".join(filter(None, parts)))
+    sys.exit(0)
+
+
+def description(function: Callable[..., Any]) -> str:
+    """The docstring of a function up to its list of settings."""
+    return (inspect.getdoc(function) or "").partition("\n\n- ")[0]
+
+
+def _section(section: Section) -> str:
+    parameters, hints = parameters_of(section.function)
+    texts = explanations(inspect.getdoc(section.function) or "")
+    lines = []
+    for name, parameter in parameters.items():
+        if name in section.without or parameter.kind is parameter.VAR_KEYWORD:
+            continue
+        required = parameter.default is parameter.empty
+        default = "required" if required else f"default {_value(parameter.default)}"
+        lines.append(f"  {section.prefix}{name}  {type_name(hints.get(name, Any))}, {default}")
+        if name in texts:
+            lines.append(f"      {texts[name]}")
+    return "\n".join([f"{section.heading}:", *lines]) if lines else ""
+
+
+def explanations(docstring: str) -> dict[str, str]:
+    """The text of each setting in the items `- name: text` and `- name, other: text`."""
+    found = {}
+    for item in re.finditer(r"^- ([\w, ]+): (.+(?:\n  .+)*)", docstring, re.M):
+        text = " ".join(item[2].split())
+        found.update(dict.fromkeys(re.split(r",\s*", item[1]), text))
+    return found
+
+
+def type_name(hint: Any) -> str:
+    """The values that an annotation allows, as a user types them."""
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is Any or hint is inspect.Parameter.empty:
+        return "any value"
+    if hint is type(None):
+        return "null"
+    if origin is Annotated:
+        return type_name(arguments[0]) + _constraints(arguments[1:])
+    if origin is Literal:
+        return "|".join(map(_value, arguments))
+    if origin in (Union, types.UnionType):
+        return " or ".join(map(type_name, arguments))
+    if origin is tuple and Ellipsis not in arguments:
+        return f"[{','.join(map(type_name, arguments))}]"
+    if origin in (list, tuple):
+        return f"list of {type_name(arguments[0])}"
+    names = {int: "integer", float: "number", bool: "true|false", str: "text", Path: "path"}
+    return names.get(hint, getattr(hint, "__name__", str(hint)))
+
+
+def _constraints(annotations: Iterable[Any]) -> str:
+    signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+    limits = [
+        f"{sign} {limit:g}" if limit < 1e6 else f"{sign} {limit}"
+        for annotation in annotations
+        for field, sign in signs.items()
+        if isinstance(limit := getattr(annotation, field, None), (int, float))
+    ]
+    return f" {', '.join(limits)}" if limits else ""
+
+
+def _value(value: Any) -> str:
+    """A value as it is written on the command line."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, (list, tuple)):
+        return f"[{','.join(map(_value, value))}]"
+    return str(value)

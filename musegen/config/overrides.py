@@ -1,0 +1,116 @@
+"""`key=value` arguments: quoting, composition by Hydra, and the effect of `resume=`."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.hydra_config import HydraConfig
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.errors import HydraException
+from hydra.types import RunMode
+from omegaconf import DictConfig
+
+from musegen.config.groups import CONF
+from musegen.config.runs import load_run_config
+from musegen.errors import UserError
+
+
+def force_add_overrides(arguments: list[str]) -> list[str]:
+    """Let `data.batch_size=16` set a constructor's parameter that is in no YAML file.
+
+    Hydra refuses keys that are in no file, and the files hold only what differs from the
+    constructors' defaults. Dotted keys therefore become `++key=value`; `check_settings` checks
+    their names.
+    """
+    return [
+        f"++{a}" if re.match(r"[A-Za-z_]\w*\.[\w.@-]+=", a) and not a.startswith("hydra.") else a
+        for a in map(quote_override, arguments)
+    ]
+
+
+def quote_override(argument: str) -> str:
+    """The argument, with its value in quotes if Hydra's grammar cannot read it without them.
+
+    Folder names with an accent or a parenthesis need quotes.
+    """
+    key, equals, value = argument.partition("=")
+    if not (equals and value) or value[0] in "'\"[{" or "," in value:
+        return argument
+    parser = OverridesParser.create()
+    for candidate in (argument, f"{key}={_in_quotes(value)}"):
+        try:
+            parser.parse_override(candidate)
+        except HydraException:
+            continue
+        return candidate
+    return argument
+
+
+def _in_quotes(value: str) -> str:
+    inner = value.replace("'", "\\'")
+    return f"'{inner}'"
+
+
+def compose_config(overrides: list[str]) -> DictConfig:
+    """The config of conf/train.yaml with these overrides, inside or outside a Hydra application."""
+    overrides = force_add_overrides(overrides)
+    if GlobalHydra.instance().is_initialized():
+        return compose("train", overrides)
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        return compose("train", overrides)
+
+
+def command_line_overrides() -> list[str]:
+    """The overrides of the job that Hydra is running; in a sweep, only those of this job."""
+    if not HydraConfig.initialized():
+        return []
+    overrides = [o.removeprefix("++") for o in HydraConfig.get().overrides.task]
+    return [o for o in overrides if not o.startswith("resume=")]
+
+
+def sweep_job() -> tuple[str, bool] | None:
+    """The name of the sweep job that Hydra is running, and whether it runs in its own process.
+
+    None for a single run.
+    """
+    hydra = HydraConfig.get()
+    if hydra.mode != RunMode.MULTIRUN:
+        return None
+    return f"job {hydra.job.num}", hydra.runtime.choices["hydra/launcher"] != "basic"
+
+
+def expand_resume(arguments: list[str]) -> list[str]:
+    """With `resume=<run folder>`, put that run's own overrides before those of this command.
+
+    `resume=auto` means the folder of `hydra.run.dir`, and starts a new run if that holds no
+    config yet: the same command then starts a job and resumes it. In a sweep it means the folder
+    of each job in `hydra.sweep.dir`.
+
+    Raises `UserError` for a folder that holds no run.
+    """
+    given = {a.partition("=")[0]: a.partition("=")[2] for a in arguments}
+    if given.get("resume", "null") == "null":
+        return arguments
+    if "-m" in arguments or "--multirun" in arguments:
+        if given["resume"] == "auto":
+            return arguments
+        raise UserError(
+            "resume=DIR resumes a single run: leave out -m, or resume all jobs of a sweep with "
+            "resume=auto hydra.sweep.dir=DIR"
+        )
+    run_dir = given.get("hydra.run.dir", "").strip("'\"")
+    if given["resume"] == "auto" and not run_dir:
+        raise UserError("resume=auto needs the run's folder: add hydra.run.dir=DIR")
+    folder = Path(run_dir if given["resume"] == "auto" else given["resume"]).expanduser()
+    config = folder / "config.yaml"
+    rest = [a for a in arguments if not a.startswith(("resume=", "hydra.run.dir="))]
+    if config.exists():
+        before = load_run_config(config).get("overrides", [])
+        rest = [*before, *(a for a in rest if a not in before)]
+    elif given["resume"] != "auto":
+        raise UserError(f"resume={folder}: no config.yaml in this folder, so no run to resume")
+    quoted = _in_quotes(str(folder.absolute()))
+    return [*rest, f"resume={quoted}", f"hydra.run.dir={quoted}"]

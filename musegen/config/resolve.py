@@ -1,0 +1,77 @@
+"""From a composed config to plain, complete and checked settings."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from musegen.config.groups import GROUPS, top_level_keys
+from musegen.config.instantiation import fill_defaults
+from musegen.config.overrides import command_line_overrides
+from musegen.config.pairing import check_pair, check_precision, check_view
+from musegen.config.renamed import check_renamed_value
+from musegen.config.signatures import is_node, target_of
+from musegen.config.validation import check_seed, check_settings
+from musegen.errors import UserError, unknown_name
+from musegen.models import Model
+
+SET_ELSEWHERE = {
+    "logger": "logger=NAME",
+    "callbacks": "callbacks=NAME and callbacks.NAME.…",
+    "default_root_dir": "hydra.run.dir=DIR",
+}
+"""Arguments of Lightning's Trainer that are not set under `trainer.`, and where they are set."""
+
+
+def resolve_config(cfg: DictConfig) -> dict[str, Any]:
+    """The config as plain values, with interpolations resolved and every default added.
+
+    Raises `UserError` for unknown keys, wrong types and a model that cannot read the data.
+    """
+    for key in cfg:
+        if key not in GROUPS and key not in top_level_keys():
+            raise unknown_name(str(key), str(key), [*GROUPS, *top_level_keys()], "key or group")
+    model, data = target_of(cfg.model, "model"), target_of(cfg.data, "data")
+    if not (isinstance(model, type) and issubclass(model, Model)):
+        raise UserError(f"model._target_={cfg.model._target_}: not a musegen Model")
+    check_pair(model, data)
+    if cfg.monitor != model.monitor[0]:  # another model may use an old name for its own metric
+        check_renamed_value("monitor", cfg.monitor)
+    for key, value in zip(("monitor", "mode"), model.monitor, strict=True):
+        if cfg[key] is None:
+            cfg[key] = value
+    plain = OmegaConf.to_container(cfg, resolve=True)
+    assert isinstance(plain, dict)
+    plain["seed"] = check_seed(plain["seed"], "seed")
+    for group in ("model", "data", "optimizer", "trainer"):
+        plain[group] = fill_defaults(plain[group], group)
+    for key in SET_ELSEWHERE.keys() & plain["trainer"].keys():
+        raise UserError(f"trainer.{key}: not set here; use {SET_ELSEWHERE[key]}")
+    check_view(model, data, plain["data"])
+    check_precision(model, plain["trainer"])
+    for group in ("logger", "callbacks"):
+        plain[group] = _named_nodes(plain.get(group) or {}, group)  # logger=[] removes the group
+    settings = {str(k): v for k, v in plain.items()}
+    _check_model_settings(settings, model)
+    return settings | {"overrides": command_line_overrides()}
+
+
+def _named_nodes(nodes: dict[str, Any], group: str) -> dict[str, Any]:
+    """Check the entries of a group that holds several constructors; an entry may be null."""
+    for name, node in nodes.items():
+        if node is not None and not is_node(node):
+            others = [n for n in nodes if n != name]
+            raise unknown_name(f"{group}.{name}", name, others, f"entry of {group}")
+    return {
+        name: node if node is None else fill_defaults(node, f"{group}.{name}", fill=False)
+        for name, node in nodes.items()
+    }
+
+
+def _check_model_settings(plain: dict[str, Any], model: type[Model]) -> None:
+    """Check the settings of the model's `generate` and `assess`, in place."""
+    plain["preview"] = check_settings(model.generate, plain.get("preview") or {}, "preview")
+    if plain["sample"] is not None:
+        plain["sample"] = check_settings(model.generate, plain["sample"], "sample")
+    plain["assess"] = check_settings(model.assess, plain.get("assess") or {}, "assess", {"data"})

@@ -1,0 +1,1 @@
+"""Energy-based models: free energy, Gibbs sampling, annealed importance sampling."""

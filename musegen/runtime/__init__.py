@@ -1,0 +1,1 @@
+"""Processes, signals, files and progress: what depends on the system and on nothing musical."""

@@ -1,0 +1,1 @@
+"""Lightning callbacks: progress lines, samples, checkpoints, pre-training, RBM metrics."""

@@ -1,0 +1,62 @@
+"""The best of several random initialisations, for networks that often fail to train."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+
+from musegen.constraints import PositiveInt, check_arguments
+from musegen.metrics.capacity import capacity
+from musegen.runtime.progress import track
+
+
+class BestStart(pl.Callback):
+    """Before training, trains `tries` new networks for `steps` steps and keeps the best one.
+
+    Each network is trained on the batches of the first epoch, repeated as needed, with the model's
+    own optimiser at its full learning rate. The one with the highest counting capacity on the
+    validation range is kept; equal ones are decided by the lower last training loss. Test data are
+    not used. A resumed run skips this. Raises `UserError` for a setting below 1.
+    """
+
+    @check_arguments
+    def __init__(self, tries: PositiveInt = 10, steps: PositiveInt = 200) -> None:
+        self.tries, self.steps = tries, steps
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if trainer.ckpt_path is not None:
+            return
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        batches = list(data.train_dataloader())
+        best: tuple[tuple[int, float], dict[str, torch.Tensor]] | None = None
+        for _ in track(range(self.tries), "trying starts", "starts"):
+            net, loss = self._train_new(pl_module, batches)
+            score = (capacity(net, data.grammar, data.ranges["val"][1]), -loss)
+            if best is None or score > best[0]:
+                best = score, net.state_dict()
+        assert best is not None
+        # Each process has tried with its own part of the data; all take the result of rank 0.
+        pl_module.load_state_dict(trainer.strategy.broadcast(best[1]))
+        print(f"start  the best of {self.tries} random starts, capacity {best[0][0]}")
+
+    def _train_new(
+        self, pl_module: pl.LightningModule, batches: Sequence[Any]
+    ) -> tuple[pl.LightningModule, float]:
+        """A new network after `steps` steps of training, and its last training loss."""
+        settings = {
+            k: v for k, v in pl_module.hparams.items() if k not in ("name", "musegen_version")
+        }
+        net = type(pl_module)(**settings).to(pl_module.device)
+        optimizer = pl_module.optimizer.build(net.parameters())  # type: ignore[union-attr,operator]
+        for batch in itertools.islice(itertools.cycle(batches), self.steps):
+            batch = type(batch)(*(x.to(net.device) for x in batch))
+            loss = torch.stack(list(net.losses(batch).values())).sum()  # type: ignore[operator]
+            optimizer.zero_grad()
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+            optimizer.step()
+        return net, float(loss.detach())

@@ -1,0 +1,96 @@
+"""The user's `trainer.gpus`, mapped to Lightning's accelerator, devices and strategy."""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.utilities.exceptions import MisconfigurationException
+
+from musegen.errors import UserError
+from musegen.training.checkpoint_files import CheckpointFiles
+from musegen.training.lightning_compat import require_supported_lightning
+
+TRAINER_DEFAULTS: dict[str, Any] = {
+    "use_distributed_sampler": False,  # the batch samplers of the data modules know the ranks
+    "enable_model_summary": False,  # the banner prints one
+    "enable_progress_bar": False,  # callbacks.progress shows one
+}
+"""Trainer arguments that always differ from Lightning's defaults; `trainer.*` overrides them."""
+
+
+class Unprofiled(PassThroughProfiler):
+    """A profiler that measures nothing, at no cost. `trainer.profiler` names a real one.
+
+    Lightning's default enters a generator's context some forty times in each update, which is a
+    twentieth of a small network's time (`benchmarks/rbm_speed.py`). This context is empty.
+    """
+
+    _empty_context = nullcontext()
+
+    def profile(self, action_name: str) -> AbstractContextManager[None]:  # type: ignore[override]
+        return self._empty_context
+
+
+def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Trainer:
+    """A Lightning Trainer.
+
+    - gpus: null for one GPU if torch sees one, else the CPU; 0 for the CPU; n for n GPUs, with
+      DDP if n > 1; −1 for all GPUs; a list for the GPUs with these numbers.
+    - settings: arguments of `pytorch_lightning.Trainer`; `accelerator`, `devices` and `strategy`
+      replace what `gpus` implies.
+
+    Raises `UserError` for more GPUs than there are, for a value that Lightning refuses, and for a
+    version of Lightning that musegen was not tried with.
+    """
+    require_supported_lightning()
+    plugins = [CheckpointFiles(), *_as_list(settings.pop("plugins", None))]
+    try:
+        return pl.Trainer(
+            **{**devices(gpus), **TRAINER_DEFAULTS, "profiler": Unprofiled(), **settings},
+            plugins=plugins,
+        )
+    except (MisconfigurationException, ValueError, TypeError) as e:
+        raise UserError(f"trainer: {' '.join(str(e).split())}") from e
+
+
+# `check_settings` reads the names and types of `**settings` there.
+make_trainer.passes_to = pl.Trainer  # type: ignore[attr-defined]
+
+
+def _as_list(plugins: Any) -> list[Any]:
+    return [] if plugins is None else plugins if isinstance(plugins, list) else [plugins]
+
+
+def one_device(settings: dict[str, Any]) -> dict[str, Any]:
+    """The same trainer settings for a single process, on the first of the devices."""
+    single = {k: v for k, v in settings.items() if k not in ("strategy", "num_nodes")}
+    gpus, count = single.get("gpus"), single.get("devices")
+    if isinstance(gpus, int) and gpus:
+        single["gpus"] = 1
+    elif isinstance(gpus, list):
+        single["gpus"] = gpus[:1]
+    if count is not None:
+        single["devices"] = count[:1] if isinstance(count, list) else 1
+    return single
+
+
+def devices(gpus: int | list[int] | None) -> dict[str, Any]:
+    """The Trainer arguments that `gpus` stands for. Raises `UserError` for GPUs not there."""
+    available = torch.cuda.device_count() if torch.cuda.is_available() else 0
+    if gpus is None:
+        gpus = min(1, available)
+    if gpus == 0 or gpus == []:
+        return {"accelerator": "cpu", "devices": 1}
+    if min(gpus, default=0) < 0 if isinstance(gpus, list) else gpus < -1:
+        raise UserError(f"trainer.gpus={gpus}: write a number, -1 for all, or a list like [0,1]")
+    needed = max(gpus) + 1 if isinstance(gpus, list) else (available if gpus == -1 else gpus)
+    if needed > available or available == 0:
+        remedy = f"trainer.gpus={available} or less" if available else "trainer.gpus=0 for the CPU"
+        raise UserError(f"trainer.gpus={gpus}: torch sees {available} GPUs here; write {remedy}")
+    count = len(gpus) if isinstance(gpus, list) else needed
+    arguments: dict[str, Any] = {"accelerator": "gpu", "devices": gpus}
+    return {**arguments, "strategy": "ddp"} if count > 1 else arguments

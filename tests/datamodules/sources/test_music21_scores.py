@@ -1,0 +1,94 @@
+"""Scores of music21's corpus as MIDI: no partial files, resumed after an interruption."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from datamodules.message_streams import Mozart
+from datamodules.sources import music21_scores
+from musegen.codecs.midi import read_notes
+
+
+def corpus_path(name: str) -> Path:
+    from music21 import corpus
+
+    return next(Path(p) for p in corpus.getComposer("mozart") if name in str(p))
+
+
+def test_a_score_whose_repeats_cannot_be_played_is_written_without_them(tmp_path: Path) -> None:
+    """music21 raises ExpanderException for K. 458 ii. Without repeats it has all its notes."""
+    target = tmp_path / "k458_2.mid"
+    music21_scores._convert((corpus_path("k458/movement2"), target))
+    notes = read_notes(target)
+    seconds_sounding = (notes["end"] - notes["start"]).sum()
+    # Four voices: if a note were stuck, more would sound.
+    assert 2 < seconds_sounding / notes["end"].max() < 5
+    assert 700 < len(notes) <= 813
+    assert sorted({p.name for p in tmp_path.iterdir()}) == ["k458_2.mid"]
+
+
+def test_a_failed_conversion_leaves_no_file(tmp_path: Path, monkeypatch) -> None:
+    from music21.midi import MidiFile
+
+    def write_half(self) -> None:
+        self.file.write(b"MThd half a file")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(MidiFile, "write", write_half)
+    with pytest.raises(KeyboardInterrupt):
+        music21_scores._convert((corpus_path("k545"), tmp_path / "k545.mid"))
+    assert not list(tmp_path.glob("*.mid"))
+
+
+def one_by_one(work, items: list, what: str) -> list:
+    return [work(item) for item in items]
+
+
+def test_an_interrupted_conversion_is_resumed_and_a_finished_one_is_not_repeated(
+    tmp_path: Path, monkeypatch
+) -> None:
+    converted = []
+
+    def convert(item: tuple[Path, Path]) -> None:
+        if len(converted) == 5:
+            raise KeyboardInterrupt
+        converted.append(item[1].name)
+        item[1].touch()
+
+    monkeypatch.setattr(music21_scores, "_convert", convert)
+    with pytest.raises(KeyboardInterrupt):
+        music21_scores.convert_mozart(tmp_path, one_by_one)
+    first = converted.copy()
+    monkeypatch.setattr(music21_scores, "_convert", lambda item: (converted.append(item[1].name),
+                                                         item[1].touch()))  # fmt: skip
+    folder = music21_scores.convert_mozart(tmp_path, one_by_one)
+    assert len(set(converted)) == len(converted) == 16
+    assert converted[:5] == first
+    assert len(list(folder.glob("*.mid"))) == 16
+    music21_scores.convert_mozart(tmp_path, None)  # type: ignore[arg-type]  # nothing left to do
+
+
+def test_the_spec_does_not_need_the_conversion(monkeypatch) -> None:
+    monkeypatch.setattr("datamodules.message_streams.convert_mozart", None)
+    assert Mozart().spec.notes == 88
+
+
+def test_there_are_350_different_chorales(tmp_path: Path, monkeypatch) -> None:
+    converted: dict[str, Path] = {}
+    monkeypatch.setattr(
+        music21_scores, "_convert", lambda item: converted.update({item[1].name: item[0]})
+    )
+    music21_scores.convert_chorales(tmp_path, one_by_one)
+    assert len(converted) == len(set(converted.values())) == 350
+    # Other names start with the same letters, and one score exists in two formats.
+    assert converted["bwv244.3.mid"].name == "bwv244.3.mxl"
+    assert converted["bwv281.mid"].name == "bwv281.mxl"
+
+
+def test_a_chorale_has_four_voices(tmp_path: Path) -> None:
+    target = tmp_path / "bwv269.mid"
+    music21_scores._convert((music21_scores._score_path("bach/bwv269"), target))
+    notes = read_notes(target, seconds_per_beat=1.0, overlapping=True)
+    assert (notes["end"] - notes["start"]).sum() / notes["end"].max() == pytest.approx(4, abs=0.1)

@@ -1,0 +1,39 @@
+"""Of several random starts, the one with the highest counting capacity is kept."""
+
+import pytest
+import torch
+
+from datamodules.grammar_strings import GrammarStrings
+from musegen.errors import UserError
+from musegen.models.char_rnn import CharRNN
+from musegen.training.callbacks import best_start
+from musegen.training.callbacks.best_start import BestStart
+from musegen.training.optimizer import Optimizer
+from musegen.training.trainer import make_trainer
+
+
+def test_the_start_with_the_highest_capacity_is_kept(monkeypatch):
+    capacities = iter([3, 7, 5])
+    tried = []
+
+    def capacity(net, grammar, up_to):
+        tried.append({k: v.clone() for k, v in net.state_dict().items()})
+        return next(capacities)
+
+    monkeypatch.setattr(best_start, "capacity", capacity)
+    data = GrammarStrings(train_size=20, batch_size=20, n_max=3, val_n=(1, 9))
+    data.setup()
+    model = CharRNN(data.spec, data.codec, cell="rnn", hidden=2)
+    model.optimizer = Optimizer(lr=0.01)
+    trainer = make_trainer(0, logger=False)
+    trainer.datamodule = data
+    BestStart(3, steps=2).on_fit_start(trainer, model)
+    for name, weights in model.state_dict().items():
+        assert torch.equal(weights, tried[1][name])
+    assert not torch.equal(tried[0]["out.weight"], tried[1]["out.weight"])
+
+
+@pytest.mark.parametrize("name", ["tries", "steps"])
+def test_settings_out_of_range(name):
+    with pytest.raises(UserError, match=f"{name}=0: should be greater than or equal to 1"):
+        BestStart(**{name: 0})
