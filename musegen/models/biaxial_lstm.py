@@ -27,20 +27,27 @@ Shapes beside the usual: P pitches in [low, high), E features of e, C of c, N re
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le, Lt
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from musegen.codecs.midi import read_prime
 from musegen.codecs.roll_codec import RollCodec
+from musegen.constraints import (
+    DropoutRate,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+    check_arguments,
+)
 from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
@@ -98,35 +105,40 @@ class BiaxialLSTM(Model):
     absolute_PZ: Tensor
     class_PK: Tensor
 
+    @check_arguments
     def __init__(
         self,
         spec: Rolls,
         codec: RollCodec | None = None,
-        hidden: Annotated[int, Ge(1)] = 64,
-        note_hidden: Annotated[int, Ge(1)] = 64,
-        features: Annotated[int, Ge(1)] = 32,
-        window: Annotated[int, Ge(0)] = 12,
-        notes_below: Annotated[int, Ge(0)] = 13,
+        hidden: PositiveInt = 64,
+        note_hidden: PositiveInt = 64,
+        features: PositiveInt = 32,
+        window: NonNegativeInt = 12,
+        notes_below: NonNegativeInt = 13,
         pitch_classes: bool = True,
         note_age: bool = True,
         clock: bool = True,
         absolute_pitch: bool = True,
-        global_hidden: Annotated[int, Ge(0)] = 128,
-        attention_heads: Annotated[int, Ge(0)] = 4,
-        attention_span: Annotated[int, Ge(1)] = 512,
-        low: Annotated[int, Ge(0)] = 0,
-        high: Annotated[int, Ge(1)] | None = None,
-        dropout: Annotated[float, Ge(0), Lt(1)] = 0.4,
-        frozen_histories: Annotated[float, Ge(0), Le(1)] = 0.0,
-        flipped_notes: Annotated[float, Ge(0), Le(1)] = 0.0,
+        global_hidden: NonNegativeInt = 128,
+        attention_heads: NonNegativeInt = 4,
+        attention_span: PositiveInt = 512,
+        low: NonNegativeInt = 0,
+        high: PositiveInt | None = None,
+        dropout: DropoutRate = 0.4,
+        frozen_histories: Probability = 0.0,
+        flipped_notes: Probability = 0.0,
     ) -> None:
         super().__init__(spec, codec)
         self.save_settings()
-        check_settings(self.hparams, self.spec.pitches)
         self.low, self.high = low, self.spec.pitches if high is None else high
+        if not self.low < self.high <= self.spec.pitches:
+            raise UserError(
+                f"low={low} should be below high={self.high}, and high at most the number of "
+                f"pitches, {self.spec.pitches}"
+            )
         self.window, self.notes_below = window, notes_below
         self.pitch_classes, self.note_age = pitch_classes, note_age
-        self.frozen, self.flipped = frozen_histories, flipped_notes
+        self.frozen_histories, self.flipped_notes = frozen_histories, flipped_notes
         pitches, hands = self.high - self.low, sum(PERIODS) if clock else 0
         relative = 2 * window + 1 + 12 * pitch_classes + len(AGE_BUCKETS) * note_age
 
@@ -283,7 +295,7 @@ class BiaxialLSTM(Model):
         read_BTD, (x_BTD, mask_BT) = batch.x_BTD, batch
         if self.training:
             low_pitches = max(0, MIDDLE_C - (self.codec or RollCodec()).pitch_range[0])
-            read_BTD = freeze_history(*batch, low_pitches, self.frozen, self.flipped)
+            read_BTD = freeze_history(*batch, low_pitches, self.frozen_histories, self.flipped_notes)
         c_TBPC, x_TBD, mask_TB = self.contexts(read_BTD), x_BTD.transpose(0, 1), mask_BT.t()
         if mask_TB.device.type == "cpu":
             return {"nll": -self.along_pitch(c_TBPC[mask_TB], x_TBD[mask_TB]).mean()}
@@ -336,13 +348,14 @@ class BiaxialLSTM(Model):
         return torch.cat(parts, dim=1)
 
     @torch.inference_mode()
+    @check_arguments
     def assess(
         self,
         data: Any,
         split: Literal["test", "val"] = "test",
-        samples: int = SAMPLES,
+        samples: NonNegativeInt = SAMPLES,
         pieces: Path | None = None,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> dict[str, float]:
         """The protocol's LL (nats per frame, exact) and ACC (percent) of all frames of a split.
 
@@ -352,8 +365,6 @@ class BiaxialLSTM(Model):
         Also the LL after contexts that the piece had before and after others, and of pieces that
         share no top line with training (`musegen.metrics.roll_evaluation`).
         """
-        if samples < 0:
-            raise UserError(f"assess: samples={samples} must not be negative")
         generator = torch.Generator(self.device).manual_seed(seed)
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         predicted = predicted_pieces(self, loader, samples, generator)
@@ -364,32 +375,25 @@ class BiaxialLSTM(Model):
     # --- Generation ---------------------------------------------------------------------------
 
     @torch.inference_mode()
+    @check_arguments
     def generate(
         self,
-        n: int = 4,
-        length: int = 200,
-        temperature: float = 1.0,
+        n: PositiveInt = 4,
+        length: PositiveInt = 200,
+        temperature: PositiveFloat = 1.0,
         repeats: Literal["sustain", "retrigger"] | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> list[np.ndarray]:
         """Compose n pieces of `length` frames, as `NOTES` arrays, drawn from the model itself.
 
         The logit of every note is divided by `temperature`; all else as for the RNN-RBM.
         """
-        if min(n, length) < 1 or not temperature > 0:
-            raise UserError(
-                f"n={n} and length={length} must be at least 1, temperature={temperature} above 0"
-            )
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
         generator = torch.Generator(self.device).manual_seed(seed)
-        primed_TD = np.zeros((0, self.spec.pitches), np.float32)
-        if prime is not None:
-            primed_TD = codec.encode(read_prime(prime, prime_seconds)).astype(np.float32)
-            if not len(primed_TD):
-                raise UserError(f"prime={prime}: no notes within the model's pitch range")
+        primed_TD = codec.prime_frames(prime, prime_seconds)
         heard, training = len(primed_TD), self.training
         # A silent frame stands before the first.
         x_NTD = self.embed.weight.new_zeros(n, 1 + heard + length, self.spec.pitches)
@@ -416,17 +420,3 @@ def outside_log_prob(x_ND: Tensor, low: int, high: int) -> Tensor:
     """log p of the notes outside [low, high), each on its own, (N,)."""
     x_NZ = torch.cat([x_ND[:, :low], x_ND[:, high:]], dim=1).float()
     return (OUTSIDE_LOGIT * x_NZ - math.log1p(math.exp(OUTSIDE_LOGIT))).sum(1)
-
-
-def check_settings(settings: Mapping[str, Any], pitches: int) -> None:
-    """Raises `UserError` for a setting that is out of its range."""
-    least = dict.fromkeys(("hidden", "note_hidden", "features", "attention_span"), 1)
-    least |= dict.fromkeys(("window", "notes_below", "global_hidden", "attention_heads", "low"), 0)
-    most = {"dropout": 0.99, "frozen_histories": 1, "flipped_notes": 1}
-    for name, low in (least | dict.fromkeys(most, 0)).items():
-        if not low <= settings[name] <= most.get(name, math.inf):
-            upto = f" and at most {most[name]}" if name in most else ""
-            raise UserError(f"model: {name}={settings[name]} must be at least {low}{upto}")
-    low, high = settings["low"], pitches if settings["high"] is None else settings["high"]
-    if not low < high <= pitches:
-        raise UserError(f"model: low={low} must be below high={high}, and that at most {pitches}")

@@ -28,18 +28,24 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from annotated_types import Ge, Le, Lt
 from torch import Tensor, nn
 from torchmetrics import Metric
 
-from musegen.codecs.midi import read_prime
 from musegen.codecs.roll_codec import RollCodec
-from musegen.errors import UserError
+from musegen.constraints import (
+    DropoutRate,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+    check_arguments,
+)
 from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import predicted_pieces, report
 from musegen.models.base import Model
@@ -74,7 +80,7 @@ class RNNNADE(Model):
     - attention_heads: of the attention to the piece's own past, `attention_span` frames back at
       most; the paper has none.
     - intervals, note_age, clock: whether there are the terms and inputs of these names.
-    - frozen: the probability of a frozen history at each place where one may begin; flipped: the
+    - frozen_histories: the probability of a frozen history at each place where one may begin; flipped_notes: the
       fraction of the units that is flipped in what is read. Both in training only.
 
     In validation `log_likelihood` is exact: nats per frame, over all frames.
@@ -88,31 +94,29 @@ class RNNNADE(Model):
     spec: Rolls
     least_age_A: Tensor
 
+    @check_arguments
     def __init__(
         self,
         spec: Rolls,
         codec: RollCodec | None = None,
-        hidden: Annotated[int, Ge(1)] = 150,
-        recurrent: Annotated[int, Ge(1)] = 100,
+        hidden: PositiveInt = 150,
+        recurrent: PositiveInt = 100,
         cell: Cell = "tanh",
-        dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        dropout: DropoutRate = 0.0,
         learn_initial_state: bool = False,
-        attention_heads: Annotated[int, Ge(0)] = 0,
-        attention_span: Annotated[int, Ge(1)] = 512,
-        attention_dropout: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        attention_heads: NonNegativeInt = 0,
+        attention_span: PositiveInt = 512,
+        attention_dropout: DropoutRate = 0.0,
         intervals: bool = False,
         note_age: bool = False,
         clock: bool = False,
-        frozen: Annotated[float, Ge(0), Le(1)] = 0.0,
-        flipped: Annotated[float, Ge(0), Lt(1)] = 0.0,
+        frozen_histories: Probability = 0.0,
+        flipped_notes: Probability = 0.0,
     ) -> None:
         super().__init__(spec, codec)
         self.save_settings()
-        _check_settings(
-            hidden, recurrent, attention_heads, attention_span, frozen,
-            dropout=dropout, attention_dropout=attention_dropout, flipped=flipped,
-        )  # fmt: skip
-        self.note_age, self.clock, self.frozen, self.flipped = note_age, clock, frozen, flipped
+        self.note_age, self.clock = note_age, clock
+        self.frozen_histories, self.flipped_notes = frozen_histories, flipped_notes
         visible = self.spec.pitches
         lowest = (self.codec or RollCodec()).pitch_range[0]
         self.low_pitches = min(max(MIDDLE_C - lowest, 0), visible)
@@ -146,7 +150,7 @@ class RNNNADE(Model):
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
         read_BTD = batch.x_BTD
         if self.training:
-            read_BTD = freeze_history(*batch, self.low_pitches, self.frozen, self.flipped)
+            read_BTD = freeze_history(*batch, self.low_pitches, self.frozen_histories, self.flipped_notes)
         log_prob_BT = self.log_prob(batch, read_BTD) * batch.mask_BT
         return {"nll": -log_prob_BT.sum() / batch.mask_BT.sum()}
 
@@ -229,8 +233,13 @@ class RNNNADE(Model):
         return torch.cat(parts, dim=1)
 
     @torch.inference_mode()
+    @check_arguments
     def assess(
-        self, data: Any, split: Literal["test", "val"] = "test", samples: int = 50, seed: int = 0
+        self,
+        data: Any,
+        split: Literal["test", "val"] = "test",
+        samples: NonNegativeInt = 50,
+        seed: Seed = 0,
     ) -> dict[str, float]:
         """The protocol's LL (nats per frame, exact) and ACC (percent) of all frames of a split.
 
@@ -238,8 +247,6 @@ class RNNNADE(Model):
         line with training (`musegen.metrics.roll_evaluation`). `samples`: of each frame, for its
         accuracy; 0 leaves it out.
         """
-        if samples < 0:
-            raise UserError(f"assess: samples={samples} must not be negative")
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         batches = (RollBatch(b.x_BTD.to(self.b_v), b.mask_BT.to(self.device)) for b in loader)
         generator = torch.Generator(self.device).manual_seed(seed)
@@ -249,16 +256,17 @@ class RNNNADE(Model):
     # --- Generation -------------------------------------------------------------------------
 
     @torch.inference_mode()
+    @check_arguments
     def generate(
         self,
-        n: int = 4,
-        length: int = 200,
-        temperature: float = 1.0,
+        n: PositiveInt = 4,
+        length: PositiveInt = 200,
+        temperature: PositiveFloat = 1.0,
         repeats: Literal["sustain", "retrigger"] | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
-        seed: int = 0,
+        seed: Seed = 0,
     ) -> list[np.ndarray]:
         """Compose n pieces of `length` frames by exact ancestral sampling, as `NOTES` arrays.
 
@@ -270,17 +278,9 @@ class RNNNADE(Model):
 
         Raises `UserError` for settings out of range and for a prime that has no notes.
         """
-        if min(n, length) < 1 or not temperature > 0:
-            raise UserError(
-                f"n={n} and length={length} must be at least 1, temperature={temperature} above 0"
-            )
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
         generator = torch.Generator(self.device).manual_seed(seed)
-        primed_TD = np.zeros((0, self.spec.pitches), np.float32)
-        if prime is not None:
-            primed_TD = codec.encode(read_prime(prime, prime_seconds)).astype(np.float32)
-            if not len(primed_TD):
-                raise UserError(f"prime={prime}: no notes within the model's pitch range")
+        primed_TD = codec.prime_frames(prime, prime_seconds)
         training = self.training
         self.eval()
         try:
@@ -327,25 +327,3 @@ class RNNNADE(Model):
                 age_BD = age_B1D[:, 0]
             _, state = self.recurrence(self.inputs(frame_BD[:, None], age_B1D, t), state)
         return x_BTD, log_prob_BT
-
-
-def _check_settings(
-    hidden: int,
-    recurrent: int,
-    attention_heads: int,
-    attention_span: int,
-    frozen: float,
-    **fractions: float,
-) -> None:
-    """Raises `UserError` for settings out of range."""
-    for name, count, least in (
-        ("hidden", hidden, 1), ("recurrent", recurrent, 1),
-        ("attention_heads", attention_heads, 0), ("attention_span", attention_span, 1),
-    ):  # fmt: skip
-        if count < least:
-            raise UserError(f"model.{name}={count}: must be at least {least}")
-    if not 0 <= frozen <= 1:
-        raise UserError(f"model.frozen={frozen}: must lie in [0, 1]")
-    for name, value in fractions.items():
-        if not 0 <= value < 1:
-            raise UserError(f"model.{name}={value}: must lie in [0, 1)")

@@ -10,7 +10,7 @@ import math
 import numpy as np
 import pytest
 import torch
-from test_rnn_rbm import Data, metrics, scales
+from test_rnn_rbm import Data, printed_metrics, scales
 
 from datamodules.roll_benchmark import RollBenchmark
 from musegen.cli import evaluate, generate
@@ -332,7 +332,7 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
         "sample.length=20", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert code == 0, err
-    trained = metrics(out)
+    trained = printed_metrics(out)
     assert {"nll", "log_likelihood", "accuracy", "repeated_context"} <= set(trained)
     assert float(trained["nll"]) == pytest.approx(-float(trained["log_likelihood"]), abs=1e-5)
     header = set((run / "metrics.csv").read_text().splitlines()[0].split(","))
@@ -340,11 +340,11 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
     assert {p.suffix for p in (run / "samples").iterdir()} == {".mid", ".wav", ".png"}
     model = load_model(run / "checkpoints" / "best.ckpt")
     assert isinstance(model, BiaxialLSTM)
-    assert model.codec == RollCodec(dt=0.25)
+    assert model.codec == RollCodec(dt=0.25, frames_per_beat=1, common_key=True)
 
     code, out, err = cli(evaluate.main, f"run={run}")
     assert code == 0, err
-    assert metrics(out) == trained
+    assert printed_metrics(out) == trained
     assert json.loads((run / "test.json").read_text())["accuracy"] == pytest.approx(
         float(trained["accuracy"]), abs=1e-6
     )

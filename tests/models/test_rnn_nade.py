@@ -177,7 +177,7 @@ def test_padding_never_counts(settings: dict) -> None:
 
 
 def test_frozen_histories_are_read_in_training_and_never_predicted(monkeypatch) -> None:
-    model, batch = tiny(frozen=0.5, flipped=0.1), a_batch()
+    model, batch = tiny(frozen_histories=0.5, flipped_notes=0.1), a_batch()
     assert model.low_pitches == 2  # 58 and 59 lie below middle C
     read_BTD = 1 - batch.x_BTD
     asked = []
@@ -311,12 +311,12 @@ def test_eight_pieces_take_no_minute() -> None:
 
 @pytest.mark.parametrize(
     "wrong", [{"hidden": 0}, {"recurrent": 0}, {"dropout": 1.0}, {"attention_heads": -1},
-              {"attention_span": 0}, {"attention_dropout": -0.1}, {"frozen": 1.5},
-              {"flipped": 1.0}],
+              {"attention_span": 0}, {"attention_dropout": -0.1}, {"frozen_histories": 1.5},
+              {"flipped_notes": 1.5}],
 )  # fmt: skip
 def test_settings_out_of_range(wrong: dict) -> None:
     ((name, value),) = wrong.items()
-    with pytest.raises(UserError, match=f"model.{name}={value}: must "):
+    with pytest.raises(UserError, match=f"{name}={value}: should be "):
         RNNNADE(Rolls(D), **wrong)
 
 
@@ -344,7 +344,7 @@ def test_a_run_from_the_command_line(cli, tmp_path: Path, monkeypatch) -> None:
     code, out, err = cli(
         train_module.main, "model=rnn_nade", "data=jsb", "model.hidden=8", "model.recurrent=6",
         "model.cell=gru", "model.attention_heads=1", "model.note_age=true", "model.clock=true",
-        "model.frozen=0.2", "trainer.max_epochs=2", "data.batch_size=2", "data.chunk_length=16",
+        "model.frozen_histories=0.2", "trainer.max_epochs=2", "data.batch_size=2", "data.chunk_length=16",
         "assess.samples=5", "sample.length=30", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert code == 0, err
@@ -358,6 +358,6 @@ def test_a_run_from_the_command_line(cli, tmp_path: Path, monkeypatch) -> None:
     code, out, err = cli(evaluate.main, f"run={run}")
     assert code == 0, err
     assert json.loads((run / "test.json").read_text()) == found
-    code, out, err = cli(generate.main, f"run={run}", "n=2", "length=9", "repeats=struck")
+    code, out, err = cli(generate.main, f"run={run}", "n=2", "length=9", "repeats=retrigger")
     assert code == 0, err
     assert len(out.splitlines()) == 2
