@@ -1,10 +1,8 @@
-"""How well a model with exact probabilities predicts whole pieces, frame by frame.
+"""Log-likelihood and accuracy of models with exact probabilities, on whole pieces of frames.
 
-For any model that can do two things with a `RollBatch` of whole pieces:
-
-- `log_prob(batch)` → (B, T): log p of every frame given the true ones before it, in nats;
-- `sample_frames(batch, samples, generator)` → (S, N, D) of 0 and 1: each of the N real frames, in
-  the order of `x_BTD[mask_BT]`, drawn anew S times given the true frames before it.
+A model needs the two methods of `ExactRollModel`. The log-likelihood is also reported for frames
+after repeated and after new contexts, and for pieces that share no top line with training pieces.
+They show how much of it comes from copying the piece itself or the training set.
 """
 
 from __future__ import annotations
@@ -22,23 +20,29 @@ from musegen.metrics.accuracy import frame_accuracy
 from musegen.specs import RollBatch
 
 SAMPLES = 50
-"""Of each frame's conditional, for its accuracy; the protocol takes 20 to 50."""
+"""Samples of each frame's conditional, for the accuracy; the benchmark uses 20 to 50."""
 CONTEXT, TOP_LINE = 8, 16
-"""Frames of an exact context, and of a window of the highest notes."""
+"""Number of frames in a context, and in a window of the top line."""
 
 
-class ExactRolls(Protocol):
-    """A model with exact probabilities of frames."""
+class ExactRollModel(Protocol):
+    """A model with exact probabilities of frames. The batches consist of whole pieces."""
 
     def log_prob(self, batch: RollBatch) -> Tensor:
-        """(B, T): log p of each frame given those before it; padding is not looked at."""
+        """log p of each frame given the true frames before it, (B, T), in nats.
+
+        The values in padding are not used.
+        """
 
     def sample_frames(self, batch: RollBatch, samples: int, generator: Generator) -> Tensor:
-        """(S, N, D): each real frame S times, given the true frames before it."""
+        """S samples of each frame given the true frames before it, (S, N, D), of 0 and 1.
+
+        The N frames are those that are not padding, in the order of `x_BTD[mask_BT]`.
+        """
 
 
 class PieceFrames(NamedTuple):
-    """One piece and how it was predicted; accuracy_T is None where nothing was sampled."""
+    """The frames of a piece, their log p and their accuracy, which is None without samples."""
 
     x_TD: np.ndarray
     log_prob_T: np.ndarray
@@ -47,12 +51,12 @@ class PieceFrames(NamedTuple):
 
 @torch.inference_mode()
 def predicted_pieces(
-    model: ExactRolls,
+    model: ExactRollModel,
     batches: Iterable[RollBatch],
     samples: int = SAMPLES,
     generator: Generator | None = None,
 ) -> list[PieceFrames]:
-    """Every piece of some batches, in their order; samples=0 leaves accuracy out."""
+    """The pieces of the batches, in their order, with log p and, if samples > 0, the accuracy."""
     generator = generator or torch.Generator().manual_seed(0)
     pieces = []
     for batch in batches:
@@ -60,8 +64,8 @@ def predicted_pieces(
         log_prob_N = log_prob_BT[batch.mask_BT.to(log_prob_BT.device)]
         columns: list[Any] = [x_ND.cpu().numpy() > 0, log_prob_N.double().cpu().numpy()]
         if samples:
-            drawn_SND = model.sample_frames(batch, samples, generator)
-            accuracy_N = frame_accuracy(x_ND.to(drawn_SND.device), drawn_SND)
+            sampled_SND = model.sample_frames(batch, samples, generator)
+            accuracy_N = frame_accuracy(x_ND.to(sampled_SND.device), sampled_SND)
             columns.append(accuracy_N.double().cpu().numpy())
         ends = batch.mask_BT.sum(1).cumsum(0)[:-1].tolist()
         parts = [np.split(column, ends) for column in columns] + [[None] * len(batch.mask_BT)]
@@ -70,17 +74,17 @@ def predicted_pieces(
 
 
 def pooled(pieces: Sequence[PieceFrames]) -> dict[str, float]:
-    """The protocol's LL (nats per frame), ACC (percent) and the number of frames, all pooled.
+    """Log-likelihood (nats per frame), accuracy (percent) and number of frames, all frames pooled.
 
-    `log_likelihood_error` is the standard error over pieces, which are what was drawn: frames of a
-    piece are no independent draws.
+    `log_likelihood_error` is the standard error over pieces, since the frames of a piece are not
+    independent of each other.
     """
     log_prob_N = np.concatenate([p.log_prob_T for p in pieces])
     values = {"log_likelihood": float(log_prob_N.mean()), "frames": len(log_prob_N)}
     if len(pieces) > 1:
-        excess = [float((p.log_prob_T - log_prob_N.mean()).sum()) for p in pieces]
-        spread = np.sqrt(np.square(excess).sum() * len(pieces) / (len(pieces) - 1))
-        values["log_likelihood_error"] = float(spread) / len(log_prob_N)
+        deviations = [float((p.log_prob_T - log_prob_N.mean()).sum()) for p in pieces]
+        total_error = np.sqrt(np.square(deviations).sum() * len(pieces) / (len(pieces) - 1))
+        values["log_likelihood_error"] = float(total_error) / len(log_prob_N)
     accuracies = [p.accuracy_T for p in pieces if p.accuracy_T is not None]
     if accuracies:
         values["accuracy"] = 100 * float(np.concatenate(accuracies).mean())
@@ -88,12 +92,12 @@ def pooled(pieces: Sequence[PieceFrames]) -> dict[str, float]:
 
 
 def piece_table(pieces: Sequence[PieceFrames]) -> list[dict[str, float]]:
-    """LL, ACC and frames of each piece."""
+    """Log-likelihood, accuracy and number of frames of each piece."""
     return [{"piece": i, **pooled([piece])} for i, piece in enumerate(pieces)]
 
 
 def write_piece_table(pieces: Sequence[PieceFrames], path: Path) -> None:
-    """The same as a CSV file."""
+    """Write `piece_table` as a CSV file."""
     with open(path, "w", newline="") as file:
         table = piece_table(pieces)
         writer = csv.DictWriter(file, table[0])
@@ -101,11 +105,11 @@ def write_piece_table(pieces: Sequence[PieceFrames], path: Path) -> None:
         writer.writerows(table)
 
 
-# --- What stood before in the piece -------------------------------------------------------------
+# --- Repetition within a piece ------------------------------------------------------------------
 
 
 def repeated_contexts(x_TD: np.ndarray, context: int = CONTEXT) -> np.ndarray:
-    """(T,) bool: where the `context` frames before t stood, exactly so, earlier in the piece."""
+    """Whether the last `context` frames before t also occur earlier in the piece, (T,) bool."""
     rows = np.packbits(x_TD > 0, axis=1)
     seen: set[bytes] = set()
     repeated_T = np.zeros(len(rows), bool)
@@ -117,34 +121,37 @@ def repeated_contexts(x_TD: np.ndarray, context: int = CONTEXT) -> np.ndarray:
 
 
 def by_context(pieces: Sequence[PieceFrames], context: int = CONTEXT) -> dict[str, float]:
-    """LL of frames after an exact context that the piece had before, and of all others."""
+    """Log-likelihood of frames after repeated contexts, and after new ones.
+
+    `repeated_context` is the percentage of frames after a repeated context.
+    """
     log_prob_N = np.concatenate([p.log_prob_T for p in pieces])
     repeated_N = np.concatenate([repeated_contexts(p.x_TD, context) for p in pieces])
     values = {"repeated_context": 100 * float(repeated_N.mean())}
-    for name, chosen_N in (("repeated_context", repeated_N), ("new_context", ~repeated_N)):
-        if chosen_N.any():
-            values[f"log_likelihood_{name}"] = float(log_prob_N[chosen_N].mean())
+    for name, selected_N in (("repeated_context", repeated_N), ("new_context", ~repeated_N)):
+        if selected_N.any():
+            values[f"log_likelihood_{name}"] = float(log_prob_N[selected_N].mean())
     return values
 
 
-def longest_hold(x_TD: np.ndarray, low_pitches: int) -> int:
-    """The longest stretch of frames in which the same notes sound in the low columns, some at
-    least: how long a chord stands. 0 if none ever sounds."""
-    longest, since = 0, 0
+def longest_chord(x_TD: np.ndarray, low_pitches: int) -> int:
+    """The largest number of successive frames with the same notes in the first `low_pitches`
+    columns, silence not counted; 0 if these columns are silent throughout."""
+    longest, first = 0, 0
     low_TD = x_TD[:, :low_pitches] > 0
     for t, notes_D in enumerate(low_TD):
         if t == 0 or not np.array_equal(notes_D, low_TD[t - 1]):
-            since = t
+            first = t
         if notes_D.any():
-            longest = max(longest, t + 1 - since)
+            longest = max(longest, t + 1 - first)
     return longest
 
 
-# --- What training pieces have too --------------------------------------------------------------
+# --- Similarity to training pieces --------------------------------------------------------------
 
 
 def top_line(x_TD: np.ndarray) -> np.ndarray:
-    """(T,) int16: the column of each frame's highest note, −1 in silence."""
+    """The column of each frame's highest note, −1 in silence: (T,) int16."""
     on_TD = x_TD > 0
     highest_T = on_TD.shape[1] - 1 - on_TD[:, ::-1].argmax(1)
     return np.where(on_TD.any(1), highest_T, -1).astype(np.int16)
@@ -153,9 +160,9 @@ def top_line(x_TD: np.ndarray) -> np.ndarray:
 def shared_top_lines(
     pieces: Sequence[np.ndarray], training: Sequence[np.ndarray], window: int = TOP_LINE
 ) -> list[float]:
-    """Of each piece's windows of the top line, the fraction that some training piece has as well.
+    """For each piece, the fraction of the windows of its top line that training pieces contain.
 
-    A piece shorter than a window shares nothing.
+    0 for a piece shorter than a window.
     """
 
     def windows(x_TD: np.ndarray) -> list[bytes]:
@@ -163,29 +170,29 @@ def shared_top_lines(
         return [line_T[t : t + window].tobytes() for t in range(len(line_T) - window + 1)]
 
     known = {w for x_TD in training for w in windows(x_TD)}
-    found = ([w in known for w in windows(x_TD)] for x_TD in pieces)
-    return [float(np.mean(each)) if each else 0.0 for each in found]
+    shared = ([w in known for w in windows(x_TD)] for x_TD in pieces)
+    return [float(np.mean(flags)) if flags else 0.0 for flags in shared]
 
 
 def by_shared_top_line(
     pieces: Sequence[PieceFrames], training: Sequence[np.ndarray], window: int = TOP_LINE
 ) -> dict[str, float]:
-    """LL of the pieces that share no window of their top line with training, and of those that
-    share at most half of theirs."""
-    shared = shared_top_lines([p.x_TD for p in pieces], training, window)
+    """Log-likelihood of the pieces that share no window of their top line with training pieces
+    (`unshared`), and of those that share at most half (`mostly_unshared`); and their numbers."""
+    fractions = shared_top_lines([p.x_TD for p in pieces], training, window)
     values = {}
-    for name, most in (("unshared", 0.0), ("mostly_unshared", 0.5)):
-        some = [p for p, s in zip(pieces, shared, strict=True) if s <= most]
-        values[f"pieces_{name}"] = float(len(some))
-        if some:
-            values[f"log_likelihood_{name}"] = pooled(some)["log_likelihood"]
+    for name, limit in (("unshared", 0.0), ("mostly_unshared", 0.5)):
+        selected = [p for p, f in zip(pieces, fractions, strict=True) if f <= limit]
+        values[f"pieces_{name}"] = float(len(selected))
+        if selected:
+            values[f"log_likelihood_{name}"] = pooled(selected)["log_likelihood"]
     return values
 
 
 def report(
     pieces: Sequence[PieceFrames], training: Sequence[np.ndarray] | None = None
 ) -> dict[str, float]:
-    """All of these as one table of named values; without training pieces, what needs none."""
+    """All metrics by name; without training pieces, those that do not need them."""
     values = {**pooled(pieces), **by_context(pieces)}
     if training:
         values |= by_shared_top_line(pieces, training)

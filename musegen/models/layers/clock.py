@@ -1,4 +1,4 @@
-"""The place of a frame in the bar, as far as counting from the first frame can tell."""
+"""The position of each frame in metrical periods, counted from the first frame of the piece."""
 
 from __future__ import annotations
 
@@ -11,17 +11,17 @@ PERIODS = (2, 4, 8, 16)
 """In frames."""
 
 
-def clock(
+def clock_one_hot(
     steps: int,
     first: int | Tensor = 0,
     periods: Sequence[int] = PERIODS,
     device: torch.device | str | None = None,
 ) -> Tensor:
-    """t mod each period, one-hot side by side: (steps, Σ periods) float, t = first, first + 1, …
+    """t mod each period, one-hot vectors joined: (steps, Σ periods) float, t = first, first + 1, …
 
-    With a tensor of firsts, one for each batch row, (B, steps, Σ periods).
+    If `first` is a tensor (B,), one number for each batch row: (B, steps, Σ periods).
     """
     t = torch.arange(steps, device=device)
     t = t + (first[:, None] if isinstance(first, Tensor) else first)
-    hands = [t[..., None] % p == torch.arange(p, device=device) for p in periods]
-    return torch.cat(hands, dim=-1).float()
+    positions = [t[..., None] % p == torch.arange(p, device=device) for p in periods]
+    return torch.cat(positions, dim=-1).float()

@@ -1,9 +1,9 @@
-"""Histories that stand still on purpose, as training data: the remedy against chords that stand.
+"""Frozen histories: training data against generated pieces that get stuck on one chord.
 
-A model that composes reads what it wrote. When that has stood still for a while, a model that has
-only read real music believes that it will go on standing. Trained on histories some parts of which
-were frozen, with the true frames as targets, it learns to move on (in text: DITTO, Xu et al. 2022,
-arXiv 2206.02369).
+A model that generates is conditioned on its own output. Once a chord has been repeated for a while,
+a model that was trained on real music only predicts that it will be repeated again. Here parts of
+the history are frozen in training, while the targets are the true frames. So the model learns to
+continue after a repeated chord. In text: DITTO, Xu et al. 2022, arXiv 2206.02369.
 """
 
 from __future__ import annotations
@@ -14,9 +14,10 @@ import torch
 from torch import Tensor
 
 GAPS, LENGTHS = (8, 64), (4, 95)
-"""Frames from one place where a freeze may begin to the next, and frames that it lasts."""
+"""Smallest and largest number of frames from one place where a freeze may start to the next, and
+of a freeze."""
 LOW_ONLY, HIGH_ONLY = 0.5, 0.2
-"""Of the freezes, the fraction that hold the low pitches alone, and the high ones alone."""
+"""Fractions of the freezes that freeze the low pitches only, and the high pitches only."""
 
 
 def freeze_history(
@@ -27,47 +28,54 @@ def freeze_history(
     flipped: float = 0.0,
     generator: torch.Generator | None = None,
 ) -> Tensor:
-    """The frames as a model reads them in training, (B, T, D); its targets stay as they are.
+    """The frames that a model is conditioned on in training, (B, T, D); not its targets.
 
-    - low_pitches: how many columns count as low, those below middle C.
-    - frozen: with this probability a freeze begins at each of the places, which lie `GAPS` frames
-      apart: the frames of the next `LENGTHS` are replaced by the true frame before them, in their
-      low columns, their high ones or both. Of freezes that overlap the later one counts.
-    - flipped: of all units of real frames, the fraction that is flipped.
+    - low_pitches: the number of columns that count as low: those below middle C.
+    - frozen: the probability that a freeze starts at each possible place. The places are `GAPS`
+      frames apart. A freeze lasts `LENGTHS` frames, which are all replaced by the true frame
+      before them, in the low columns, in the high columns or in both. If freezes overlap, the
+      later one is used.
+    - flipped: the fraction of all notes of the frames that is flipped.
 
-    Padding stays silent. All draws have sizes that are known beforehand: no GPU is waited for.
+    Padding remains silent. The sizes of all random tensors are known in advance, so that the CPU
+    does not wait for a GPU.
     """
     if not frozen and not flipped:
         return x_BTD
-    rows, steps, pitches = x_BTD.shape
-    device = x_BTD.device
-    places = math.ceil(steps / GAPS[0])
+    history_BTD = x_BTD
+    if frozen:
+        history_BTD = _freeze(x_BTD, low_pitches, frozen, generator)
+    if flipped:
+        uniform_BTD = torch.rand(x_BTD.shape, generator=generator, device=x_BTD.device)
+        history_BTD = torch.where(uniform_BTD < flipped, 1 - history_BTD, history_BTD)
+    return history_BTD * mask_BT[..., None]
+
+
+def _freeze(
+    x_BTD: Tensor, low_pitches: int, probability: float, generator: torch.Generator | None
+) -> Tensor:
+    """The frames, some of them frozen. Suffix E: a place where a freeze may start."""
+    rows, steps, _ = x_BTD.shape
+    size = rows, math.ceil(steps / GAPS[0]), 1
 
     def between(low: int, high: int) -> Tensor:
-        size = (rows, places)
-        return torch.randint(low, high + 1, size, generator=generator, device=device)
+        return torch.randint(low, high + 1, size, generator=generator, device=x_BTD.device)
 
-    def uniform(*size: int) -> Tensor:
-        return torch.rand(size, generator=generator, device=device)
+    def uniform() -> Tensor:
+        return torch.rand(size, generator=generator, device=x_BTD.device)
 
-    read_BTD = x_BTD
-    if frozen:
-        first_BE1 = between(*GAPS).cumsum(1)[..., None]
-        end_BE1 = first_BE1 + between(*LENGTHS)[..., None]
-        kind_BE1, starts_BE1 = uniform(rows, places, 1), uniform(rows, places, 1) < frozen
-        t_T = torch.arange(steps, device=device)
-        holds_BET = starts_BE1 & (first_BE1 <= t_T) & (t_T < end_BE1)
-        halves = []
-        for part_BTD, held_BE1 in (
-            (x_BTD[..., :low_pitches], (kind_BE1 < LOW_ONLY) | (kind_BE1 >= LOW_ONLY + HIGH_ONLY)),
-            (x_BTD[..., low_pitches:], kind_BE1 >= LOW_ONLY),
-        ):
-            # Each frame is read from the frame before the last freeze that holds it, or itself.
-            from_BT = torch.where(holds_BET & held_BE1, first_BE1 - 1, -1).amax(1)
-            from_BT = torch.where(from_BT < 0, t_T, from_BT)
-            halves.append(part_BTD.gather(1, from_BT[..., None].expand_as(part_BTD)))
-        read_BTD = torch.cat(halves, dim=-1)
-    if flipped:
-        flips_BTD = uniform(rows, steps, pitches) < flipped
-        read_BTD = torch.where(flips_BTD, 1 - read_BTD, read_BTD)
-    return read_BTD * mask_BT[..., None]
+    first_BE1 = between(*GAPS).cumsum(1)
+    end_BE1 = first_BE1 + between(*LENGTHS)
+    kind_BE1, starts_BE1 = uniform(), uniform() < probability
+    t_T = torch.arange(steps, device=x_BTD.device)
+    frozen_BET = starts_BE1 & (first_BE1 <= t_T) & (t_T < end_BE1)
+    parts = []
+    for part_BTD, affected_BE1 in (
+        (x_BTD[..., :low_pitches], (kind_BE1 < LOW_ONLY) | (kind_BE1 >= LOW_ONLY + HIGH_ONLY)),
+        (x_BTD[..., low_pitches:], kind_BE1 >= LOW_ONLY),
+    ):
+        # The source of each frame: the frame before the last freeze that contains it, or itself.
+        source_BT = torch.where(frozen_BET & affected_BE1, first_BE1 - 1, -1).amax(1)
+        source_BT = torch.where(source_BT < 0, t_T, source_BT)
+        parts.append(part_BTD.gather(1, source_BT[..., None].expand_as(part_BTD)))
+    return torch.cat(parts, dim=-1)
