@@ -8,7 +8,7 @@ NADE:
 
     log p(v(1) … v(T)) = Σ_t log p(v(t) | u(t−1)),   each term a NADE with W, V, b_v(t), b_h(t)
 
-Every term is exact (`musegen.models.layers.nade`): the loss is −log p itself, and samples are exact.
+Every term is exact (`musegen.models.layers.nade`), so the loss is −log p, and samples are exact.
 
 The following parts are not in the paper, and are off by default:
 

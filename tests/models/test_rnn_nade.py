@@ -1,4 +1,4 @@
-"""The RNN-NADE against everything that can be counted by hand when it is tiny."""
+"""The RNN-NADE: probabilities against enumeration, sampling, and runs from the command line."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def a_batch(rows: int = 2, length: int = 5, seed: int = 0) -> RollBatch:
     return RollBatch(x_BTD * mask_BT[..., None], mask_BT)
 
 
-def whole(x_BTD: Tensor) -> RollBatch:
+def without_padding(x_BTD: Tensor) -> RollBatch:
     return RollBatch(x_BTD, torch.ones(x_BTD.shape[:2], dtype=torch.bool))
 
 
@@ -70,12 +70,12 @@ class Data:
         return [RollBatch(1 - self.batch.x_BTD, self.batch.mask_BT)]
 
 
-# --- The density --------------------------------------------------------------------------------
+# --- Probabilities ------------------------------------------------------------------------------
 
 
 def test_each_frame_has_the_papers_biases() -> None:
     model, batch = tiny(), a_batch()
-    b_v_ND, b_h_NH = model.biases_before_each(batch.x_BTD)
+    b_v_ND, b_h_NH = model.all_biases(batch.x_BTD)
     cell, n = model.recurrence.cell, 0
     for row_TD in batch.x_BTD:
         u_R = torch.zeros(R)
@@ -88,26 +88,26 @@ def test_each_frame_has_the_papers_biases() -> None:
 
 @pytest.mark.parametrize("settings", OPTIONS, ids=str)
 def test_probabilities_of_all_sequences_sum_to_1(settings: dict) -> None:
-    # Of two frames each, and of all frames after one history.
+    # All sequences of two frames, and all frames after one history.
     model, frame_SD = tiny(**settings), states(D).float()
     pairs_BTD = torch.stack([frame_SD.repeat_interleave(2**D, 0), frame_SD.repeat(2**D, 1)], dim=1)
     with torch.no_grad():
-        total = model.log_prob(whole(pairs_BTD)).double().sum(1).exp().sum()
+        total = model.log_prob(without_padding(pairs_BTD)).double().sum(1).exp().sum()
         history_BTD = a_batch().x_BTD[:1].expand(2**D, -1, -1)
         after_BTD = torch.cat([history_BTD, frame_SD[:, None]], dim=1)
-        last = model.log_prob(whole(after_BTD))[:, -1].double().exp().sum()
+        last = model.log_prob(without_padding(after_BTD))[:, -1].double().exp().sum()
     assert total.item() == pytest.approx(1, abs=1e-5)
     assert last.item() == pytest.approx(1, abs=1e-5)
 
 
 @pytest.mark.parametrize("settings", OPTIONS, ids=str)
 def test_log_p_in_sampling_is_that_of_training(settings: dict) -> None:
-    model, primed_BTD = tiny(**settings).eval(), a_batch(rows=6).x_BTD
+    model, prime_BTD = tiny(**settings).eval(), a_batch(rows=6).x_BTD
     with torch.inference_mode():
         for primed in (0, 5):
-            x_BTD, log_prob_BT = model.continued(primed_BTD[:, :primed], 9)
-            assert torch.equal(x_BTD[:, :primed], primed_BTD[:, :primed])
-            trained_BT = model.log_prob(whole(x_BTD))[:, primed:]
+            x_BTD, log_prob_BT = model.continue_frames(prime_BTD[:, :primed], 9)
+            assert torch.equal(x_BTD[:, :primed], prime_BTD[:, :primed])
+            trained_BT = model.log_prob(without_padding(x_BTD))[:, primed:]
             torch.testing.assert_close(log_prob_BT, trained_BT, atol=1e-5, rtol=1e-5)
 
 
@@ -116,7 +116,7 @@ def test_nothing_depends_on_later_frames_or_higher_notes(settings: dict) -> None
     model, x_1TD = tiny(**settings), a_batch(length=8).x_BTD[:1]
 
     def logits(changed_1TD: Tensor) -> Tensor:
-        biases = model.biases_before_each(changed_1TD)
+        biases = model.all_biases(changed_1TD)
         return model.nade.sparse_logits(changed_1TD[0], *biases)
 
     before_TD = logits(x_1TD)
@@ -127,20 +127,20 @@ def test_nothing_depends_on_later_frames_or_higher_notes(settings: dict) -> None
         after_TD = logits(changed_1TD)
         torch.testing.assert_close(after_TD[:t], before_TD[:t])
         torch.testing.assert_close(after_TD[t, : d + 1], before_TD[t, : d + 1])
-    moved_TD = (after_TD - before_TD).abs()
-    assert not moved_TD[:-1].any()
+    difference_TD = (after_TD - before_TD).abs()
+    assert not difference_TD[:-1].any()
 
 
-def test_every_input_counts() -> None:
+def test_every_optional_input_changes_the_biases() -> None:
     for settings in OPTIONS[2:5]:
         model, x_BTD = tiny(**settings), a_batch(length=9).x_BTD
-        b_v_ND, b_h_NH = model.biases_before_each(x_BTD)
+        b_v_ND, b_h_NH = model.all_biases(x_BTD)
         plain = tiny()
         plain.load_state_dict(
             {k: model.state_dict()[k][tuple(map(slice, v.shape))]
              for k, v in plain.state_dict().items()}
         )  # fmt: skip
-        other_v_ND, other_h_NH = plain.biases_before_each(x_BTD)
+        other_v_ND, other_h_NH = plain.all_biases(x_BTD)
         assert not torch.allclose(b_v_ND, other_v_ND)
         assert not torch.allclose(b_h_NH, other_h_NH)
 
@@ -149,17 +149,17 @@ def test_the_age_of_a_note_enters_its_own_bias() -> None:
     model = tiny(note_age=True)
     x_1TD = torch.ones(1, 4, D)
     x_1TD[0, 0, 1] = 0
-    b_v_ND, _ = model.biases_before_each(x_1TD)
+    b_v_ND, _ = model.all_biases(x_1TD)
     with torch.no_grad():
         model.b_age_AD[3] += 1  # notes of three frames
-    b_v_ND = model.biases_before_each(x_1TD)[0] - b_v_ND
+    b_v_ND = model.all_biases(x_1TD)[0] - b_v_ND
     expected_ND = torch.zeros(4, D)
     expected_ND[3, [0, 2, 3]] = 1
     torch.testing.assert_close(b_v_ND, expected_ND)
 
 
 @pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_padding_never_counts(settings: dict) -> None:
+def test_padding_is_not_counted(settings: dict) -> None:
     model, batch = tiny(**settings), a_batch()
     wider = RollBatch(torch.ones(2, 9, D), torch.zeros(2, 9, dtype=torch.bool))
     wider.x_BTD[:, :5][batch.mask_BT] = batch.x_BTD[batch.mask_BT]
@@ -176,33 +176,33 @@ def test_padding_never_counts(settings: dict) -> None:
     torch.testing.assert_close(found[0][0].double(), -found[0][-1])
 
 
-def test_frozen_histories_are_read_in_training_and_never_predicted(monkeypatch) -> None:
+def test_frozen_histories_are_inputs_in_training_and_never_targets(monkeypatch) -> None:
     model, batch = tiny(frozen_histories=0.5, flipped_notes=0.1), a_batch()
-    assert model.low_pitches == 2  # 58 and 59 lie below middle C
-    read_BTD = 1 - batch.x_BTD
-    asked = []
+    assert model.low_pitches == 2  # 58 and 59 are below middle C
+    history_BTD = 1 - batch.x_BTD
+    calls = []
     monkeypatch.setattr(
-        "musegen.models.rnn_nade.freeze_history", lambda *a: asked.append(a) or read_BTD
+        "musegen.models.rnn_nade.freeze_history", lambda *a: calls.append(a) or history_BTD
     )
     loss = model.losses(batch)["nll"]
-    assert asked[0][2:] == (2, 0.5, 0.1)
-    log_p_N = model.nade.log_prob(batch.x_BTD.flatten(0, 1), *model.biases_before_each(read_BTD))
+    assert calls[0][2:] == (2, 0.5, 0.1)
+    log_p_N = model.nade.log_prob(batch.x_BTD.flatten(0, 1), *model.all_biases(history_BTD))
     torch.testing.assert_close(loss, -log_p_N[batch.mask_BT.flatten()].mean())
     model.eval()
     torch.testing.assert_close(
         model.losses(batch)["nll"], -model.log_prob(batch)[batch.mask_BT].mean()
     )
-    assert len(asked) == 1
+    assert len(calls) == 1
 
 
-def test_dropout_is_for_training_only() -> None:
+def test_dropout_is_active_in_training_only() -> None:
     model, batch = tiny(dropout=0.5, attention_heads=1, attention_dropout=0.5), a_batch(50)
     assert not torch.equal(*(model.log_prob(batch) for _ in range(2)))
     model.eval()
     assert torch.equal(*(model.log_prob(batch) for _ in range(2)))
 
 
-def test_densities_keep_their_digits_under_autocast() -> None:
+def test_log_p_is_in_float32_under_autocast() -> None:
     model, batch = tiny(**EVERYTHING), a_batch()
     with torch.autocast("cpu", torch.bfloat16):
         assert model.log_prob(batch).dtype == torch.float32
@@ -210,7 +210,7 @@ def test_densities_keep_their_digits_under_autocast() -> None:
     assert bool(model.W_zv.grad.isfinite().all())
 
 
-# --- Measuring ----------------------------------------------------------------------------------
+# --- Evaluation ---------------------------------------------------------------------------------
 
 
 def test_likelihood_and_accuracy_of_a_split() -> None:
@@ -221,11 +221,11 @@ def test_likelihood_and_accuracy_of_a_split() -> None:
     assert found["frames"] == 148
     frame_SD = states(D).float()
     expected = 0.0
-    biases = (b[batch.mask_BT.flatten()].detach() for b in model.biases_before_each(batch.x_BTD))
+    biases = (b[batch.mask_BT.flatten()].detach() for b in model.all_biases(batch.x_BTD))
     for x_D, b_v, b_h in zip(batch.x_BTD[batch.mask_BT], *biases, strict=True):
         p_S = model.nade.log_prob(frame_SD, b_v.expand(2**D, -1), b_h.expand(2**D, -1)).exp()
-        right_S = torch.stack([frame_accuracy(x_D[None], s[None, None])[0] for s in frame_SD])
-        expected += (p_S.detach() @ right_S).item()
+        accuracy_S = torch.stack([frame_accuracy(x_D[None], s[None, None])[0] for s in frame_SD])
+        expected += (p_S.detach() @ accuracy_S).item()
     assert found["accuracy"] == pytest.approx(100 * expected / 148, abs=0.4)
     assert found == model.assess(Data(batch), samples=400)
     other = model.assess(Data(batch), split="val", samples=0)
@@ -238,7 +238,7 @@ def test_likelihood_and_accuracy_of_a_split() -> None:
 # --- Generation ---------------------------------------------------------------------------------
 
 
-def test_generation_leaves_no_trace_and_repeats() -> None:
+def test_generation_is_reproducible_and_changes_no_state() -> None:
     model = tiny(dropout=0.5, **EVERYTHING)
     random = torch.get_rng_state()
     pieces = model.generate(3, length=12, seed=4)
@@ -259,21 +259,21 @@ def test_temperature_divides_the_logits() -> None:
         model.b_v.fill_(4.0)
     for temperature in (1.0, 2.0):
         pieces = model.generate(500, length=1, temperature=temperature)
-        share = sum(len(notes) for notes in pieces) / (500 * D)
+        fraction = sum(len(notes) for notes in pieces) / (500 * D)
         p = 1 / (1 + np.exp(-4 / temperature))
-        assert share == pytest.approx(p, abs=5 * np.sqrt(p * (1 - p) / (500 * D)))
+        assert fraction == pytest.approx(p, abs=5 * np.sqrt(p * (1 - p) / (500 * D)))
 
 
-def test_repeated_frames_are_held_or_struck_anew() -> None:
+def test_repeated_notes_are_sustained_or_retriggered() -> None:
     model = tiny(scale=0.0)
     torch.nn.init.constant_(model.b_v, 50.0)
-    (held,) = model.generate(1, length=5)
-    (struck,) = model.generate(1, length=5, repeats="retrigger")
-    assert (len(held), len(struck)) == (D, 5 * D)
+    (sustained,) = model.generate(1, length=5)
+    (retriggered,) = model.generate(1, length=5, repeats="retrigger")
+    assert (len(sustained), len(retriggered)) == (D, 5 * D)
 
 
 @pytest.mark.parametrize("settings", [{}, EVERYTHING], ids=["plain", "everything"])
-def test_a_prime_is_read_first(settings: dict, tmp_path: Path) -> None:
+def test_generation_continues_a_prime(settings: dict, tmp_path: Path) -> None:
     model = tiny(**settings)
     prime_TD = np.array([[1, 0, 1, 0], [0, 1, 0, 0], [0, 0, 0, 1]], np.uint8)
     write_notes(CODEC.decode(prime_TD), tmp_path / "prime.mid")
@@ -298,12 +298,12 @@ def test_a_prime_is_read_first(settings: dict, tmp_path: Path) -> None:
         model.generate(prime=tmp_path / "low.mid")
 
 
-def test_eight_pieces_take_no_minute() -> None:
+def test_eight_pieces_are_generated_quickly() -> None:
     model = RNNNADE(Rolls(88), RollCodec(), hidden=200, recurrent=256, cell="lstm",
                     attention_heads=4, note_age=True, clock=True)  # fmt: skip
-    began = time.perf_counter()
+    start = time.perf_counter()
     assert len(model.generate(8, length=64)) == 8
-    assert time.perf_counter() - began < 15
+    assert time.perf_counter() - start < 15
 
 
 # --- Settings and runs --------------------------------------------------------------------------
@@ -314,28 +314,28 @@ def test_eight_pieces_take_no_minute() -> None:
               {"attention_span": 0}, {"attention_dropout": -0.1}, {"frozen_histories": 1.5},
               {"flipped_notes": 1.5}],
 )  # fmt: skip
-def test_settings_out_of_range(wrong: dict) -> None:
+def test_settings_outside_their_range_are_refused(wrong: dict) -> None:
     ((name, value),) = wrong.items()
     with pytest.raises(UserError, match=f"{name}={value}: should be "):
         RNNNADE(Rolls(D), **wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"n": 0}, {"length": 0}, {"temperature": 0.0}])
-def test_generation_settings_out_of_range(wrong: dict) -> None:
+def test_generation_settings_outside_their_range_are_refused(wrong: dict) -> None:
     with pytest.raises(UserError, match=next(iter(wrong))):
         tiny().generate(**wrong)
 
 
-def test_it_reads_rolls_and_nothing_else() -> None:
+def test_other_specs_are_refused() -> None:
     with pytest.raises(PairingError, match="rnn_nade reads Rolls"):
         RNNNADE(Frames(88))
 
 
 def a_benchmark(self: RollBenchmark) -> dict[str, list[np.ndarray]]:
-    """Scales, up and down."""
+    """Scales that rise and fall."""
     scale_TD = np.eye(88, dtype=np.uint8)[np.r_[30:50, 50:30:-1]]
     lengths = {"train": (40, 25, 33), "val": (17, 9), "test": (21, 8)}
-    return {split: [scale_TD[:n] for n in those] for split, those in lengths.items()}
+    return {split: [scale_TD[:n] for n in counts] for split, counts in lengths.items()}
 
 
 def test_a_run_from_the_command_line(cli, tmp_path: Path, monkeypatch) -> None:

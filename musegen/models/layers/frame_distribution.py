@@ -17,7 +17,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
 OUTSIDE_LOGIT = -14.0
-"""Logit of each note outside [low, high): a note there costs 14 nats, its absence almost nothing."""
+"""Logit of each note outside [low, high): a note there costs 14 nats, silence almost 0."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Inputs of one frame for every pitch, relative to that pitch, so that all pitches share weights."""
+"""Inputs of every pitch from a frame, relative to that pitch, so that all pitches share weights."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""NADE against everything that can be counted when it is tiny."""
+"""NADE against its equations, unit by unit, and against enumeration of all frames."""
 
 from __future__ import annotations
 
@@ -21,16 +21,16 @@ def nade(visible: int = D, hidden: int = H, std: float = 0.8, intervals: bool = 
 
 
 def biases(rows: int, visible: int = D, hidden: int = H) -> tuple[Tensor, Tensor]:
-    random = torch.Generator().manual_seed(2)
+    generator = torch.Generator().manual_seed(2)
     return (
-        torch.randn(rows, visible, generator=random),
-        torch.randn(rows, hidden, generator=random),
+        torch.randn(rows, visible, generator=generator),
+        torch.randn(rows, hidden, generator=generator),
     )
 
 
-def frames(rows: int, visible: int, share: float, seed: int = 0) -> Tensor:
-    random = torch.Generator().manual_seed(seed)
-    return (torch.rand(rows, visible, generator=random) < share).float()
+def frames(rows: int, visible: int, fraction: float, seed: int = 0) -> Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return (torch.rand(rows, visible, generator=generator) < fraction).float()
 
 
 @pytest.mark.parametrize("intervals", [False, True])
@@ -55,9 +55,9 @@ def test_probabilities_of_all_frames_sum_to_1() -> None:
     assert log_p_N.exp().sum().item() == pytest.approx(1, abs=1e-5)
 
 
-@pytest.mark.parametrize("share", [0.0, 0.05, 0.5, 1.0])
-def test_sparse_equals_dense_in_value_and_gradient(share: float) -> None:
-    model, v_ND = nade(88, 30, 0.3), frames(40, 88, share)
+@pytest.mark.parametrize("fraction", [0.0, 0.05, 0.5, 1.0])
+def test_sparse_equals_dense_in_value_and_gradient(fraction: float) -> None:
+    model, v_ND = nade(88, 30, 0.3), frames(40, 88, fraction)
     b_v_ND, b_h_NH = (b.requires_grad_() for b in biases(40, 88, 30))
     weight_ND = torch.randn(40, 88, generator=torch.Generator().manual_seed(3))
     found = []
@@ -70,7 +70,7 @@ def test_sparse_equals_dense_in_value_and_gradient(share: float) -> None:
         torch.testing.assert_close(sparse, dense, atol=1e-5, rtol=1e-5)
 
 
-def test_a_unit_does_not_depend_on_those_after_it() -> None:
+def test_a_unit_does_not_depend_on_later_units() -> None:
     model, v_ND = nade(), frames(1, D, 0.5)
     for d in range(D):
         other_ND = v_ND.clone()
@@ -81,7 +81,7 @@ def test_a_unit_does_not_depend_on_those_after_it() -> None:
             assert not torch.allclose(both[0][:, d + 1 :], both[1][:, d + 1 :])
 
 
-def test_samples_follow_the_density() -> None:
+def test_samples_follow_the_distribution() -> None:
     model, n = nade(), 40_000
     b_v_ND, b_h_NH = (b.expand(n, -1) for b in biases(1))
     v_ND, log_p_N = model.sample(b_v_ND, b_h_NH, generator=torch.Generator().manual_seed(0))
@@ -89,12 +89,12 @@ def test_samples_follow_the_density() -> None:
     p_S = model.log_prob(states(D).float(), b_v_ND[: 2**D], b_h_NH[: 2**D]).exp().detach()
     weights_D = 2 ** torch.arange(D).flip(0)
     code_S = states(D).long() @ weights_D
-    share_S = (torch.bincount(v_ND.long() @ weights_D, minlength=2**D) / n)[code_S]
-    assert bool(((share_S - p_S).abs() < 5 * (p_S * (1 - p_S) / n).sqrt() + 1e-6).all())
+    fraction_S = (torch.bincount(v_ND.long() @ weights_D, minlength=2**D) / n)[code_S]
+    assert bool(((fraction_S - p_S).abs() < 5 * (p_S * (1 - p_S) / n).sqrt() + 1e-6).all())
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 2.0])
-def test_a_sample_is_what_one_unit_after_the_other_would_be(temperature: float) -> None:
+def test_a_sample_equals_sampling_unit_by_unit(temperature: float) -> None:
     model, rows = nade(88, 30, 0.5, intervals=False), 20
     b_v_ND, b_h_NH = biases(rows, 88, 30)
     b_v_ND -= 2
@@ -112,7 +112,7 @@ def test_a_sample_is_what_one_unit_after_the_other_would_be(temperature: float) 
     assert v_ND.sum(1).max() > 3
 
 
-def test_sampling_draws_only_from_the_generator() -> None:
+def test_sampling_uses_only_the_generator() -> None:
     model, before = nade(), torch.get_rng_state()
     samples = [
         model.sample(*biases(50), generator=torch.Generator().manual_seed(s))[0] for s in (1, 1, 2)

@@ -1,10 +1,10 @@
-"""Ages and clocks against counting on one's fingers."""
+"""Note ages and clocks against counting."""
 
 from __future__ import annotations
 
 import torch
 
-from musegen.models.layers.clock import clock
+from musegen.models.layers.clock import clock_one_hot
 from musegen.models.layers.note_age import AGE_BUCKETS, age_buckets, age_one_hot, note_ages
 
 
@@ -15,7 +15,7 @@ def test_ages_count_the_frames_of_each_note() -> None:
     assert note_ages(x_1TD, carried).tolist() == [[[5, 0], [6, 1], [0, 2], [1, 3], [2, 0]]]
 
 
-def test_parts_carry_the_ages_along() -> None:
+def test_ages_are_carried_between_parts() -> None:
     x_BTD = (torch.rand(3, 20, 5, generator=torch.Generator().manual_seed(0)) < 0.8).float()
     whole, parts, carried = note_ages(x_BTD), [], None
     for part_BTD in x_BTD.split([1, 7, 1, 11], dim=1):
@@ -29,7 +29,7 @@ def test_parts_carry_the_ages_along() -> None:
         assert whole[b, t, d] == count
 
 
-def test_buckets() -> None:
+def test_age_buckets() -> None:
     age = torch.tensor([0, 1, 2, 3, 4, 5, 6, 7, 8, 11, 12, 15, 16, 23, 24, 31, 32, 999])
     expected = [0, 1, 2, 3, 4, 4, 5, 5, 6, 6, 7, 7, 8, 8, 9, 9, 10, 10]
     assert age_buckets(age).tolist() == expected
@@ -41,10 +41,10 @@ def test_buckets() -> None:
 
 
 def test_the_clock() -> None:
-    assert clock(5, periods=(2, 3)).tolist() == [
+    assert clock_one_hot(5, periods=(2, 3)).tolist() == [
         [1, 0, 1, 0, 0], [0, 1, 0, 1, 0], [1, 0, 0, 0, 1], [0, 1, 1, 0, 0], [1, 0, 0, 1, 0],
     ]  # fmt: skip
-    assert clock(3).shape == (3, 30)
-    assert torch.equal(clock(7)[4:], clock(3, first=4))
-    both = clock(3, first=torch.tensor([0, 4]))
-    assert torch.equal(both, torch.stack([clock(3), clock(3, first=4)]))
+    assert clock_one_hot(3).shape == (3, 30)
+    assert torch.equal(clock_one_hot(7)[4:], clock_one_hot(3, first=4))
+    both = clock_one_hot(3, first=torch.tensor([0, 4]))
+    assert torch.equal(both, torch.stack([clock_one_hot(3), clock_one_hot(3, first=4)]))
