@@ -2,11 +2,12 @@
 
     python benchmarks/biaxial_speed.py [--updates 12] [--frames 256] [--data JSB_Chorales]
 
-The plain version builds every input for every frame and pitch, reads it through one matrix, and
-keeps padding; both have the same weights and the same loss, which is checked first. It is timed as
-a script would run, then again, in turn with musegen's, with glibc told to keep freed memory, as
-`train.py` does (`musegen.runtime.memory`). Forward and backward pass on the same batches, one process, the
-medians of the frames per second. Last, pieces are composed. Needs MUSEGEN_DATA/icml2012.
+The plain version builds every input of every frame and pitch, applies one matrix to all of them, and
+computes padding too. Both have the same weights and the same loss, which is checked first. The plain
+version is timed once with default settings, and then again, alternating with musegen's, while glibc
+keeps freed memory (`musegen.runtime.memory`), as in `train.py`. Forward and backward pass on the same
+batches in one process; medians of the frames per second. Last, the time that 8 generated pieces take.
+Needs MUSEGEN_DATA/icml2012.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ COLUMNS = {"JSB_Chorales": (22, 76), "Nottingham": (10, 73)}
 
 
 class Plain(nn.Module):
-    """All 88 pitches, batch first, every input written out."""
+    """The biaxial LSTM of all 88 pitches in plain PyTorch, batch first."""
 
     def __init__(self, model: BiaxialLSTM) -> None:
         super().__init__()
@@ -50,8 +51,8 @@ class Plain(nn.Module):
         self.logit = nn.Linear(model.context_logit.in_features + sizes["note_hidden"], 1)
         self.dropout = nn.Dropout(sizes["dropout"])
 
-    def take(self, m: BiaxialLSTM) -> None:
-        """The weights of a model of all 88 pitches."""
+    def copy_weights(self, m: BiaxialLSTM) -> None:
+        """Copy the weights of a model of all 88 pitches."""
         pairs = [(self.time, m.time_lstm), (self.whole, m.global_lstm), (self.note, m.note_lstm),
                  (self.numbers, m.numbers), (self.query, m.attention.query),
                  (self.key, m.attention.key)]  # fmt: skip
@@ -79,8 +80,8 @@ class Plain(nn.Module):
             age = (age + 1) * before[:, t]
             ages.append(age)
         age = torch.stack(ages, 1)[..., None]
-        least, most = torch.tensor(AGES), torch.tensor([*AGES[1:], 10**9])
-        age = ((age >= least) & (age < most)).float()
+        smallest, end = torch.tensor(AGES), torch.tensor([*AGES[1:], 10**9])
+        age = ((age >= smallest) & (age < end)).float()
         t = torch.arange(steps)
         clock = torch.cat([F.one_hot(t % p, p) for p in (2, 4, 8, 16)], -1).float()
         clock_B = clock.expand(rows, -1, -1)
@@ -98,15 +99,15 @@ class Plain(nn.Module):
             f(u).unflatten(-1, (self.heads, ATTENTION_HEAD_WIDTH)) for f in (self.query, self.key)
         )
         scores = torch.einsum("bthw,bshw->bhts", q, k) / ATTENTION_HEAD_WIDTH**0.5
-        apart = t[:, None] - t
-        bias = self.distance_bias_MS[:, (apart - 1).clamp(0, self.distance_bias_MS.shape[1] - 1)]
-        far = (apart < 1) | (apart > self.distance_bias_MS.shape[1])
-        scores = (scores + bias).masked_fill(far, -torch.inf)
-        nowhere = self.null_M[:, None, None].expand(rows, -1, steps, 1)
-        weights = torch.cat([scores, nowhere], -1).softmax(-1)
-        found = torch.einsum("bhts,bsd->btdh", weights[..., :-1], x_BTD)
-        absent = weights[..., -1].transpose(1, 2)[:, :, None].expand(-1, -1, pitches, -1)
-        context = torch.cat([h, e, numbers, found, absent], -1)
+        distance = t[:, None] - t
+        bias = self.distance_bias_MS[:, (distance - 1).clamp(0, self.distance_bias_MS.shape[1] - 1)]
+        masked = (distance < 1) | (distance > self.distance_bias_MS.shape[1])
+        scores = (scores + bias).masked_fill(masked, -torch.inf)
+        null_scores = self.null_M[:, None, None].expand(rows, -1, steps, 1)
+        weights = torch.cat([scores, null_scores], -1).softmax(-1)
+        attended = torch.einsum("bhts,bsd->btdh", weights[..., :-1], x_BTD)
+        null = weights[..., -1].transpose(1, 2)[:, :, None].expand(-1, -1, pitches, -1)
+        context = torch.cat([h, e, numbers, attended, null], -1)
         below = F.pad(x_BTD, (13, -1)).unfold(-1, 13, 1)
         n, _ = self.note(torch.cat([context, below], -1).flatten(0, 1))
         n = self.dropout(n.unflatten(0, (rows, steps)))
@@ -115,18 +116,19 @@ class Plain(nn.Module):
         return (nll * mask_BT).sum() / mask_BT.sum()
 
 
-Rival = tuple[nn.Module, Callable[[RollBatch], Any], bool]
+Contestant = tuple[nn.Module, Callable[[RollBatch], Any], bool]
 """A module, its loss, and whether it computes in bfloat16."""
 
 
-def taken(rivals: dict[str, Rival], batches: list[RollBatch]) -> dict[str, float]:
-    """Median CPU seconds a frame of each, forward and backward, taking turns; two rounds warm up.
+def cpu_seconds(contestants: dict[str, Contestant], batches: list[RollBatch]) -> dict[str, float]:
+    """Median CPU seconds per frame of each contestant, forward and backward, in alternation.
 
-    CPU seconds, since other processes on the machine move them less.
+    The first two rounds are a warm-up. CPU seconds, because other processes on the machine affect
+    them less.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in rivals}
+    seconds: dict[str, list[float]] = {name: [] for name in contestants}
     for batch in batches:
-        for name, (module, loss, half) in rivals.items():
+        for name, (module, loss, half) in contestants.items():
             module.train()
             start = time.process_time()
             module.zero_grad()
@@ -152,19 +154,21 @@ def main() -> None:
     torch.manual_seed(1)
     full = BiaxialLSTM(Rolls(88)).eval()
     plain = Plain(full).eval()
-    plain.take(full)
+    plain.copy_weights(full)
     with torch.no_grad():
         ours, theirs = float(full.losses(batches[0])["nll"]), float(plain.loss(batches[0]))
     assert abs(ours - theirs) < 1e-4, (ours, theirs)
-    print(f"the same loss: {ours:.5f} and {theirs:.5f} nats per frame")
+    print(f"same loss: {ours:.5f} and {theirs:.5f} nats per frame")
 
     low, high = COLUMNS[settings.data]
     model = BiaxialLSTM(Rolls(88), data.codec, low=low, high=high)
-    seconds = {"plain PyTorch, 88 pitches": taken({"": (plain, plain.loss, False)}, batches)[""]}
+    seconds = {
+        "plain PyTorch, 88 pitches": cpu_seconds({"": (plain, plain.loss, False)}, batches)[""]
+    }
     keep_freed_memory()
-    seconds |= taken(
+    seconds |= cpu_seconds(
         {
-            "the same, freed memory kept": (plain, plain.loss, False),
+            "plain PyTorch, freed memory kept": (plain, plain.loss, False),
             "musegen, 88 pitches": (full, full.losses, False),
             f"musegen, {high - low} pitches": (model, model.losses, False),
             f"musegen, {high - low} pitches, bf16-mixed": (model, model.losses, True),

@@ -1,12 +1,12 @@
-"""The sparse NADE against the dense one, and training an RNN-NADE against a bare loop.
+"""Speed of the sparse NADE and of training an RNN-NADE, compared with plain PyTorch.
 
     python benchmarks/nade_speed.py [threads=2] [rounds=5]
 
-First, frames per second of log p and its gradient: the sparse algorithm beside the cumulative sum
-over 88 units, both as `musegen.models.layers.nade` has them. Then `train.py model=rnn_nade` with an
-LSTM, on 16 chunks of 100 frames an update, beside a bare PyTorch loop with the same maths, density
-included. Contestants take turns; the medians over the rounds are compared. Frames are random:
-they take as long as music does. Last, the seconds that 8 pieces of 256 frames take.
+First, frames per second of log p and its gradient: the sparse algorithm and the cumulative sum over
+88 units, both of `musegen.models.layers.nade`. Then `train.py model=rnn_nade` with an LSTM and 16
+chunks of 100 frames per update, and a bare PyTorch loop with the same equations. The contestants
+alternate, and the medians over the rounds are compared. The frames are random, which takes as long
+as music. Last, the seconds that 8 generated pieces of 256 frames take.
 """
 
 from __future__ import annotations
@@ -35,27 +35,27 @@ from musegen.specs import Rolls
 VISIBLE, HIDDEN, RECURRENT, FRAMES, CHUNKS, BATCH = 88, 200, 256, 100, 320, 16
 
 
-def music(chunks: int) -> np.ndarray:
-    """(chunks, FRAMES, VISIBLE) uint8, about four notes a frame."""
+def random_frames(chunks: int) -> np.ndarray:
+    """(chunks, FRAMES, VISIBLE) uint8, about four notes per frame."""
     return (np.random.default_rng(0).random((chunks, FRAMES, VISIBLE)) < 0.045).astype(np.uint8)
 
 
-def density(sparse: bool, frames: int) -> float:
-    """Frames per second of log p and its gradient by all weights and biases."""
+def log_prob_speed(sparse: bool, frames: int) -> float:
+    """Frames per second of log p and its gradient in all weights and biases."""
     torch.manual_seed(0)
-    nade, v_ND = NADE(VISIBLE, HIDDEN), torch.from_numpy(music(frames // FRAMES)).float()
+    nade, v_ND = NADE(VISIBLE, HIDDEN), torch.from_numpy(random_frames(frames // FRAMES)).float()
     v_ND = v_ND.flatten(0, 1)
     b_v_ND, b_h_NH = (torch.randn(len(v_ND), n).requires_grad_() for n in (VISIBLE, HIDDEN))
     logits: Callable[..., Tensor] = nade.sparse_logits if sparse else nade.dense_logits
-    started = time.perf_counter()
+    start = time.perf_counter()
     bernoulli_log_prob(v_ND, logits(v_ND, b_v_ND, b_h_NH)).sum().backward()
-    return len(v_ND) / (time.perf_counter() - started)
+    return len(v_ND) / (time.perf_counter() - start)
 
 
 def ours() -> float:
-    """Through the entry point's own pieces: config, data module, loggers, callbacks, Trainer.
+    """Frames per second of musegen: config, data module, loggers, callbacks and Trainer.
 
-    No validation: the contestant has none.
+    Without validation, as in the bare loop.
     """
     with tempfile.TemporaryDirectory() as folder:
         overrides = ["model=rnn_nade", "data=jsb", "model.cell=lstm", f"model.hidden={HIDDEN}",
@@ -65,7 +65,7 @@ def ours() -> float:
                      "callbacks.samples=null", f"run_dir={folder}"]  # fmt: skip
         settings = resolve_config(compose_config(overrides))
         trainer, data = build_trainer(settings), build_data(settings)
-        data.rolls = {split: list(music(CHUNKS)) for split in ("train", "val", "test")}
+        data.rolls = {split: list(random_frames(CHUNKS)) for split in ("train", "val", "test")}
         watch = Stopwatch()
         trainer.callbacks.insert(0, watch)
         trainer.fit(build_model(settings, data), datamodule=data)
@@ -73,14 +73,14 @@ def ours() -> float:
 
 
 def bare() -> float:
-    """The least that PyTorch needs for the same maths: LSTM, biases, density, clipped update."""
-    data_NTD = torch.from_numpy(music(CHUNKS))
+    """Frames per second of a minimal loop in PyTorch: LSTM, biases, log p, clipped update."""
+    data_NTD = torch.from_numpy(random_frames(CHUNKS))
     lstm, nade = nn.LSTM(VISIBLE, RECURRENT, batch_first=True), NADE(VISIBLE, HIDDEN)
     to_v, to_h = nn.Linear(RECURRENT, VISIBLE), nn.Linear(RECURRENT, HIDDEN)
     weights = [p for part in (lstm, nade, to_v, to_h) for p in part.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=0.003, weight_decay=0.01, fused=True)
 
-    started = time.perf_counter()
+    start = time.perf_counter()
     for x_BTD in data_NTD.split(BATCH):
         x_BTD = x_BTD.float()
         u_BTR = F.pad(lstm(x_BTD)[0][:, :-1], (0, 0, 1, 0))
@@ -90,17 +90,17 @@ def bare() -> float:
         loss.backward()
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
-    return CHUNKS * FRAMES / (time.perf_counter() - started)
+    return CHUNKS * FRAMES / (time.perf_counter() - start)
 
 
-def composing() -> float:
-    """Seconds for 8 pieces of 256 frames, by a net with everything switched on."""
+def generation_seconds() -> float:
+    """Seconds for 8 pieces of 256 frames, by a model with attention, note ages and clock."""
     torch.manual_seed(0)
     model = RNNNADE(Rolls(VISIBLE), RollCodec(), HIDDEN, RECURRENT, "lstm", attention_heads=4,
                     note_age=True, clock=True)  # fmt: skip
-    started = time.perf_counter()
+    start = time.perf_counter()
     model.generate(8, length=256)
-    return time.perf_counter() - started
+    return time.perf_counter() - start
 
 
 def main() -> None:
@@ -110,14 +110,14 @@ def main() -> None:
     threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
     torch.set_num_threads(threads)
     print(f"{threads} threads, torch {torch.__version__}")
-    densities = {
-        "sparse NADE": lambda: density(True, 2000),
-        "dense NADE": lambda: density(False, 500),
+    algorithms = {
+        "sparse NADE": lambda: log_prob_speed(True, 2000),
+        "dense NADE": lambda: log_prob_speed(False, 500),
     }
-    compare("log p and gradient", densities, rounds, "frames")
+    compare("log p and gradient", algorithms, rounds, "frames")
     trainings = {"musegen": ours, "bare PyTorch loop": bare}
     compare("training an LSTM-NADE", trainings, rounds, "frames")
-    print(f"\n8 pieces of 256 frames: {composing():.1f} s")
+    print(f"\n8 pieces of 256 frames: {generation_seconds():.1f} s")
 
 
 if __name__ == "__main__":

@@ -344,8 +344,8 @@ def test_a_run_from_the_command_line(cli, tmp_path: Path, monkeypatch) -> None:
     code, out, err = cli(
         train_module.main, "model=rnn_nade", "data=jsb", "model.hidden=8", "model.recurrent=6",
         "model.cell=gru", "model.attention_heads=1", "model.note_age=true", "model.clock=true",
-        "model.frozen_histories=0.2", "trainer.max_epochs=2", "data.batch_size=2", "data.chunk_length=16",
-        "assess.samples=5", "sample.length=30", f"hydra.run.dir={run}",
+        "model.frozen_histories=0.2", "trainer.max_epochs=2", "data.batch_size=2",
+        "data.chunk_length=16", "assess.samples=5", "sample.length=30", f"hydra.run.dir={run}",
     )  # fmt: skip
     assert code == 0, err
     found = json.loads((run / "test.json").read_text())
