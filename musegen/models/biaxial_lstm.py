@@ -60,7 +60,7 @@ from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_distribution import FrameDistribution
 from musegen.models.layers.frozen_history import freeze_history
 from musegen.models.layers.note_age import note_ages
-from musegen.models.layers.relative_inputs import RelativeInputs
+from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
 from musegen.runtime.progress import track
 from musegen.specs import RollBatch, Rolls
 
@@ -173,10 +173,7 @@ class BiaxialLSTM(Model):
         self.context_logit = nn.Linear(width, 1)
         nn.init.constant_(self.context_logit.bias, INITIAL_LOG_ODDS)
         self.dropout = Dropout(dropout)
-
-        d_P = torch.arange(self.low, self.high)
-        register_P = 2 * d_P / max(1, visible - 1) - 1
-        absolute_PZ = torch.cat([F.one_hot(d_P % 12, 12).float(), register_P[:, None]], dim=1)
+        absolute_PZ = absolute_inputs(self.low, self.high, visible)
         self.register_buffer("absolute_PZ", absolute_PZ, persistent=False)
 
     # --- Along time ---------------------------------------------------------------------------

@@ -1,4 +1,4 @@
-"""Inputs of every pitch from a frame, relative to that pitch, so that all pitches share weights."""
+"""Inputs of every pitch: relative to the pitch, so that all pitches share weights, or absolute."""
 
 from __future__ import annotations
 
@@ -43,3 +43,11 @@ class RelativeInputs(nn.Module):
         if self.note_age:
             parts.append(age_one_hot(age_TBD[..., self.low : self.high]).to(x_TBD.dtype))
         return torch.cat(parts, dim=-1)
+
+
+def absolute_inputs(low: int, high: int, visible: int) -> Tensor:
+    """(P, 13) for the pitches d in [low, high) of `visible` columns: the pitch class d mod 12,
+    one-hot, and the register, from −1 at the lowest column to 1 at the highest."""
+    d_P = torch.arange(low, high)
+    register_P = 2 * d_P / max(1, visible - 1) - 1
+    return torch.cat([F.one_hot(d_P % 12, 12).float(), register_P[:, None]], dim=1)
