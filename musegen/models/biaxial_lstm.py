@@ -180,7 +180,7 @@ class BiaxialLSTM(Model):
 
     def start(self, rows: int) -> PastState:
         """The state before the first frame, for a number of batch rows."""
-        age_BD = torch.zeros(rows, self.spec.pitches, dtype=torch.int64, device=self.device)
+        age_BD = self.embed.weight.new_zeros(rows, self.spec.pitches, dtype=torch.int64)
         return PastState(age_BD, None, None)
 
     def along_time(
