@@ -14,7 +14,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from musegen.errors import PairingError, UserError
-    from musegen.models import RBM, RNNRBM, CharRNN, LSTMMidi, Model, load
+    from musegen.models import (
+        RBM,
+        RNNNADE,
+        RNNRBM,
+        BiaxialLSTM,
+        CharRNN,
+        LSTMMidi,
+        Model,
+        load,
+    )
     from musegen.specs import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
 
 __version__ = "0.2.0"
@@ -24,13 +33,16 @@ _MODULE_OF = {
     "PairingError": "musegen.errors",
     **dict.fromkeys(("Spec", "Frames", "Rolls", "Tokens", "LabelledTokens", "Messages"),
                     "musegen.specs"),
-    **dict.fromkeys(("Model", "RBM", "RNNRBM", "CharRNN", "LSTMMidi", "load"), "musegen.models"),
+    **dict.fromkeys(("Model", "RBM", "RNNRBM", "RNNNADE", "BiaxialLSTM", "CharRNN", "LSTMMidi",
+                     "load"), "musegen.models"),
 }  # fmt: skip
 """The module that each public name is defined in."""
 
 __all__ = [
     "RBM",
+    "RNNNADE",
     "RNNRBM",
+    "BiaxialLSTM",
     "CharRNN",
     "Frames",
     "LSTMMidi",

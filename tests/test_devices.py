@@ -126,6 +126,8 @@ class Recorder(pl.Callback):
 SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
     "rbm": {"n": 2, "rows": 2, "steps": 3},
     "rnn_rbm": {"n": 2, "length": 5, "steps": 3},
+    "rnn_nade": {"n": 2, "length": 5},
+    "biaxial_lstm": {"n": 2, "length": 5},
     "char_rnn": {"n": 2, "length": 5},
     "lstm_midi": {"n": 2, "length": 5},
 }
@@ -152,13 +154,19 @@ def test_every_model_on_a_gpu(
     gpu: torch.device, family: str, midi_folder: Path, tmp_path: Path
 ) -> None:
     recorder = short_run(family, tmp_path, midi_folder)
-    if family == "rbm":
+    if family in ("rbm", "rnn_nade", "biaxial_lstm"):
         assert not recorder.waits
 
 
 @pytest.mark.parametrize(
     ("family", "precision"),
-    [*[(f, "bf16-mixed") for f in FAMILIES], ("rbm", "64-true"), ("rnn_rbm", "64-true")],
+    [
+        *[(f, "bf16-mixed") for f in FAMILIES],
+        ("rbm", "64-true"),
+        ("rnn_rbm", "64-true"),
+        ("rnn_nade", "64-true"),
+        ("biaxial_lstm", "64-true"),
+    ],
 )
 def test_every_model_in_other_precisions(
     family: str, precision: str, midi_folder: Path, tmp_path: Path

@@ -80,6 +80,7 @@ def quiet() -> None:
         ".*smaller than the logging interval.*",
         ".*LeafSpec.*",
         ".*sync_dist=True.*",
+        ".*overridden `on_before_batch_transfer` in `LightningModule`.*",
         ".*lr_scheduler.step\\(\\).*before.*optimizer.step.*",
     ):
         warnings.filterwarnings("ignore", message)

@@ -77,10 +77,21 @@ class RollCodec:
         notes = read_prime(path, seconds, **how)
         if not self.common_key:
             return self.encode(notes)
-        whole = (
-            notes if seconds is None else read_notes(path, **how)
-        )  # of its beginning less is sure
+        # The key of the whole piece is known better than that of its first seconds.
+        whole = notes if seconds is None else read_notes(path, **how)
         return self.encode(transposed(notes, semitones_to_c(whole)))
+
+    def prime_frames(self, prime: Path | None, seconds: float | None) -> np.ndarray:
+        """The frames of a prime, (T, P) float32 of 0 and 1; no frames if `prime` is None.
+
+        Raises `UserError` as `read` does, and for a prime without notes in the pitch range.
+        """
+        if prime is None:
+            return np.zeros((0, self.spec.pitches), np.float32)
+        prime_TP = self.read(prime, seconds).astype(np.float32)
+        if not len(prime_TP):
+            raise UserError(f"prime={prime}: no notes within the model's pitch range")
+        return prime_TP
 
     def encode(self, notes: np.ndarray) -> np.ndarray:
         """`NOTES`, overlapping or not → (T, P) uint8.

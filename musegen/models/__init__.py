@@ -7,9 +7,11 @@ from typing import Any
 
 from musegen.errors import UserError
 from musegen.models.base import MODELS, Model
+from musegen.models.biaxial_lstm import BiaxialLSTM
 from musegen.models.char_rnn import CharRNN
 from musegen.models.lstm_midi import LSTMMidi
 from musegen.models.rbm import RBM
+from musegen.models.rnn_nade import RNNNADE
 from musegen.models.rnn_rbm import RNNRBM
 from musegen.training.checkpoint_files import CheckpointFiles, find_checkpoint
 
@@ -56,4 +58,15 @@ def load_model(path: str | Path) -> Model:
     return model.eval()
 
 
-__all__ = ["MODELS", "RBM", "RNNRBM", "CharRNN", "LSTMMidi", "Model", "load", "load_model"]
+__all__ = [
+    "MODELS",
+    "RBM",
+    "RNNNADE",
+    "RNNRBM",
+    "BiaxialLSTM",
+    "CharRNN",
+    "LSTMMidi",
+    "Model",
+    "load",
+    "load_model",
+]

@@ -87,7 +87,7 @@ class Model(pl.LightningModule):
             self.codec_type(**codec) if self.codec_type and isinstance(codec, dict) else codec
         )
         self.optimizer = Optimizer()
-        self._accumulated: dict[str, tuple[Tensor, int]] = {}
+        self._accumulated: dict[str, tuple[Tensor, int | Tensor]] = {}
         self._stream = 0
         self._last_loss: LossReadback | None = None
         """The last update's loss."""
@@ -130,8 +130,11 @@ class Model(pl.LightningModule):
         """Test metrics that a pass over the batches does not give, such as log Z by AIS."""
         return {}
 
-    def num_predictions(self, batch: Any) -> int:
-        """The number of predictions in a batch: the weight of its loss in the epoch's mean."""
+    def num_predictions(self, batch: Any) -> int | Tensor:
+        """The number of predictions in a batch: the weight of its loss in the epoch's mean.
+
+        A tensor where the CPU would have to wait for a GPU to count them.
+        """
         return len(batch[0])
 
     def __setattr__(self, name: str, value: Any) -> None:
@@ -232,29 +235,30 @@ class Model(pl.LightningModule):
                 "/checkpoints/last.ckpt"
             )
 
-    def _rank_weight(self, steps: int) -> float:
+    def _rank_weight(self, steps: int | Tensor) -> float:
         """The factor of this process's loss that turns DDP's mean over processes into the mean over
         all predictions of their batches."""
         world = this_rank()[1]
         if world == 1:
             return 1.0
         total = all_reduce_sum(torch.tensor(float(steps), device=self.device))
-        return steps * world / max(1.0, float(total))
+        return float(steps) * world / max(1.0, float(total))
 
-    def accumulate(self, weight: int, **metrics: Tensor) -> None:
+    def accumulate(self, weight: int | Tensor, **metrics: Tensor) -> None:
         """Add metrics of a training batch, means over `weight` predictions, to the epoch's means.
 
         The means are logged as `train/…` with the epoch's last batch. `self.log` in every update
         would take a large part of a small network's few milliseconds per update.
         """
         for name, value in metrics.items():
-            total, count = self._accumulated.get(name, (torch.zeros_like(value), 0))
-            self._accumulated[name] = (total.add_(value.detach(), alpha=weight), count + weight)
+            # float64: in bfloat16 the sum of many losses would stop growing.
+            zero = torch.zeros_like(value, dtype=torch.float64)
+            total, count = self._accumulated.get(name, (zero, 0))
+            self._accumulated[name] = (total + value.detach().double() * weight, count + weight)
 
     def _log_accumulated(self) -> None:
         for name, (total, count) in self._accumulated.items():
-            steps = torch.full_like(total, count, dtype=torch.float64)
-            both = all_reduce_sum(torch.stack([total.double(), steps]))
+            both = all_reduce_sum(torch.stack([total, torch.ones_like(total) * count]))
             mean = both[0] / both[1].clamp_min(1)
             self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=1)
         self._accumulated = {}

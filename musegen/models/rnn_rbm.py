@@ -325,7 +325,7 @@ class RNNRBM(Model):
         """
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
         generator = torch.Generator(self.device).manual_seed(seed)
-        prime_TD = self._read_prime(codec, prime, prime_seconds)
+        prime_TD = torch.from_numpy(codec.prime_frames(prime, prime_seconds))
         training = self.training
         self.eval()
         try:
@@ -334,17 +334,6 @@ class RNNRBM(Model):
             self.train(training)
         first = 0 if include_prime else len(prime_TD)
         return [codec.decode(piece_TD) for piece_TD in x_NTD[:, first:].cpu().numpy()]
-
-    def _read_prime(
-        self, codec: RollCodec, prime: Path | None, prime_seconds: float | None
-    ) -> Tensor:
-        """The prime's frames, (T, D); none if there is no prime."""
-        if prime is None:
-            return torch.zeros(0, self.spec.pitches)
-        prime_TD = codec.read(prime, prime_seconds).astype(np.float32)
-        if not len(prime_TD):
-            raise UserError(f"prime={prime}: no notes within the model's pitch range")
-        return torch.from_numpy(prime_TD)
 
     def _sample(
         self,

@@ -40,6 +40,20 @@ FAMILIES = {
         "callbacks.pretraining.rnn_epochs=2", "trainer.max_epochs=4", "assess.frames=20",
         "assess.ais_steps=20", "assess.reverse_frames=0", "optimizer.schedule=cosine",
     ],
+    "rnn_nade": [
+        "model=rnn_nade", "data=piano_roll_folder", "data.dt=0.25", "data.chunk_length=16",
+        "data.transpose=2", "model.hidden=12", "model.recurrent=8", "model.cell=lstm",
+        "model.dropout=0.5", "model.attention_heads=2", "model.attention_dropout=0.2",
+        "model.note_age=true", "model.clock=true", "model.frozen_histories=0.3", "model.flipped_notes=0.01",
+        "trainer.max_epochs=4", "assess.samples=2", "optimizer.schedule=cosine",
+    ],
+    "biaxial_lstm": [
+        "model=biaxial_lstm", "data=piano_roll_folder", "data.dt=0.25", "data.chunk_length=16",
+        "data.transpose=2", "model.hidden=6", "model.note_hidden=5", "model.features=4",
+        "model.global_hidden=8", "model.attention_heads=2", "model.low=20", "model.high=70",
+        "model.dropout=0.5", "model.frozen_histories=0.3", "model.flipped_notes=0.01",
+        "trainer.max_epochs=4", "assess.samples=2", "optimizer.schedule=cosine",
+    ],
     "char_rnn": [
         "model=char_rnn", "data=anbn", "data.train_size=200", "data.batch_size=8",
         "data.curriculum=3", "data.val_n=[1,6]", "data.test_n=[1,6]", "data.count_to=10",

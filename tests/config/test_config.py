@@ -29,7 +29,7 @@ MODELS_FOR: dict[str, set[str]] = {
     "mozart": {"lstm_midi"},
     "midi_folder": {"lstm_midi"},
     "maestro": {"lstm_midi"},
-    **{name: {"rnn_rbm"} for name in ROLLS},
+    **{name: {"rnn_rbm", "rnn_nade", "biaxial_lstm"} for name in ROLLS},
     **{f"{name} data.view=frames": {"rbm"} for name in ROLLS},
 }
 """Which models can read each data set, and each view of it."""

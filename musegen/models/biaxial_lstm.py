@@ -1,0 +1,392 @@
+"""Biaxial LSTM: exact probabilities of piano-roll frames, with weights shared by all pitches.
+
+After Johnson, "Generating polyphonic music using tied parallel networks" (EvoMUSART 2017). One
+LSTM runs along time, with the same weights at every pitch d; its inputs from the frame before are
+relative to d. A second LSTM runs along pitch in every frame, from low to high; its inputs are the
+outputs of the first and the notes of the frame that are already known:
+
+    e(t, d) = W [window of x(t−1) about d, pitch classes relative to d, age of note d]
+              + clock + absolute pitch
+    h(t, d) = LSTM over t of e(·, d)            u(t) = LSTM over t of x(t−1) and the clock
+    c(t, d) = [h(t, d), e(t, d), U_d u(t), r(t, d)]
+    n(t, d) = LSTM over d of [c(t, ·), the notes of x(t) just below d]
+
+    p(x(1) … x(T)) = Π_t Π_d p(x(t, d) | x(1) … x(t−1), x(t, 1) … x(t, d−1)),
+    each factor Bernoulli with the logit  w·n(t, d) + v·c(t, d) + b
+
+r(t, d) is the output at pitch d of causal multi-head attention to the piece's earlier frames
+(`CausalAttention`), with queries and keys from u. The likelihood is exact, and sampling note by
+note gives exact samples.
+
+Without absolute pitch and without u the model is equivariant to transposition: a transposed piece
+has the same likelihood, as long as its notes stay away from the edges of the pitch range and the
+LSTM along pitch has forgotten its initial state. The queries and keys then come from the mean of h
+over the sounding notes.
+
+Suffixes beside the usual: P pitches in [low, high), E features of e, C of c, N frames that are not
+padding.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any, ClassVar, Literal, NamedTuple
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor, nn
+from torchmetrics import Metric
+
+from musegen.codecs.roll_codec import RollCodec
+from musegen.constraints import (
+    DropoutRate,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    Probability,
+    Seed,
+    check_arguments,
+)
+from musegen.errors import UserError
+from musegen.metrics.means import RowMeans
+from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
+from musegen.models.base import Model
+from musegen.models.layers.attention import CausalAttention
+from musegen.models.layers.clock import PERIODS, clock_one_hot
+from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.frame_distribution import FrameDistribution
+from musegen.models.layers.frozen_history import freeze_history
+from musegen.models.layers.note_age import note_ages
+from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
+from musegen.runtime.progress import track
+from musegen.specs import RollBatch, Rolls
+
+ATTENTION_HEAD_WIDTH = 32
+"""Dimension of each head's queries and keys."""
+GLOBAL_FEATURES = 4
+"""Number of features of u at each pitch: the rows of U_d."""
+INITIAL_LOG_ODDS = -3.0
+"""The initial b: few of all notes sound."""
+MIDDLE_C = 60
+FRAMES, SAMPLE_ROWS = 2048, 16384
+"""Number of frames that are evaluated together, and that are sampled together."""
+
+
+class PastState(NamedTuple):
+    """What is kept of the frames so far: ages of the notes, states of the LSTMs along time."""
+
+    age_BD: Tensor
+    time_state: tuple[Tensor, Tensor] | None
+    global_state: tuple[Tensor, Tensor] | None
+
+
+class BiaxialLSTM(Model):
+    """`hidden` units along time and `note_hidden` units along pitch, with shared weights.
+
+    - features: the number of features of e.
+    - window: semitones above and below each pitch in its inputs from the frame before.
+    - notes_below: semitones below each note in the inputs of the LSTM along pitch.
+    - pitch_classes: use the pitch classes of the frame before, relative to the pitch, in e.
+    - note_age: use the age of the note in e.
+    - clock: use t modulo 2, 4, 8 and 16 in e and u.
+    - absolute_pitch: use the pitch class and the register of the pitch itself in e.
+    - global_hidden: units of u; 0 has no u.
+    - attention_heads: heads of causal attention to the piece's earlier frames, at most
+      `attention_span` frames back; 0 has no attention.
+    - low, high: the model predicts the columns from `low` to `high` − 1, by default all. Notes
+      outside are inputs too; each has the fixed probability σ(−14). This saves time for data in
+      which they never sound.
+    - dropout: of h, u and n.
+    - frozen_histories: the probability that a freeze of the history starts at each place where one
+      may start; in training only. 0.3 is good for generation.
+    - flipped_notes: the fraction of the notes of the history that is flipped; in training only.
+      0.004 is good for generation.
+
+    Logged metric besides the loss: `nll`, exact, in nats per frame. Raises `UserError` for a
+    setting outside its range.
+    """
+
+    name: ClassVar[str] = "biaxial_lstm"
+    reads = (Rolls,)
+    codec_type = RollCodec
+    monitor = ("val/nll", "min")
+    spec: Rolls
+    absolute_PZ: Tensor
+
+    @check_arguments
+    def __init__(
+        self,
+        spec: Rolls,
+        codec: RollCodec | None = None,
+        hidden: PositiveInt = 64,
+        note_hidden: PositiveInt = 64,
+        features: PositiveInt = 32,
+        window: NonNegativeInt = 12,
+        notes_below: NonNegativeInt = 13,
+        pitch_classes: bool = True,
+        note_age: bool = True,
+        clock: bool = True,
+        absolute_pitch: bool = True,
+        global_hidden: NonNegativeInt = 128,
+        attention_heads: NonNegativeInt = 4,
+        attention_span: PositiveInt = 512,
+        low: NonNegativeInt = 0,
+        high: PositiveInt | None = None,
+        dropout: DropoutRate = 0.4,
+        frozen_histories: Probability = 0.0,
+        flipped_notes: Probability = 0.0,
+    ) -> None:
+        super().__init__(spec, codec)
+        self.save_settings()
+        self.low, self.high = low, self.spec.pitches if high is None else high
+        if not self.low < self.high <= self.spec.pitches:
+            raise UserError(
+                f"low={low} should be below high={self.high}, and high at most the number of "
+                f"pitches, {self.spec.pitches}"
+            )
+        self.notes_below = notes_below
+        self.frozen_histories, self.flipped_notes = frozen_histories, flipped_notes
+        self.relative = RelativeInputs(self.low, self.high, window, pitch_classes, note_age)
+        visible, clock_size = self.spec.pitches, sum(PERIODS) if clock else 0
+
+        self.embed = nn.Linear(self.relative.out_features, features)
+        self.hands = nn.Linear(clock_size, features, bias=False) if clock else None
+        self.absolute = nn.Linear(13, features, bias=False) if absolute_pitch else None
+        self.time_lstm = nn.LSTM(features, hidden)
+        width, self.state_width = hidden + features, global_hidden or hidden
+        self.global_lstm: nn.LSTM | None = None
+        if global_hidden:
+            self.global_lstm = nn.LSTM(visible + clock_size, global_hidden)
+            self.numbers = nn.Linear(global_hidden, (self.high - self.low) * GLOBAL_FEATURES)
+            width += GLOBAL_FEATURES
+        self.attention: CausalAttention | None = None
+        if attention_heads:
+            self.attention = CausalAttention(
+                self.state_width, visible, attention_heads, ATTENTION_HEAD_WIDTH, attention_span
+            )
+            width += 2 * attention_heads
+        self.note_lstm = nn.LSTM(width + notes_below, note_hidden)
+        self.note_logit = nn.Linear(note_hidden, 1, bias=False)
+        self.context_logit = nn.Linear(width, 1)
+        nn.init.constant_(self.context_logit.bias, INITIAL_LOG_ODDS)
+        self.dropout = Dropout(dropout)
+        absolute_PZ = absolute_inputs(self.low, self.high, visible)
+        self.register_buffer("absolute_PZ", absolute_PZ, persistent=False)
+
+    # --- Along time ---------------------------------------------------------------------------
+
+    def start(self, rows: int) -> PastState:
+        """The state before the first frame, for a number of batch rows."""
+        age_BD = self.embed.weight.new_zeros(rows, self.spec.pitches, dtype=torch.int64)
+        return PastState(age_BD, None, None)
+
+    def along_time(
+        self, before_BTD: Tensor, past: PastState, first: int = 0
+    ) -> tuple[Tensor, Tensor, Tensor, PastState]:
+        """h_TBPH, e_TBPE and u_TBR of frames t = first, first + 1, …, and the state after them.
+
+        before_BTD are the frames t − 1.
+        """
+        x_TBD = before_BTD.transpose(0, 1)
+        steps, rows, _ = x_TBD.shape
+        age_BTD = note_ages(before_BTD, past.age_BD)
+        clock_TZ = clock_one_hot(steps, first, device=x_TBD.device).to(x_TBD.dtype)
+        e_TBPE = self.embed(self.relative(x_TBD, age_BTD.transpose(0, 1)))
+        if self.hands is not None:
+            e_TBPE = e_TBPE + self.hands(clock_TZ)[:, None, None]
+        if self.absolute is not None:
+            e_TBPE = e_TBPE + self.absolute(self.absolute_PZ.to(x_TBD.dtype))
+        h_TNH, time_state = self.time_lstm(e_TBPE.flatten(1, 2), past.time_state)
+        h_TBPH = self.dropout(h_TNH.unflatten(1, (rows, -1)))
+        if self.global_lstm is None:
+            u_TBR, global_state = self.mean_of_sounding_notes(h_TBPH, x_TBD), None
+        else:
+            inputs_TBZ = x_TBD
+            if self.hands is not None:
+                inputs_TBZ = torch.cat([x_TBD, clock_TZ[:, None].expand(-1, rows, -1)], dim=-1)
+            u_TBR, global_state = self.global_lstm(inputs_TBZ, past.global_state)
+            u_TBR = self.dropout(u_TBR)
+        return h_TBPH, e_TBPE, u_TBR, PastState(age_BTD[:, -1], time_state, global_state)
+
+    def mean_of_sounding_notes(self, h_TBPH: Tensor, x_TBD: Tensor) -> Tensor:
+        """The mean of h over the notes that sound in the frame before, (T, B, H); 0 in silence."""
+        on_TB1P = x_TBD[..., None, self.low : self.high]
+        mean_TB1H = on_TB1P @ h_TBPH / on_TB1P.sum(-1, keepdim=True).clamp_min(1)
+        return mean_TB1H[:, :, 0]
+
+    def context(self, h_TBPH: Tensor, e_TBPE: Tensor, u_TBR: Tensor, r_TBZ: Any) -> Tensor:
+        """c_TBPC: what the earlier frames say about each pitch."""
+        parts = [h_TBPH, e_TBPE]
+        if self.global_lstm is not None:
+            parts.append(self.numbers(u_TBR).unflatten(-1, (-1, GLOBAL_FEATURES)))
+        if self.attention is not None:
+            r_TBMZ = r_TBZ.unflatten(-1, (self.attention.heads, -1))
+            attended_TBPM = r_TBMZ[..., self.low : self.high].transpose(-1, -2)
+            null_TB1M = r_TBMZ[..., -1][..., None, :]
+            parts += [attended_TBPM, null_TB1M.expand_as(attended_TBPM)]
+        return torch.cat(parts, dim=-1)
+
+    def contexts(self, x_BTD: Tensor) -> Tensor:
+        """c_TBPC of whole sequences; the context of a frame depends on the frames before it."""
+        before_BTD = F.pad(x_BTD, (0, 0, 1, 0))[:, :-1]
+        h_TBPH, e_TBPE, u_TBR, _ = self.along_time(before_BTD, self.start(len(x_BTD)))
+        r_TBZ = None
+        if self.attention is not None:
+            r_TBZ = self.attention.all_steps(u_TBR.transpose(0, 1), x_BTD).transpose(0, 1)
+        return self.context(h_TBPH, e_TBPE, u_TBR, r_TBZ)
+
+    @property
+    def frame_distribution(self) -> FrameDistribution:
+        """The distribution of frames given their contexts, by the LSTM along pitch."""
+        layers = self.note_lstm, self.note_logit, self.context_logit, self.dropout
+        columns = self.spec.pitches, self.low, self.high
+        return FrameDistribution(*layers, *columns, self.notes_below)
+
+    # --- Training -----------------------------------------------------------------------------
+
+    def losses(self, batch: RollBatch) -> dict[str, Tensor]:
+        history_BTD, (x_BTD, mask_BT) = batch.x_BTD, batch
+        if self.training:
+            low_pitches = max(0, MIDDLE_C - (self.codec or RollCodec()).pitch_range[0])
+            history_BTD = freeze_history(
+                *batch, low_pitches, self.frozen_histories, self.flipped_notes
+            )
+        c_TBPC, x_TBD, mask_TB = self.contexts(history_BTD), x_BTD.transpose(0, 1), mask_BT.t()
+        log_prob = self.frame_distribution.log_prob
+        if mask_TB.device.type == "cpu":
+            return {"nll": -log_prob(c_TBPC[mask_TB], x_TBD[mask_TB]).mean()}
+        # Selecting by a mask would make the CPU wait for a GPU, so padding stays, with weight 0.
+        log_prob_N = log_prob(c_TBPC.flatten(0, 1), x_TBD.flatten(0, 1))
+        return {"nll": -(log_prob_N * mask_TB.flatten()).sum() / mask_TB.sum()}
+
+    def num_predictions(self, batch: RollBatch) -> Tensor:
+        return batch.mask_BT.sum()
+
+    # --- Evaluation ---------------------------------------------------------------------------
+
+    def new_metric(self) -> Metric:
+        return RowMeans(["nll"])
+
+    def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
+        metric.update(nll=-self.log_prob(batch)[batch.mask_BT])
+
+    def blocks(self, batch: RollBatch) -> Iterator[tuple[slice, Tensor, Tensor]]:
+        """Blocks of batch rows, each with its c_BTPC and x_BTD on the device of the weights."""
+        rows, steps = batch.mask_BT.shape
+        width = max(1, FRAMES // steps)
+        for block in (slice(b, b + width) for b in range(0, rows, width)):
+            x_BTD = batch.x_BTD[block].to(self.embed.weight)
+            yield block, self.contexts(x_BTD).transpose(0, 1), x_BTD
+
+    @torch.no_grad()
+    def log_prob(self, batch: RollBatch) -> Tensor:
+        """log p of each frame given the frames before it, (B, T), in nats; 0 in padding.
+
+        In the dtype of the weights even under autocast, so that the value is exact.
+        """
+        device = self.embed.weight.device
+        log_prob_BT = torch.zeros(batch.mask_BT.shape, device=device)
+        with torch.autocast(device.type, enabled=False):
+            for block, c_BTPC, x_BTD in self.blocks(batch):
+                mask_BT = batch.mask_BT[block].to(device)
+                log_prob_N = self.frame_distribution.log_prob(c_BTPC[mask_BT], x_BTD[mask_BT])
+                log_prob_BT[block][mask_BT] = log_prob_N.to(log_prob_BT.dtype)
+        return log_prob_BT
+
+    @torch.no_grad()
+    def sample_frames(self, batch: RollBatch, samples: int, generator: Generator) -> Tensor:
+        """S samples of each frame that is not padding, given the true frames before it: (S, N, D)
+        bool."""
+        sample, parts = self.frame_distribution.sample, []
+        for block, c_BTPC, x_BTD in self.blocks(batch):
+            c_NPC = c_BTPC[batch.mask_BT[block].to(x_BTD.device)]
+            for c_MPC in c_NPC.split(max(1, SAMPLE_ROWS // samples)):
+                parts.append(sample(c_MPC, samples, 1.0, generator)[0].bool())
+        return torch.cat(parts, dim=1)
+
+    @torch.inference_mode()
+    @check_arguments
+    def assess(
+        self,
+        data: Any,
+        split: Literal["test", "val"] = "test",
+        samples: NonNegativeInt = SAMPLES,
+        pieces: Path | None = None,
+        seed: Seed = 0,
+    ) -> dict[str, float]:
+        """Exact log-likelihood (nats per frame) and accuracy (percent) of all frames of a split.
+
+        Also the log-likelihood of frames after repeated and after new contexts, and of pieces that
+        share no top line with training pieces (`musegen.metrics.roll_evaluation`).
+
+        - samples: of each frame, for the accuracy; 0 leaves it out.
+        - pieces: a CSV file to write, with the log-likelihood and accuracy of every piece.
+        """
+        generator = torch.Generator(self.device).manual_seed(seed)
+        loader = data.test_dataloader() if split == "test" else data.val_dataloader()
+        predicted = predicted_pieces(self, loader, samples, generator)
+        if pieces is not None:
+            write_piece_table(predicted, pieces)
+        return report(predicted, getattr(data, "rolls", {}).get("train"))
+
+    # --- Generation ---------------------------------------------------------------------------
+
+    @torch.inference_mode()
+    @check_arguments
+    def generate(
+        self,
+        n: PositiveInt = 4,
+        length: PositiveInt = 200,
+        temperature: PositiveFloat = 1.0,
+        repeats: Literal["sustain", "retrigger"] | None = None,
+        prime: Path | None = None,
+        prime_seconds: float | None = None,
+        include_prime: bool = False,
+        seed: Seed = 0,
+    ) -> list[np.ndarray]:
+        """n generated pieces of `length` frames by exact sampling, as `NOTES` arrays.
+
+        - temperature: divides the logit of each note given the notes below it.
+        - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in
+          each (`retrigger`); null uses the codec's setting.
+        - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
+          `include_prime` the result contains it.
+
+        Training mode and the global random streams are not changed. Raises `UserError` for a
+        setting outside its range and for a prime without notes.
+        """
+        codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
+        generator = torch.Generator(self.device).manual_seed(seed)
+        prime_TD = torch.from_numpy(codec.prime_frames(prime, prime_seconds))
+        training = self.training
+        self.eval()
+        try:
+            x_NTD = self._sample(n, length, prime_TD, temperature, generator)
+        finally:
+            self.train(training)
+        first = 0 if include_prime else len(prime_TD)
+        return [codec.decode(piece_TD) for piece_TD in x_NTD[:, first:].cpu().numpy()]
+
+    def _sample(
+        self, n: int, length: int, prime_TD: Tensor, temperature: float, generator: Generator
+    ) -> Tensor:
+        """The prime and `length` sampled frames after it, n times: (N, T, D)."""
+        primed = len(prime_TD)
+        # One silent frame before the first: the input of the first step.
+        x_NTD = self.embed.weight.new_zeros(n, 1 + primed + length, self.spec.pitches)
+        x_NTD[:, 1 : 1 + primed] = prime_TD
+        u_NTR = x_NTD.new_zeros(n, primed + length, self.state_width)
+        past, r_1NZ = self.start(n), None
+        for t in track(range(primed + length), "generating", "frames"):
+            h, e, u, past = self.along_time(x_NTD[:, t, None], past, t)
+            u_NTR[:, t] = u[0]
+            if t >= primed:
+                if self.attention is not None:
+                    r_1NZ = self.attention.step(t, u_NTR, x_NTD[:, 1:])[None]
+                c_NPC = self.context(h, e, u, r_1NZ)[0]
+                sample, _ = self.frame_distribution.sample(c_NPC, 1, temperature, generator)
+                x_NTD[:, t + 1] = sample[0]
+        return x_NTD[:, 1:]
