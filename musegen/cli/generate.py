@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import MODELS, load_model
 from musegen.render.samples import one_per_sample, write_samples
+from musegen.specs import Spec
 from musegen.training.checkpoint_files import find_checkpoint
 
 CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=value …]"
@@ -28,9 +31,26 @@ def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
     model = load_model(find_checkpoint(run))
     samples = model.generate(**check_settings(model.generate, settings, "generate"))
     folder = out or (run if run.is_dir() else run.parent) / "generated"
-    paths = one_per_sample(write_samples(model.spec, samples, folder))
+    paths = one_per_sample(replace_samples(model.spec, samples, folder))
     for path in paths:
         print(path)
+    return paths
+
+
+def replace_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
+    """Write samples and remove those of an earlier call, so that the folder holds only the new ones.
+
+    Only files that carry on the numbering from 00 are removed. Returns the paths.
+    """
+    paths = write_samples(spec, samples, folder)
+    earlier = [folder / "samples.txt"]
+    for i in itertools.count():
+        numbered = [folder / f"{i:02d}{suffix}" for suffix in (".mid", ".wav", ".png", ".txt")]
+        if not any(path.exists() for path in numbered):
+            break
+        earlier += numbered
+    for path in set(earlier) - set(paths):
+        path.unlink(missing_ok=True)
     return paths
 
 

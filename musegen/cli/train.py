@@ -15,14 +15,16 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 
 from musegen.cli.console import one_line_errors, quiet
+from musegen.cli.generate import replace_samples
 from musegen.cli.jobs import isolate_failures
 from musegen.config.groups import CONF
 from musegen.config.instantiation import build_data, build_model, build_trainer
 from musegen.config.overrides import expand_resume, force_add_overrides, sweep_job
 from musegen.config.resolve import resolve_config
+from musegen.config.runs import refuse_existing_run
 from musegen.errors import UserError
 from musegen.models import Model, load_model
-from musegen.render.samples import one_per_sample, text_rows, write_samples
+from musegen.render.samples import one_per_sample, text_rows
 from musegen.runtime import launch
 from musegen.runtime.atomic import write_json, write_text
 from musegen.runtime.commands import train_command
@@ -57,15 +59,20 @@ def train(cfg: DictConfig) -> float:
 def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> float:
     """The complete run of a resolved config, in as many processes as the config says.
 
-    `callbacks` are added to those of the config; not in a run of several processes.
+    `callbacks` are added to those of the config; not in a run of several processes. Raises
+    `UserError` if the folder already holds a run and `resume` is not set.
     """
     processes = launch.num_processes(build_trainer(settings, bare=True))
     if processes > 1:
+        if not settings["resume"]:
+            refuse_existing_run(Path(settings["run_dir"]))
         return launch.launch(run_in_process, settings, processes)
     if launch.rejoin_after_restart(os.environ):
         settings = settings | {"resume": settings["run_dir"]}
     keep_freed_memory()
     trainer = build_trainer(settings, callbacks=callbacks)
+    if not settings["resume"] and trainer.is_global_zero:  # it may write before others check
+        refuse_existing_run(Path(settings["run_dir"]))
     if trainer.strategy.root_device.type == "cpu":
         pin_cpu_affinity(os.environ)
     with finishing(trainer.loggers):
@@ -189,7 +196,7 @@ def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
     if settings["sample"] is None:
         return
     samples = model.generate(**settings["sample"])
-    files = write_samples(model.spec, samples, Path(settings["run_dir"]) / "samples")
+    files = replace_samples(model.spec, samples, Path(settings["run_dir"]) / "samples")
     for path in one_per_sample(files):
         print(f"sample {path}")
     texts = text_rows(model.spec, samples)
