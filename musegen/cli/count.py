@@ -8,6 +8,7 @@ from pathlib import Path
 from musegen.cli import console
 from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.codecs.grammars import GRAMMARS, Grammar
+from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.constraints import PositiveInt, check_arguments
 from musegen.errors import UserError
@@ -59,7 +60,7 @@ def main() -> None:
         settings = console.key_values(sys.argv[1:])
         if "run" not in settings:
             raise UserError(f"which run? musegen {CALL}")
-        table(**check_settings(table, settings, "count"))
+        table(**check_settings(table, read_typed(table, settings), "count"))
 
 
 if __name__ == "__main__":

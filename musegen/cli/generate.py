@@ -10,6 +10,7 @@ from typing import Any
 
 from musegen.cli import console
 from musegen.cli.usage import Section, description, help_requested, print_usage
+from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import MODELS, load_model
@@ -26,10 +27,11 @@ def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
     - run: a run folder or a checkpoint.
     - out: the folder of the files; by default generated/ in the run folder.
 
-    `settings` are those of the model's `generate`.
+    `settings` are those of the model's `generate`, as values or as they are typed.
     """
     model = load_model(find_checkpoint(run))
-    samples = model.generate(**check_settings(model.generate, settings, "generate"))
+    read = read_typed(model.generate, settings)
+    samples = model.generate(**check_settings(model.generate, read, "generate"))
     folder = out or (run if run.is_dir() else run.parent) / "generated"
     paths = one_per_sample(replace_samples(model.spec, samples, folder))
     for path in paths:
@@ -38,7 +40,7 @@ def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
 
 
 def replace_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
-    """Write samples and remove those of an earlier call, so that the folder holds only the new ones.
+    """Write samples, and remove those of an earlier call, which would lie among the new ones.
 
     Only files that carry on the numbering from 00 are removed. Returns the paths.
     """
@@ -57,7 +59,7 @@ def replace_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Pa
 def print_help(settings: dict[str, Any]) -> None:
     """The settings of the run's model; without a run, those of every model."""
     if "run" in settings:
-        models = [type(load_model(find_checkpoint(Path(str(settings["run"])))))]
+        models = [type(load_model(find_checkpoint(Path(settings["run"]).expanduser())))]
     else:
         models = list(MODELS.values())
     sections = [
@@ -75,9 +77,7 @@ def main() -> None:
             print_help(settings)
         if "run" not in settings:
             raise UserError(f"which run? musegen {CALL}")
-        run = Path(str(settings.pop("run")))
-        out = settings.pop("out", None)
-        generate(run, Path(str(out)) if out else None, **settings)
+        generate(**check_settings(generate, read_typed(generate, settings), "generate"))
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from musegen.cli.usage import Section, help_requested, print_usage
 from musegen.config.instantiation import build_trainer
 from musegen.config.overrides import compose_config, quote_override
 from musegen.config.resolve import resolve_config
+from musegen.config.typed import absolute_overrides, read_typed
 from musegen.config.validation import check_settings
 from musegen.constraints import PositiveInt, Seed, check_arguments
 from musegen.errors import UserError
@@ -104,7 +105,7 @@ def search(
         print(f"trial {trial.number}: {' '.join(chosen)}", flush=True)
         folder = out / str(trial.number)
         settings = resolve_config(compose_config([*fixed, *chosen, f"run_dir={folder}"]))
-        settings["overrides"] = [*fixed, *chosen]
+        settings["overrides"] = absolute_overrides(settings, [*fixed, *chosen])
         callbacks = [Pruning(trial, settings["monitor"])] if prune else []
         return train.run(settings, callbacks)
 
@@ -115,7 +116,7 @@ def search(
 
 def _parse(overrides: list[str]) -> tuple[list[str], list[Override]]:
     """The overrides with one value, and the parsed overrides with several values."""
-    quoted = [quote_override(o) for o in overrides]
+    quoted = [quote_override(o, sweep=True) for o in overrides]
     parsed = OverridesParser.create().parse_overrides(quoted)
     spaces = [p for p in parsed if p.is_sweep_override()]
     if not spaces:
@@ -147,7 +148,9 @@ def main() -> None:
             print_usage(CALL, __doc__ or "", Section("settings", search, without=("overrides",)))
         own = [a for a in sys.argv[1:] if a.partition("=")[0] in SETTINGS]
         overrides = [a for a in sys.argv[1:] if a not in own]
-        given = check_settings(search, console.key_values(own), "sweep", {"overrides"})
+        given = check_settings(
+            search, read_typed(search, console.key_values(own)), "sweep", {"overrides"}
+        )
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         study = search(overrides, **given)
         states = [t.state.name.lower() for t in study.trials]

@@ -12,6 +12,7 @@ from typing import Any
 
 import hydra
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from musegen.cli.console import one_line_errors, quiet
@@ -22,6 +23,7 @@ from musegen.config.instantiation import build_data, build_model, build_trainer
 from musegen.config.overrides import expand_resume, force_add_overrides, sweep_job
 from musegen.config.resolve import resolve_config
 from musegen.config.runs import refuse_existing_run
+from musegen.config.typed import keep_texts
 from musegen.errors import UserError
 from musegen.models import Model, load_model
 from musegen.render.samples import one_per_sample, text_rows
@@ -49,6 +51,7 @@ def train(cfg: DictConfig) -> float:
         with isolate_failures(*job) if job else one_line_errors():
             if cfg.resume == "auto":  # in a sweep; for a single run see `expand_resume`
                 cfg.resume = cfg.run_dir
+            keep_texts(cfg, HydraConfig.get().overrides.task)
             return run(resolve_config(cfg))
     finally:
         if job is None:  # Hydra needs the folders of all jobs of a sweep

@@ -26,8 +26,8 @@ def refuse_existing_run(folder: Path) -> None:
     """Raise `UserError` if the folder holds a run, which a new run would overwrite."""
     if (folder / "config.yaml").exists() or list(folder.glob("checkpoints/*.ckpt")):
         raise UserError(
-            f"{folder}: this folder holds a run; add resume={folder} to resume it, or choose another "
-            "folder for the new run"
+            f"{folder}: this folder holds a run; add resume={folder} to resume it, or choose "
+            "another folder for the new run"
         )
 
 

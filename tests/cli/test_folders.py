@@ -30,8 +30,8 @@ def test_a_folder_that_holds_a_run_is_refused(cli, run: Path) -> None:
     code, out, err = cli(train.main, *TINY, f"hydra.run.dir={run}")
     assert (code, out) == (1, "")
     assert err == (
-        f"musegen: {run}: this folder holds a run; add resume={run} to resume it, or choose another "
-        "folder for the new run\n"
+        f"musegen: {run}: this folder holds a run; add resume={run} to resume it, or choose "
+        "another folder for the new run\n"
     )
     assert files(run) == before
     (run / "config.yaml").unlink()
