@@ -23,6 +23,7 @@ from musegen.config.instantiation import build_data, build_model, build_trainer
 from musegen.config.overrides import expand_resume, force_add_overrides, sweep_job
 from musegen.config.resolve import resolve_config
 from musegen.config.runs import refuse_existing_run
+from musegen.config.signatures import parameters_of
 from musegen.config.typed import keep_texts
 from musegen.errors import UserError
 from musegen.models import Model, load_model
@@ -103,6 +104,7 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     data = build_data(settings)
     model = build_model(settings, data)  # before the data work: it may refuse its settings
+    check_generation(settings, model)
     checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     if checkpoint is not None:
         started -= prepare_resume(checkpoint, model, trainer)
@@ -110,6 +112,7 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     with host_lock():
         data.prepare_data()
     data.setup()
+    check_interval(trainer, data)
     fit(settings, trainer, model, data, checkpoint)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:
@@ -125,6 +128,34 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     write_json(run_dir / "test.json", metrics)
     sample(settings, model.cpu(), trainer)  # on the CPU a seed gives the same samples everywhere
     return best_score(trainer), write_report(settings, model, data, trainer, started)
+
+
+def check_generation(settings: dict[str, Any], model: Model) -> None:
+    """Generate one short sample with the settings of `sample` and `preview`, and discard it.
+
+    Raises `UserError` for what `generate` would refuse after the training, e.g. a missing prime.
+    """
+    parameters = parameters_of(model.generate)[0]
+    short = {k: 1 for k in ("n", "length", "steps", "rows") if k in parameters}
+    for group in ("sample", "preview"):
+        if settings[group]:
+            try:
+                model.generate(**{**settings[group], **short})
+            except UserError as e:
+                raise UserError(f"{group}: {e}") from e
+
+
+def check_interval(trainer: pl.Trainer, data: Any) -> None:
+    """Raise `UserError` for validations at an interval that is longer than an epoch."""
+    interval = trainer.val_check_interval
+    if trainer.world_size > 1 or trainer.check_val_every_n_epoch is None:
+        return
+    batches = len(data.train_dataloader())
+    if isinstance(interval, int) and interval > batches > 0:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has only {batches} batches; write at "
+            "most so many, or add trainer.check_val_every_n_epoch=null to count across epochs"
+        )
 
 
 def fit(

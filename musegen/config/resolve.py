@@ -7,6 +7,7 @@ from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from musegen.config.consistency import check_consistency
 from musegen.config.groups import GROUPS, top_level_keys
 from musegen.config.instantiation import fill_defaults
 from musegen.config.overrides import command_line_overrides
@@ -55,6 +56,7 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     for group in ("logger", "callbacks"):
         plain[group] = _named_nodes(plain.get(group) or {}, group)  # logger=[] removes the group
     settings = {str(k): v for k, v in plain.items()}
+    check_consistency(settings, model.name)
     _check_model_settings(settings, model)
     return settings | {"overrides": absolute_overrides(settings, command_line_overrides())}
 
