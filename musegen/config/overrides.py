@@ -116,7 +116,7 @@ def expand_resume(arguments: list[str]) -> list[str]:
     config yet: the same command then starts a job and resumes it. In a sweep it means the folder
     of each job in `hydra.sweep.dir`.
 
-    Raises `UserError` for a folder that holds no run.
+    Raises `UserError` for a folder that holds no run, or whose last checkpoint was deleted.
     """
     given = {a.partition("=")[0]: a.partition("=")[2] for a in arguments}
     if given.get("resume", "null") == "null":
@@ -133,6 +133,9 @@ def expand_resume(arguments: list[str]) -> list[str]:
         raise UserError("resume=auto needs the run's folder: add hydra.run.dir=DIR")
     folder = Path(run_dir if given["resume"] == "auto" else given["resume"]).expanduser()
     config = folder / "config.yaml"
+    # `auto` may restart a run that was killed before it had written last.ckpt.
+    if given["resume"] != "auto" or (folder / "test.json").exists():
+        _check_last_checkpoint(folder)
     rest = [a for a in arguments if not a.startswith(("resume=", "hydra.run.dir="))]
     if config.exists():
         before = load_run_config(config).get("overrides", [])
@@ -141,3 +144,12 @@ def expand_resume(arguments: list[str]) -> list[str]:
         raise UserError(f"resume={folder}: no config.yaml in this folder, so no run to resume")
     quoted = _in_quotes(str(folder.absolute()))
     return [*rest, f"resume={quoted}", f"hydra.run.dir={quoted}"]
+
+
+def _check_last_checkpoint(folder: Path) -> None:
+    best, last = (folder / "checkpoints" / name for name in ("best.ckpt", "last.ckpt"))
+    if best.exists() and not last.exists():
+        raise UserError(
+            f"resume={folder}: checkpoints/last.ckpt is missing, and best.ckpt holds only weights, "
+            "from which no run can be resumed; start a new run in another folder"
+        )

@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from musegen.cli import train
-from musegen.config.overrides import compose_config
+from musegen.config.overrides import compose_config, expand_resume
 from musegen.config.resolve import resolve_config
 from musegen.errors import UserError
 from musegen.models.char_rnn import CharRNN
@@ -244,3 +244,8 @@ def test_runs_that_cannot_be_resumed_are_refused(cli, tmp_path: Path) -> None:
     assert "cannot resume from this checkpoint" in refused(f"resume={run}")
     (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
     assert "this file is damaged" in refused(f"resume={run}")
+    (run / "checkpoints" / "last.ckpt").rename(run / "checkpoints" / "best.ckpt")
+    for typed in ([f"resume={run}"], ["resume=auto", f"hydra.run.dir={run}"]):
+        assert "last.ckpt is missing, and best.ckpt holds only weights" in refused(*typed)
+    (run / "test.json").unlink()
+    assert expand_resume(["resume=auto", f"hydra.run.dir={run}"])
