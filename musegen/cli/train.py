@@ -168,6 +168,8 @@ def fit(
     restore_config = write_config(settings, trainer, model, data)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        if trainer.is_global_zero:
+            print_profile(Path(settings["run_dir"]))
     except Stopped as stopped:
         sys.exit(report_stop(stopped, settings, model, trainer))
     except SystemExit as end:
@@ -179,6 +181,13 @@ def fit(
         if checkpoint is not None:
             restore_config()  # a changed setting that fails now would fail the next resume, too
         raise
+
+
+def print_profile(run_dir: Path) -> None:
+    """Print the tables that `trainer.profiler` has written, and their paths."""
+    for path in sorted(run_dir.glob("fit-profile*.txt")):
+        print(path.read_text(encoding="utf-8").strip())
+        print(f"profile {path}")
 
 
 def write_config(

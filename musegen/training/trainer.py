@@ -7,7 +7,13 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.profilers import (
+    AdvancedProfiler,
+    PassThroughProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
 from musegen.constraints import NonNegativeFloat, NonNegativeInt, PositiveInt, check_arguments
@@ -21,6 +27,14 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_progress_bar": False,  # callbacks.progress shows one
 }
 """Trainer arguments that always differ from Lightning's defaults; `trainer.*` overrides them."""
+
+
+PROFILERS: dict[str, type[Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+"""The profilers that `trainer.profiler` names. Their tables are files in `default_root_dir`."""
 
 
 class Unprofiled(PassThroughProfiler):
@@ -62,6 +76,9 @@ def make_trainer(
             f"trainer.strategy={settings['strategy']}: not supported; use trainer.strategy=ddp, "
             "which starts its processes as well"
         )
+    if settings.get("profiler") in PROFILERS:  # Lightning would write the table into a hidden log
+        profiler = PROFILERS[settings["profiler"]]
+        settings["profiler"] = profiler(settings.get("default_root_dir"), filename="profile")
     plugins = [CheckpointFiles(), *_as_list(settings.pop("plugins", None))]
     try:
         return pl.Trainer(
