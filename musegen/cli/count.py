@@ -53,8 +53,8 @@ def _load_with_grammar(run: Path) -> tuple[CharRNN, Grammar]:
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         if help_requested(sys.argv[1:]):
             print_usage(CALL, description(table), Section("settings", table))
         settings = console.key_values(sys.argv[1:])

@@ -44,8 +44,8 @@ def write(run: Path, string: str, label: str | None = None, out: Path | None = N
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         if help_requested(sys.argv[1:]):
             print_usage(CALL, description(write), Section("settings", write))
         settings = console.key_values(sys.argv[1:])

@@ -107,8 +107,8 @@ def print_help(runs: list[str]) -> None:
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         arguments = sys.argv[1:]
         runs = [a.removeprefix("run=") for a in arguments if a.startswith("run=")]
         if help_requested(arguments):

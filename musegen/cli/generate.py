@@ -70,8 +70,8 @@ def print_help(settings: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         settings = console.key_values(sys.argv[1:])
         if help_requested(sys.argv[1:]):
             print_help(settings)

@@ -24,8 +24,8 @@ def report(run: list[Path], out: Path | None = None) -> Path:
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         if help_requested(sys.argv[1:]):
             print_usage(CALL, description(report), Section("settings", report))
         settings = [argument.partition("=") for argument in sys.argv[1:]]

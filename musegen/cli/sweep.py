@@ -186,8 +186,8 @@ def _check_same_search(study: optuna.Study, out: Path, overrides: list[str]) -> 
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         if help_requested(sys.argv[1:]):
             print_usage(CALL, __doc__ or "", Section("settings", search, without=("overrides",)))
         own = [a for a in sys.argv[1:] if a.partition("=")[0] in SETTINGS]

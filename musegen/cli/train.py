@@ -273,9 +273,9 @@ def resume_command(run_dir: Path) -> str:
 
 def main() -> None:
     """`musegen train …` and `python train.py …`."""
-    quiet()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
     with one_line_errors():
+        quiet()
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
         require_supported_lightning()
         launch.share_source_path(os.environ)
         arguments = launch.shared_run_dir(sys.argv[1:], os.environ)

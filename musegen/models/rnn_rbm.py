@@ -322,8 +322,7 @@ class RNNRBM(Model):
         - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
           `include_prime` the result contains it.
 
-        Training mode and the global random streams are not changed. Raises `UserError` for a
-        setting outside its range and for a prime without notes.
+        Training mode and global random streams do not change. A prime without notes: `UserError`.
         """
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
         generator = torch.Generator(self.device).manual_seed(seed)
