@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -117,6 +117,15 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:
         model = load_model(best)
+    with resumable(run_dir):
+        return evaluate_and_report(settings, trainer, model, data, started)
+
+
+def evaluate_and_report(
+    settings: dict[str, Any], trainer: pl.Trainer, model: Model, data: Any, started: float
+) -> tuple[float, Path | None]:
+    """What follows the training in `fit_and_report`."""
+    run_dir = Path(settings["run_dir"])
     metrics = run_test_pass(model, data, settings)
     if not teardown_process_group(trainer):
         return best_score(trainer), None
@@ -128,6 +137,20 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     write_json(run_dir / "test.json", metrics)
     sample(settings, model.cpu(), trainer)  # on the CPU a seed gives the same samples everywhere
     return best_score(trainer), write_report(settings, model, data, trainer, started)
+
+
+@contextmanager
+def resumable(run_dir: Path) -> Iterator[None]:
+    """After Ctrl-C, say how to resume a run that is trained and not yet tested; exit with 130."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Lightning's test raises SystemExit for Ctrl-C, and prints nothing.
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        command = resume_command(run_dir)
+        print(f"musegen: interrupted after the training; to resume: {command}", file=sys.stderr)
+        sys.exit(130)
 
 
 def check_generation(settings: dict[str, Any], model: Model) -> None:
