@@ -1,12 +1,9 @@
 """`python train.py model=lstm_midi data=mozart`, the same as `musegen train …`."""
 
-import sys
+from musegen.cli.main import one_line_interrupts
 
-try:
+with one_line_interrupts():
     from musegen.cli.train import main
-except KeyboardInterrupt:
-    print("musegen: interrupted", file=sys.stderr)
-    sys.exit(130)
 
 if __name__ == "__main__":
     main()

@@ -17,8 +17,9 @@ from collections.abc import Callable
 from typing import Annotated, Any, Literal, TypeVar, Union
 
 import numpy as np
-from annotated_types import Ge, Gt, Interval, Lt
+from annotated_types import Ge, Gt, Interval, Le, Lt
 from pydantic import (
+    AfterValidator,
     AllowInfNan,
     ConfigDict,
     PydanticSchemaGenerationError,
@@ -26,6 +27,7 @@ from pydantic import (
     TypeAdapter,
     ValidationError,
 )
+from pydantic_core import PydanticCustomError
 
 from musegen.errors import UserError
 
@@ -33,14 +35,34 @@ PositiveInt = Annotated[int, Ge(1)]
 NonNegativeInt = Annotated[int, Ge(0)]
 PositiveFloat = Annotated[float, Gt(0), AllowInfNan(False)]
 NonNegativeFloat = Annotated[float, Ge(0), AllowInfNan(False)]
-DropoutRate = Annotated[float, Ge(0), Lt(1)]
-"""The probability that a unit is set to 0."""
+DropoutRate = Annotated[float, Ge(0), Le(0.999)]
+"""The probability that a unit is set to 0. Close to 1, the few units that are left explode."""
+SampleLength = Annotated[int, Interval(ge=1, le=1_000_000)]
+"""Steps of a generated sequence, or steps before one: more take days, or more memory than there is.
+"""
+SampleCount = Annotated[int, Interval(ge=1, le=100_000)]
+"""Sequences that are generated at once."""
+MIN_TEMPERATURE = 1e-3
+PositiveTemperature = Annotated[float, Ge(MIN_TEMPERATURE), AllowInfNan(False)]
+"""What logits or energies are divided by. A smaller one overflows, and draws nothing but modes."""
 Probability = Annotated[float, Interval(ge=0, le=1)]
 OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
 """A part of a whole: not 0, and not all of it."""
 PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
 """A part of a whole, or all of it: not 0."""
 Seed = Annotated[int, Ge(0), Lt(2**32)]
+
+
+def _check_temperature(value: float) -> float:
+    if 0 < value < MIN_TEMPERATURE:
+        raise PydanticCustomError(
+            "temperature", f"Input should be 0, or at least {MIN_TEMPERATURE}"
+        )
+    return value
+
+
+Temperature = Annotated[NonNegativeFloat, AfterValidator(_check_temperature)]
+"""A temperature that may be 0, for the most probable class."""
 
 F = TypeVar("F", bound=Callable[..., Any])
 

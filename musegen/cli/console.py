@@ -10,9 +10,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
-
-from omegaconf import OmegaConf
 
 from musegen.config.error_messages import as_user_error
 from musegen.errors import UserError
@@ -54,8 +51,8 @@ def _stdout_is_closed() -> bool:
     return True
 
 
-def key_values(arguments: list[str]) -> dict[str, Any]:
-    """`["n=4", "run=runs/x"]` → {"n": 4, "run": "runs/x"}, values read as YAML.
+def key_values(arguments: list[str]) -> dict[str, str]:
+    """`["n=4", "run=runs/x"]` → {"n": "4", "run": "runs/x"}, the values as they were typed.
 
     `-h` and `--help` are left out.
     """
@@ -63,12 +60,7 @@ def key_values(arguments: list[str]) -> dict[str, Any]:
     for argument in arguments:
         if "=" not in argument:
             raise UserError(f"cannot read {argument!r}: write key=value")
-    try:
-        plain = OmegaConf.to_container(OmegaConf.from_dotlist(arguments))
-    except Exception as e:
-        raise UserError(f"cannot read {' '.join(arguments)!r}: write key=value ({e})") from e
-    assert isinstance(plain, dict)
-    return {str(k): v for k, v in plain.items()}
+    return {key: value for key, _, value in (a.partition("=") for a in arguments)}
 
 
 def quiet() -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from musegen.cli import console
 from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.codecs.grammars import GRAMMARS, Grammar
+from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.constraints import PositiveInt, check_arguments
 from musegen.errors import UserError
@@ -52,14 +53,14 @@ def _load_with_grammar(run: Path) -> tuple[CharRNN, Grammar]:
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         if help_requested(sys.argv[1:]):
             print_usage(CALL, description(table), Section("settings", table))
         settings = console.key_values(sys.argv[1:])
         if "run" not in settings:
             raise UserError(f"which run? musegen {CALL}")
-        table(**check_settings(table, settings, "count"))
+        table(**check_settings(table, read_typed(table, settings), "count"))
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from musegen.cli import console
 from musegen.cli.usage import Section, description, help_requested, print_usage
+from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import load_model
@@ -43,16 +44,14 @@ def write(run: Path, string: str, label: str | None = None, out: Path | None = N
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         if help_requested(sys.argv[1:]):
             print_usage(CALL, description(write), Section("settings", write))
-        # The string is not read as YAML, in which 00001111 is the number 585.
-        strings = [a.removeprefix("string=") for a in sys.argv[1:] if a.startswith("string=")]
-        settings = console.key_values([a for a in sys.argv[1:] if not a.startswith("string=")])
-        if "run" not in settings or len(strings) != 1:
+        settings = console.key_values(sys.argv[1:])
+        if not {"run", "string"} <= set(settings):
             raise UserError(f"which run, and which string? musegen {CALL}")
-        write(**check_settings(write, {**settings, "string": strings[0]}, "dissect"))
+        write(**check_settings(write, read_typed(write, settings), "dissect"))
 
 
 if __name__ == "__main__":

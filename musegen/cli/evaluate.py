@@ -19,6 +19,7 @@ from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
 from musegen.config.runs import settings_beside
 from musegen.config.signatures import accepts_setting
+from musegen.config.typed import merge_typed
 from musegen.errors import PairingError, UserError
 from musegen.models import MODELS, Model, load_model
 from musegen.runtime.atomic import write_json
@@ -69,7 +70,7 @@ def _settings(checkpoint: Path, model: Model, overrides: list[str]) -> dict[str,
         saved = settings_beside(checkpoint) | {"logger": {}, "callbacks": {}}
         saved.pop("overrides", None)
         cfg = OmegaConf.create(saved)
-        cfg.merge_with_dotlist(overrides)
+        merge_typed(cfg, overrides)
         settings = resolve_config(cfg)
     settings["trainer"] = one_device(settings["trainer"])
     return settings
@@ -94,7 +95,9 @@ def _data(settings: dict[str, Any], checkpoint: Path, model: Model) -> Any:
 
 def print_help(runs: list[str]) -> None:
     """The settings, with those of `assess` of the run's model, or of every model."""
-    models = [type(load_model(find_checkpoint(Path(run)))) for run in runs] or MODELS.values()
+    models = [
+        type(load_model(find_checkpoint(Path(run).expanduser()))) for run in runs
+    ] or MODELS.values()
     sections = [
         Section(f"settings of {model.name}", model.assess, prefix="assess.", without=("data",))
         for model in models
@@ -104,15 +107,15 @@ def print_help(runs: list[str]) -> None:
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         arguments = sys.argv[1:]
         runs = [a.removeprefix("run=") for a in arguments if a.startswith("run=")]
         if help_requested(arguments):
             print_help(runs)
         if len(runs) != 1:
             raise UserError(f"which run? musegen {CALL}")
-        evaluate(Path(runs[0]), [a for a in arguments if not a.startswith("run=")])
+        evaluate(Path(runs[0]).expanduser(), [a for a in arguments if not a.startswith("run=")])
 
 
 if __name__ == "__main__":

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from musegen.cli import console
 from musegen.cli.usage import Section, description, help_requested, print_usage
+from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import MODELS, load_model
 from musegen.render.samples import one_per_sample, write_samples
+from musegen.specs import Spec
 from musegen.training.checkpoint_files import find_checkpoint
 
 CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=value …]"
@@ -23,21 +27,39 @@ def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
     - run: a run folder or a checkpoint.
     - out: the folder of the files; by default generated/ in the run folder.
 
-    `settings` are those of the model's `generate`.
+    `settings` are those of the model's `generate`, as values or as they are typed.
     """
     model = load_model(find_checkpoint(run))
-    samples = model.generate(**check_settings(model.generate, settings, "generate"))
+    read = read_typed(model.generate, settings)
+    samples = model.generate(**check_settings(model.generate, read, "generate"))
     folder = out or (run if run.is_dir() else run.parent) / "generated"
-    paths = one_per_sample(write_samples(model.spec, samples, folder))
+    paths = one_per_sample(replace_samples(model.spec, samples, folder))
     for path in paths:
         print(path)
+    return paths
+
+
+def replace_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
+    """Write samples, and remove those of an earlier call, which would lie among the new ones.
+
+    Only files that carry on the numbering from 00 are removed. Returns the paths.
+    """
+    paths = write_samples(spec, samples, folder)
+    earlier = [folder / "samples.txt"]
+    for i in itertools.count():
+        numbered = [folder / f"{i:02d}{suffix}" for suffix in (".mid", ".wav", ".png", ".txt")]
+        if not any(path.exists() for path in numbered):
+            break
+        earlier += numbered
+    for path in set(earlier) - set(paths):
+        path.unlink(missing_ok=True)
     return paths
 
 
 def print_help(settings: dict[str, Any]) -> None:
     """The settings of the run's model; without a run, those of every model."""
     if "run" in settings:
-        models = [type(load_model(find_checkpoint(Path(str(settings["run"])))))]
+        models = [type(load_model(find_checkpoint(Path(settings["run"]).expanduser())))]
     else:
         models = list(MODELS.values())
     sections = [
@@ -48,16 +70,14 @@ def print_help(settings: dict[str, Any]) -> None:
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         settings = console.key_values(sys.argv[1:])
         if help_requested(sys.argv[1:]):
             print_help(settings)
         if "run" not in settings:
             raise UserError(f"which run? musegen {CALL}")
-        run = Path(str(settings.pop("run")))
-        out = settings.pop("out", None)
-        generate(run, Path(str(out)) if out else None, **settings)
+        generate(**check_settings(generate, read_typed(generate, settings), "generate"))
 
 
 if __name__ == "__main__":

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import importlib
+import os
+import signal
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from musegen.errors import unknown_name
 
@@ -29,11 +33,31 @@ def main() -> None:
         print(f"musegen: {unknown_name(command, command, COMMANDS, 'command')}", file=sys.stderr)
         sys.exit(2)
     sys.argv = [f"{sys.argv[0]} {command}", *arguments[1:]]
+    with one_line_interrupts():
+        module = importlib.import_module(f"musegen.cli.{command}")
+    module.main()
+
+
+@contextmanager
+def one_line_interrupts() -> Iterator[None]:
+    """While this program is imported, let Ctrl-C end it with one line.
+
+    An exception would be printed with a traceback by some of the imported libraries, or lost.
+    """
+
+    def end(*_: object) -> None:
+        print("musegen: interrupted", file=sys.stderr, flush=True)
+        os._exit(130)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, end)
     try:
-        importlib.import_module(f"musegen.cli.{command}").main()
-    except KeyboardInterrupt:  # during the imports; later, the commands handle it themselves
-        print("musegen: interrupted", file=sys.stderr)
-        sys.exit(130)
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def usage() -> str:

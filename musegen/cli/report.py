@@ -24,13 +24,13 @@ def report(run: list[Path], out: Path | None = None) -> Path:
 
 
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         if help_requested(sys.argv[1:]):
             print_usage(CALL, description(report), Section("settings", report))
         settings = [argument.partition("=") for argument in sys.argv[1:]]
-        runs = [Path(value) for key, _, value in settings if key == "run"]
-        outs = [Path(value) for key, _, value in settings if key == "out"]
+        runs = [Path(value).expanduser() for key, _, value in settings if key == "run"]
+        outs = [Path(value).expanduser() for key, _, value in settings if key == "out"]
         if not runs or len(outs) > 1 or len(runs) + len(outs) < len(settings):
             raise UserError(f"which runs? musegen {CALL}")
         print(report(runs, *outs))

@@ -9,7 +9,9 @@ is worse than the median of the others at the same epoch is ended (not with `pru
 
 from __future__ import annotations
 
+import math
 import sys
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from musegen.cli.usage import Section, help_requested, print_usage
 from musegen.config.instantiation import build_trainer
 from musegen.config.overrides import compose_config, quote_override
 from musegen.config.resolve import resolve_config
+from musegen.config.typed import absolute_overrides, read_typed
 from musegen.config.validation import check_settings
 from musegen.constraints import PositiveInt, Seed, check_arguments
 from musegen.errors import UserError
@@ -57,19 +60,39 @@ class Pruning(pl.Callback):
 
 
 def suggested(trial: optuna.Trial, override: Override) -> str:
-    """The override `key=value` of one searched key in this trial."""
+    """The override `key=value` of one searched key in this trial.
+
+    Raises `UserError` for a space that Optuna cannot draw from.
+    """
     key = override.key_or_group
+    try:
+        return f"{key}={_suggest(trial, key, override)}"
+    except ValueError as e:
+        raise UserError(f"{override.input_line}: {e}") from e
+
+
+def _suggest(trial: optuna.Trial, key: str, override: Override) -> Any:
     space: Any = override.value()
-    value: Any
     if override.is_interval_sweep():
         suggest = trial.suggest_int if isinstance(space.start, int) else trial.suggest_float
-        value = suggest(key, space.start, space.end, log="log" in space.tags)
-    elif override.is_range_sweep():
-        last = space.stop - space.step  # like Python's range, without the end
-        value = trial.suggest_int(key, space.start, last, step=space.step)
-    else:
-        value = trial.suggest_categorical(key, [str(choice) for choice in space.list])
-    return f"{key}={value}"
+        return suggest(key, space.start, space.end, log="log" in space.tags)
+    if override.is_range_sweep():
+        return _suggest_in_range(trial, key, space.start, space.stop, space.step)
+    return trial.suggest_categorical(key, [str(choice) for choice in space.list])
+
+
+def _suggest_in_range(
+    trial: optuna.Trial, key: str, start: float, stop: float, step: float
+) -> float:
+    """One of start, start + step … before `stop`, as in Python's range."""
+    first, end, by = (Decimal(str(x)) for x in (start, stop, step))  # 0.1 is a tenth here
+    if by == 0 or (end - first) / by <= 0:
+        raise ValueError("this range has no values")
+    last = first + (math.ceil((end - first) / by) - 1) * by
+    low, high = sorted((first, last))
+    if all(isinstance(x, int) for x in (start, stop, step)):
+        return trial.suggest_int(key, int(low), int(high), step=abs(int(by)))
+    return round(trial.suggest_float(key, float(low), float(high), step=abs(float(by))), 12)
 
 
 @check_arguments
@@ -97,16 +120,25 @@ def search(
     )
     if prune and launch.num_processes(build_trainer(example, bare=True)) > 1:
         raise UserError("trials of several processes cannot be pruned: add prune=false")
+    if (example["callbacks"].get("checkpoint") or {}).get("monitor") is None:
+        raise UserError(
+            "nothing to compare: the runs keep no best score; add callbacks.checkpoint.monitor="
+            f"{example['monitor']}"
+        )
     study = _open_study(out, example["mode"], prune, seed)
+    _check_same_search(study, out, overrides)
 
     def objective(trial: optuna.Trial) -> float:
         chosen = [suggested(trial, o) for o in spaces]
         print(f"trial {trial.number}: {' '.join(chosen)}", flush=True)
         folder = out / str(trial.number)
         settings = resolve_config(compose_config([*fixed, *chosen, f"run_dir={folder}"]))
-        settings["overrides"] = [*fixed, *chosen]
+        settings["overrides"] = absolute_overrides(settings, [*fixed, *chosen])
         callbacks = [Pruning(trial, settings["monitor"])] if prune else []
-        return train.run(settings, callbacks)
+        score = train.run(settings, callbacks)
+        if math.isnan(score):  # to Optuna this would be a failure, and no finished trial
+            raise optuna.TrialPruned("the score is not a number")
+        return score
 
     while (more := trials - len(study.get_trials(deepcopy=False, states=FINISHED))) > 0:
         study.optimize(objective, n_trials=more)
@@ -115,7 +147,7 @@ def search(
 
 def _parse(overrides: list[str]) -> tuple[list[str], list[Override]]:
     """The overrides with one value, and the parsed overrides with several values."""
-    quoted = [quote_override(o) for o in overrides]
+    quoted = [quote_override(o, sweep=True) for o in overrides]
     parsed = OverridesParser.create().parse_overrides(quoted)
     spaces = [p for p in parsed if p.is_sweep_override()]
     if not spaces:
@@ -140,20 +172,38 @@ def _open_study(out: Path, mode: str, prune: bool, seed: int) -> optuna.Study:
     return study
 
 
+def _check_same_search(study: optuna.Study, out: Path, overrides: list[str]) -> None:
+    """Raise `UserError` if the study in `out` was started with other overrides."""
+    before = study.user_attrs.get("overrides")
+    if before is None:
+        study.set_user_attr("overrides", overrides)
+    elif sorted(before) != sorted(overrides):
+        changed = " ".join(sorted(set(before) ^ set(overrides)))
+        raise UserError(
+            f"out={out}: this folder holds another search ({changed}); choose another folder with "
+            "out=DIR, or repeat that search's settings"
+        )
+
+
 def main() -> None:
-    console.quiet()
     with console.one_line_errors():
+        console.quiet()
         if help_requested(sys.argv[1:]):
             print_usage(CALL, __doc__ or "", Section("settings", search, without=("overrides",)))
         own = [a for a in sys.argv[1:] if a.partition("=")[0] in SETTINGS]
         overrides = [a for a in sys.argv[1:] if a not in own]
-        given = check_settings(search, console.key_values(own), "sweep", {"overrides"})
-        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        given = check_settings(
+            search, read_typed(search, console.key_values(own)), "sweep", {"overrides"}
+        )
+        optuna.logging.set_verbosity(optuna.logging.ERROR)  # a warning has a traceback
         study = search(overrides, **given)
         states = [t.state.name.lower() for t in study.trials]
         counts = ", ".join(f"{states.count(s)} {s}" for s in dict.fromkeys(states))
         if "complete" not in states:
-            raise UserError(f"no trial was completed ({counts}); add prune=false")
+            raise UserError(
+                f"no trial was completed ({counts}): none ended with a score that is a "
+                "number, or all were pruned, for which prune=false helps"
+            )
         best = given.get("out", OUT) / str(study.best_trial.number)
         print(f"{counts}; best {study.best_value:.6f} in {best}")
         print(" ".join(f"{key}={value}" for key, value in study.best_params.items()))

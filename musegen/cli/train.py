@@ -5,24 +5,29 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import hydra
 import pytorch_lightning as pl
+from hydra.core.hydra_config import HydraConfig
 from omegaconf import DictConfig, OmegaConf
 
 from musegen.cli.console import one_line_errors, quiet
+from musegen.cli.generate import replace_samples
 from musegen.cli.jobs import isolate_failures
 from musegen.config.groups import CONF
 from musegen.config.instantiation import build_data, build_model, build_trainer
 from musegen.config.overrides import expand_resume, force_add_overrides, sweep_job
 from musegen.config.resolve import resolve_config
+from musegen.config.runs import refuse_existing_run
+from musegen.config.signatures import parameters_of
+from musegen.config.typed import keep_texts
 from musegen.errors import UserError
 from musegen.models import Model, load_model
-from musegen.render.samples import one_per_sample, text_rows, write_samples
+from musegen.render.samples import one_per_sample, text_rows
 from musegen.runtime import launch
 from musegen.runtime.atomic import write_json, write_text
 from musegen.runtime.commands import train_command
@@ -47,6 +52,7 @@ def train(cfg: DictConfig) -> float:
         with isolate_failures(*job) if job else one_line_errors():
             if cfg.resume == "auto":  # in a sweep; for a single run see `expand_resume`
                 cfg.resume = cfg.run_dir
+            keep_texts(cfg, HydraConfig.get().overrides.task)
             return run(resolve_config(cfg))
     finally:
         if job is None:  # Hydra needs the folders of all jobs of a sweep
@@ -57,15 +63,20 @@ def train(cfg: DictConfig) -> float:
 def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> float:
     """The complete run of a resolved config, in as many processes as the config says.
 
-    `callbacks` are added to those of the config; not in a run of several processes.
+    `callbacks` are added to those of the config; not in a run of several processes. Raises
+    `UserError` if the folder already holds a run and `resume` is not set.
     """
     processes = launch.num_processes(build_trainer(settings, bare=True))
     if processes > 1:
+        if not settings["resume"]:
+            refuse_existing_run(Path(settings["run_dir"]))
         return launch.launch(run_in_process, settings, processes)
     if launch.rejoin_after_restart(os.environ):
         settings = settings | {"resume": settings["run_dir"]}
     keep_freed_memory()
     trainer = build_trainer(settings, callbacks=callbacks)
+    if not settings["resume"] and trainer.is_global_zero:  # it may write before others check
+        refuse_existing_run(Path(settings["run_dir"]))
     if trainer.strategy.root_device.type == "cpu":
         pin_cpu_affinity(os.environ)
     with finishing(trainer.loggers):
@@ -93,6 +104,7 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
     data = build_data(settings)
     model = build_model(settings, data)  # before the data work: it may refuse its settings
+    check_generation(settings, model)
     checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     if checkpoint is not None:
         started -= prepare_resume(checkpoint, model, trainer)
@@ -100,10 +112,20 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     with host_lock():
         data.prepare_data()
     data.setup()
+    check_interval(trainer, data)
     fit(settings, trainer, model, data, checkpoint)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:
         model = load_model(best)
+    with resumable(run_dir):
+        return evaluate_and_report(settings, trainer, model, data, started)
+
+
+def evaluate_and_report(
+    settings: dict[str, Any], trainer: pl.Trainer, model: Model, data: Any, started: float
+) -> tuple[float, Path | None]:
+    """What follows the training in `fit_and_report`."""
+    run_dir = Path(settings["run_dir"])
     metrics = run_test_pass(model, data, settings)
     if not teardown_process_group(trainer):
         return best_score(trainer), None
@@ -117,6 +139,48 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     return best_score(trainer), write_report(settings, model, data, trainer, started)
 
 
+@contextmanager
+def resumable(run_dir: Path) -> Iterator[None]:
+    """After Ctrl-C, say how to resume a run that is trained and not yet tested; exit with 130."""
+    try:
+        yield
+    except (KeyboardInterrupt, SystemExit) as end:
+        # Lightning's test raises SystemExit for Ctrl-C, and prints nothing.
+        if isinstance(end, SystemExit) and not isinstance(end.__context__, KeyboardInterrupt):
+            raise
+        command = resume_command(run_dir)
+        print(f"musegen: interrupted after the training; to resume: {command}", file=sys.stderr)
+        sys.exit(130)
+
+
+def check_generation(settings: dict[str, Any], model: Model) -> None:
+    """Generate one short sample with the settings of `sample` and `preview`, and discard it.
+
+    Raises `UserError` for what `generate` would refuse after the training, e.g. a missing prime.
+    """
+    parameters = parameters_of(model.generate)[0]
+    short = {k: 1 for k in ("n", "length", "steps", "rows") if k in parameters}
+    for group in ("sample", "preview"):
+        if settings[group]:
+            try:
+                model.generate(**{**settings[group], **short})
+            except UserError as e:
+                raise UserError(f"{group}: {e}") from e
+
+
+def check_interval(trainer: pl.Trainer, data: Any) -> None:
+    """Raise `UserError` for validations at an interval that is longer than an epoch."""
+    interval = trainer.val_check_interval
+    if trainer.world_size > 1 or trainer.check_val_every_n_epoch is None:
+        return
+    batches = len(data.train_dataloader())
+    if isinstance(interval, int) and interval > batches > 0:
+        raise UserError(
+            f"trainer.val_check_interval={interval}: an epoch has only {batches} batches; write at "
+            "most so many, or add trainer.check_val_every_n_epoch=null to count across epochs"
+        )
+
+
 def fit(
     settings: dict[str, Any], trainer: pl.Trainer, model: Model, data: Any, checkpoint: Path | None
 ) -> None:
@@ -127,6 +191,8 @@ def fit(
     restore_config = write_config(settings, trainer, model, data)
     try:
         trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        if trainer.is_global_zero:
+            print_profile(Path(settings["run_dir"]))
     except Stopped as stopped:
         sys.exit(report_stop(stopped, settings, model, trainer))
     except SystemExit as end:
@@ -138,6 +204,13 @@ def fit(
         if checkpoint is not None:
             restore_config()  # a changed setting that fails now would fail the next resume, too
         raise
+
+
+def print_profile(run_dir: Path) -> None:
+    """Print the tables that `trainer.profiler` has written, and their paths."""
+    for path in sorted(run_dir.glob("fit-profile*.txt")):
+        print(path.read_text(encoding="utf-8").strip())
+        print(f"profile {path}")
 
 
 def write_config(
@@ -189,7 +262,7 @@ def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
     if settings["sample"] is None:
         return
     samples = model.generate(**settings["sample"])
-    files = write_samples(model.spec, samples, Path(settings["run_dir"]) / "samples")
+    files = replace_samples(model.spec, samples, Path(settings["run_dir"]) / "samples")
     for path in one_per_sample(files):
         print(f"sample {path}")
     texts = text_rows(model.spec, samples)
@@ -223,9 +296,9 @@ def resume_command(run_dir: Path) -> str:
 
 def main() -> None:
     """`musegen train …` and `python train.py …`."""
-    quiet()
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
     with one_line_errors():
+        quiet()
+        os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
         require_supported_lightning()
         launch.share_source_path(os.environ)
         arguments = launch.shared_run_dir(sys.argv[1:], os.environ)

@@ -9,6 +9,7 @@ from typing import Any
 import pytorch_lightning as pl
 
 from musegen.config.signatures import is_node, parameters_of, passed_on_to, target_of
+from musegen.config.typed import absolute, is_path
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import Model
@@ -30,11 +31,19 @@ def instantiate(node: dict[str, Any], where: str, **given: Any) -> Any:
 
 
 def fill_defaults(node: dict[str, Any], where: str, fill: bool = True) -> dict[str, Any]:
-    """The node with its settings checked and, if `fill`, the constructor's defaults added."""
+    """The node with its settings checked and, if `fill`, the constructor's defaults added.
+
+    Paths become absolute, so that another folder can be the current one when the run is resumed.
+    """
     target = target_of(node, where)
     settings = {k: v for k, v in node.items() if k != "_target_"}
     nested = {k: fill_defaults(v, f"{where}.{k}", fill) for k, v in settings.items() if is_node(v)}
-    flat = {k: v for k, v in settings.items() if k not in nested}
+    hints = parameters_of(target)[1]
+    flat = {
+        k: absolute(v) if v and is_path(hints.get(k)) else v
+        for k, v in settings.items()
+        if k not in nested
+    }
     check_settings(target, flat, where, set(nested))
     plain = _plain_defaults(target) if fill else {}
     return {"_target_": node["_target_"], **plain, **flat, **nested}

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+from musegen.config.consistency import check_consistency
 from musegen.config.groups import GROUPS, top_level_keys
 from musegen.config.instantiation import fill_defaults
 from musegen.config.overrides import command_line_overrides
 from musegen.config.pairing import check_pair, check_precision, check_view
 from musegen.config.renamed import check_renamed_value
 from musegen.config.signatures import is_node, target_of
+from musegen.config.typed import absolute, absolute_overrides
 from musegen.config.validation import check_seed, check_settings
 from musegen.errors import UserError, unknown_name
 from musegen.models import Model
@@ -53,8 +56,9 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     for group in ("logger", "callbacks"):
         plain[group] = _named_nodes(plain.get(group) or {}, group)  # logger=[] removes the group
     settings = {str(k): v for k, v in plain.items()}
+    check_consistency(settings, model.name)
     _check_model_settings(settings, model)
-    return settings | {"overrides": command_line_overrides()}
+    return settings | {"overrides": absolute_overrides(settings, command_line_overrides())}
 
 
 def _named_nodes(nodes: dict[str, Any], group: str) -> dict[str, Any]:
@@ -74,4 +78,7 @@ def _check_model_settings(plain: dict[str, Any], model: type[Model]) -> None:
     plain["preview"] = check_settings(model.generate, plain.get("preview") or {}, "preview")
     if plain["sample"] is not None:
         plain["sample"] = check_settings(model.generate, plain["sample"], "sample")
+    for group in ("preview", "sample"):
+        for key, value in (plain[group] or {}).items():
+            plain[group][key] = Path(absolute(value)) if isinstance(value, Path) else value
     plain["assess"] = check_settings(model.assess, plain.get("assess") or {}, "assess", {"data"})

@@ -22,6 +22,15 @@ def load_run_config(path: Path) -> dict[str, Any]:
     return {str(k): v for k, v in plain.items()}
 
 
+def refuse_existing_run(folder: Path) -> None:
+    """Raise `UserError` if the folder holds a run, which a new run would overwrite."""
+    if (folder / "config.yaml").exists() or list(folder.glob("checkpoints/*.ckpt")):
+        raise UserError(
+            f"{folder}: this folder holds a run; add resume={folder} to resume it, or choose "
+            "another folder for the new run"
+        )
+
+
 def settings_beside(checkpoint: Path) -> dict[str, Any]:
     """The config of the run folder that holds the checkpoint."""
     try:

@@ -10,6 +10,7 @@ from typing import Any
 
 from musegen.config.renamed import check_renamed_setting, check_renamed_value
 from musegen.config.signatures import parameters_of
+from musegen.config.typed import is_path
 from musegen.constraints import Seed, convert
 from musegen.errors import UserError, unknown_name
 
@@ -23,6 +24,7 @@ def check_settings(
     """The settings with their values converted to the types of `target`'s parameters.
 
     `where` is the config group, for messages; `given` names the arguments that the caller adds.
+    `~` at the start of a path is the home folder.
     Raises `UserError` for a name that is not a parameter or was renamed, a value of the wrong
     type, and a value that violates a constraint of the annotation.
     """
@@ -61,6 +63,7 @@ def _converted(key: str, value: Any, hint: Any, where: str) -> Any:
     nested: Any = next((h for h in (hint, *typing.get_args(hint)) if is_dataclass(h)), None)
     if nested is not None and isinstance(value, dict):
         value = nested(**check_settings(nested, value, where))  # e.g. the settings of a codec
-    if value == "" and Path in (hint, *typing.get_args(hint)):
+    if value == "" and is_path(hint):
         raise UserError(f"{where}=: empty; write {where}=PATH")
-    return check_seed(value, where) if key == "seed" else convert(value, hint, where)
+    converted = check_seed(value, where) if key == "seed" else convert(value, hint, where)
+    return converted.expanduser() if isinstance(converted, Path) else converted

@@ -27,11 +27,13 @@ from musegen.baselines import name_quality
 from musegen.codecs.chars import CharCodec
 from musegen.constraints import (
     DropoutRate,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFraction,
     PositiveInt,
+    SampleCount,
+    SampleLength,
     Seed,
+    Temperature,
     check_arguments,
 )
 from musegen.errors import UserError
@@ -200,7 +202,7 @@ class CharRNN(Model):
             self.log("val/capacity", float(largest))
 
     @check_arguments
-    def assess(self, data: Any, temperature: NonNegativeFloat = 1.0) -> dict[str, float]:
+    def assess(self, data: Any, temperature: Temperature = 1.0) -> dict[str, float]:
         """Metrics of names (`name_quality.assess`) or grammars (`capacity`) on the test split.
 
         `temperature` is that of the names that are generated and evaluated.
@@ -215,10 +217,10 @@ class CharRNN(Model):
     @torch.inference_mode()
     def generate(
         self,
-        n: PositiveInt = 1,
+        n: SampleCount = 1,
         label: str | None = None,
-        length: PositiveInt = 400,
-        temperature: NonNegativeFloat = 1.0,
+        length: SampleLength = 400,
+        temperature: Temperature = 1.0,
         top_k: NonNegativeInt = 0,
         top_p: PositiveFraction = 1.0,
         seed: Seed = 0,

@@ -27,11 +27,13 @@ from torchmetrics import Metric
 from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes
 from musegen.constraints import (
     DropoutRate,
-    NonNegativeFloat,
     NonNegativeInt,
     PositiveFraction,
     PositiveInt,
+    SampleCount,
+    SampleLength,
     Seed,
+    Temperature,
     check_arguments,
 )
 from musegen.errors import UserError
@@ -319,9 +321,9 @@ class LSTMMidi(Model):
     @torch.inference_mode()
     def generate(
         self,
-        n: PositiveInt = 1,
-        length: PositiveInt = 800,
-        temperature: NonNegativeFloat = 0.9,
+        n: SampleCount = 1,
+        length: SampleLength = 800,
+        temperature: Temperature = 0.9,
         top_k: NonNegativeInt = 0,
         top_p: PositiveFraction = 0.95,
         prime: Path | None = None,

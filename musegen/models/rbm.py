@@ -26,6 +26,8 @@ from musegen.constraints import (
     NonNegativeInt,
     OpenFraction,
     PositiveInt,
+    SampleCount,
+    SampleLength,
     Seed,
     check_arguments,
 )
@@ -354,9 +356,9 @@ class RBM(Model):
     @check_arguments
     def generate(
         self,
-        n: PositiveInt = 20,
-        rows: PositiveInt = 10,
-        steps: PositiveInt = 1000,
+        n: SampleCount = 20,
+        rows: SampleCount = 10,
+        steps: SampleLength = 1000,
         start_ND: Tensor | None = None,
         seed: Seed = 0,
     ) -> list[np.ndarray]:

@@ -37,9 +37,11 @@ from musegen.constraints import (
     DropoutRate,
     NonNegativeFloat,
     NonNegativeInt,
-    PositiveFloat,
     PositiveFraction,
     PositiveInt,
+    PositiveTemperature,
+    SampleCount,
+    SampleLength,
     Seed,
     check_arguments,
 )
@@ -298,11 +300,11 @@ class RNNRBM(Model):
     @check_arguments
     def generate(
         self,
-        n: PositiveInt = 4,
-        length: PositiveInt = 200,
-        steps: PositiveInt = 25,
+        n: SampleCount = 4,
+        length: SampleLength = 200,
+        steps: SampleLength = 25,
         ais_steps: NonNegativeInt = 0,
-        temperature: PositiveFloat = 1.0,
+        temperature: PositiveTemperature = 1.0,
         repeats: Literal["sustain", "retrigger"] | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
@@ -320,8 +322,7 @@ class RNNRBM(Model):
         - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
           `include_prime` the result contains it.
 
-        Training mode and the global random streams are not changed. Raises `UserError` for a
-        setting outside its range and for a prime without notes.
+        Training mode and global random streams do not change. A prime without notes: `UserError`.
         """
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
         generator = torch.Generator(self.device).manual_seed(seed)

@@ -59,6 +59,11 @@ class Optimizer:
         check_fields(self)
         if self.nesterov and self.momentum == 0:
             raise UserError("optimizer.nesterov=true needs optimizer.momentum above 0, e.g. 0.9")
+        if self.schedule == "plateau" and self.warmup_steps:
+            raise UserError(
+                f"optimizer.warmup_steps={self.warmup_steps}: schedule=plateau has no warm-up; use "
+                "schedule=cosine or none, or leave it out"
+            )
 
     def build(
         self, parameters: Iterable[nn.Parameter], rates: Mapping[nn.Parameter, float] | None = None

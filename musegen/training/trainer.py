@@ -7,9 +7,16 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
-from pytorch_lightning.profilers import PassThroughProfiler
+from pytorch_lightning.profilers import (
+    AdvancedProfiler,
+    PassThroughProfiler,
+    Profiler,
+    PyTorchProfiler,
+    SimpleProfiler,
+)
 from pytorch_lightning.utilities.exceptions import MisconfigurationException
 
+from musegen.constraints import NonNegativeFloat, NonNegativeInt, PositiveInt, check_arguments
 from musegen.errors import UserError
 from musegen.training.checkpoint_files import CheckpointFiles
 from musegen.training.lightning_compat import require_supported_lightning
@@ -20,6 +27,14 @@ TRAINER_DEFAULTS: dict[str, Any] = {
     "enable_progress_bar": False,  # callbacks.progress shows one
 }
 """Trainer arguments that always differ from Lightning's defaults; `trainer.*` overrides them."""
+
+
+PROFILERS: dict[str, type[Profiler]] = {
+    "simple": SimpleProfiler,
+    "advanced": AdvancedProfiler,
+    "pytorch": PyTorchProfiler,
+}
+"""The profilers that `trainer.profiler` names. Their tables are files in `default_root_dir`."""
 
 
 class Unprofiled(PassThroughProfiler):
@@ -35,7 +50,15 @@ class Unprofiled(PassThroughProfiler):
         return self._empty_context
 
 
-def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Trainer:
+@check_arguments
+def make_trainer(
+    gpus: int | list[int] | None = None,
+    accumulate_grad_batches: PositiveInt = 1,
+    check_val_every_n_epoch: PositiveInt | None = 1,
+    gradient_clip_val: NonNegativeFloat | None = None,
+    log_every_n_steps: NonNegativeInt | None = None,
+    **settings: Any,
+) -> pl.Trainer:
     """A Lightning Trainer.
 
     - gpus: null for one GPU if torch sees one, else the CPU; 0 for the CPU; n for n GPUs, with
@@ -43,14 +66,27 @@ def make_trainer(gpus: int | list[int] | None = None, **settings: Any) -> pl.Tra
     - settings: arguments of `pytorch_lightning.Trainer`; `accelerator`, `devices` and `strategy`
       replace what `gpus` implies.
 
-    Raises `UserError` for more GPUs than there are, for a value that Lightning refuses, and for a
-    version of Lightning that musegen was not tried with.
+    The other named arguments are Lightning's, within their ranges. Raises `UserError` for more GPUs
+    than there are, for a value that Lightning refuses, for a version of Lightning that musegen was
+    not tried with, and for a strategy that copies the run into new processes (`ddp_spawn`).
     """
     require_supported_lightning()
+    if "spawn" in str(settings.get("strategy")):
+        raise UserError(
+            f"trainer.strategy={settings['strategy']}: not supported; use trainer.strategy=ddp, "
+            "which starts its processes as well"
+        )
+    if settings.get("profiler") in PROFILERS:  # Lightning would write the table into a hidden log
+        profiler = PROFILERS[settings["profiler"]]
+        settings["profiler"] = profiler(settings.get("default_root_dir"), filename="profile")
     plugins = [CheckpointFiles(), *_as_list(settings.pop("plugins", None))]
     try:
         return pl.Trainer(
             **{**devices(gpus), **TRAINER_DEFAULTS, "profiler": Unprofiled(), **settings},
+            accumulate_grad_batches=accumulate_grad_batches,
+            check_val_every_n_epoch=check_val_every_n_epoch,
+            gradient_clip_val=gradient_clip_val,
+            log_every_n_steps=log_every_n_steps,
             plugins=plugins,
         )
     except (MisconfigurationException, ValueError, TypeError) as e:

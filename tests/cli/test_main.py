@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import inspect
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -133,7 +134,7 @@ def test_explanations_are_the_items_of_a_docstring() -> None:
     ("hint", "message"),
     [
         (PositiveInt, "integer ≥ 1"),
-        (DropoutRate, "number ≥ 0, < 1"),
+        (DropoutRate, "number ≥ 0, ≤ 0.999"),
         (PositiveInt | None, "integer ≥ 1 or null"),
         (Literal["a", "b", None], "a|b|null"),
         (tuple[float, float], "[number,number]"),
@@ -159,3 +160,18 @@ def test_the_package_can_be_run(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("usage: musegen COMMAND")
     assert __version__
+
+
+@pytest.mark.parametrize("command", [["-m", "musegen", "generate"], [str(ROOT / "train.py")]])
+def test_ctrl_c_during_the_imports_gives_one_line(tmp_path: Path, command: list[str]) -> None:
+    # numpy is one of the first imports; this one takes the signal as some libraries do.
+    (tmp_path / "numpy.py").write_text(
+        "import os, signal\n"
+        "try:\n    os.kill(os.getpid(), signal.SIGINT)\n    signal.pause()\n"
+        "except KeyboardInterrupt:\n    raise ImportError('lost')\n"
+    )
+    done = subprocess.run(
+        [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True,
+        env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (130, "musegen: interrupted\n")

@@ -8,6 +8,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -204,6 +205,8 @@ def test_the_score_is_the_best_one_not_the_last(run: Path) -> None:
     settings["mode"] = "max"  # the score falls in each epoch, so the first one is the best
     settings["callbacks"]["checkpoint"]["mode"] = "max"
     settings["sample"] = None
+    (run / "config.yaml").unlink()  # a folder that holds a run is refused
+    shutil.rmtree(run / "checkpoints")
     score = train_module.run(settings)
     with open(run / "metrics.csv", newline="") as table:
         history = [float(r["val/nll"]) for r in csv.DictReader(table) if r.get("val/nll")]

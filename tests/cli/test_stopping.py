@@ -15,7 +15,7 @@ import pytest
 import torch
 
 from musegen.cli import train
-from musegen.config.overrides import compose_config
+from musegen.config.overrides import compose_config, expand_resume
 from musegen.config.resolve import resolve_config
 from musegen.errors import UserError
 from musegen.models.char_rnn import CharRNN
@@ -244,3 +244,30 @@ def test_runs_that_cannot_be_resumed_are_refused(cli, tmp_path: Path) -> None:
     assert "cannot resume from this checkpoint" in refused(f"resume={run}")
     (run / "checkpoints" / "last.ckpt").write_bytes(b"half")
     assert "this file is damaged" in refused(f"resume={run}")
+    (run / "checkpoints" / "last.ckpt").rename(run / "checkpoints" / "best.ckpt")
+    for typed in ([f"resume={run}"], ["resume=auto", f"hydra.run.dir={run}"]):
+        assert "last.ckpt is missing, and best.ckpt holds only weights" in refused(*typed)
+    (run / "test.json").unlink()
+    assert expand_resume(["resume=auto", f"hydra.run.dir={run}"])
+
+
+@pytest.mark.parametrize("where", ["test_step", "assess"])
+def test_ctrl_c_after_the_training_says_how_to_resume(
+    cli, tmp_path: Path, monkeypatch, where: str
+) -> None:
+    def interrupted(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    tiny = ["model=char_rnn", "data=anbn", "model.hidden=4", "trainer.max_epochs=1", "sample=null",
+            "callbacks.samples=null", f"hydra.run.dir={tmp_path / 'run'}"]  # fmt: skip
+    before = signal.getsignal(signal.SIGINT)
+    with monkeypatch.context() as patched:
+        patched.setattr(CharRNN, where, interrupted)
+        code, _, err = cli(train.main, *tiny)
+    signal.signal(signal.SIGINT, before)  # Lightning lets it be ignored
+    resume = f"resume={tmp_path / 'run'}"
+    assert code == 130
+    assert err.startswith("musegen: interrupted after the training; to resume: ")
+    assert err.endswith(f" {resume}\n")
+    assert cli(train.main, resume)[0] == 0
+    assert (tmp_path / "run" / "test.json").exists()

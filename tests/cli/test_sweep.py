@@ -9,6 +9,7 @@ import pytest
 from optuna.trial import TrialState
 
 from musegen.cli import sweep
+from musegen.errors import UserError
 
 TINY = ["model=char_rnn", "data=anbn", "data.train_size=200", "data.count_to=5", "sample=null",
         "callbacks.samples=null", "trainer.max_epochs=3"]  # fmt: skip
@@ -78,3 +79,64 @@ def test_wrong_searches_are_refused(cli, tmp_path: Path, typed: list[str], messa
     assert message in err
     assert len(err.strip().splitlines()) == 1
     assert not (tmp_path / "s").exists()
+
+
+def values(typed: str, trials: int = 40) -> set[str]:
+    (override,) = sweep._parse([typed])[1]
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    return {sweep.suggested(study.ask(), override).partition("=")[2] for _ in range(trials)}
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        ("range(1,10,4)", {"1", "5", "9"}),
+        ("range(1,4)", {"1", "2", "3"}),
+        ("range(1,9,4)", {"1", "5"}),
+        ("range(10,1,-3)", {"10", "7", "4"}),
+        ("range(0.1,0.5,0.1)", {"0.1", "0.2", "0.3", "0.4"}),
+    ],
+)
+def test_a_range_is_that_of_python(typed: str, expected: set[str]) -> None:
+    assert values(f"model.hidden={typed}") == expected
+
+
+@pytest.mark.parametrize("typed", ["range(4,4)", "range(1,4,0)", "interval(4,2)",
+                                   "tag(log,interval(0,1))"])  # fmt: skip
+def test_a_space_without_values_is_refused(cli, tmp_path: Path, typed: str) -> None:
+    code, _, err = cli(sweep.main, *TINY, f"optimizer.lr={typed}", f"out={tmp_path / 's'}")
+    assert code == 1
+    assert err.startswith("musegen: optimizer.lr=")
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_search_without_a_score_ends(cli, tmp_path: Path, monkeypatch) -> None:
+    search = [*TINY, "model.hidden=2,3", f"out={tmp_path / 's'}", "trials=2"]
+    code, _, err = cli(sweep.main, *search, "callbacks.checkpoint.monitor=null")
+    assert code == 1
+    assert "add callbacks.checkpoint.monitor=val/nll" in err
+    monkeypatch.setattr(sweep.train, "run", lambda *_: float("nan"))
+    code, _, err = cli(sweep.main, *search)
+    assert code == 1
+    assert "no trial was completed (2 pruned)" in err
+    assert len(err.strip().splitlines()) == 1
+
+
+def test_a_refused_trial_prints_no_traceback(cli, tmp_path: Path, monkeypatch) -> None:
+    def refuse(*_):
+        raise UserError("model.hidden=3: no")
+
+    monkeypatch.setattr(sweep.train, "run", refuse)
+    code, _, err = cli(sweep.main, *TINY, "model.hidden=2,3", f"out={tmp_path / 's'}")
+    assert (code, err) == (1, "musegen: model.hidden=3: no\n")
+
+
+def test_another_search_in_the_same_folder_is_refused(cli, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(sweep.train, "run", lambda *_: 1.0)
+    search = [*TINY, f"out={tmp_path / 's'}", "trials=1"]
+    assert cli(sweep.main, *search, "model.hidden=2,3")[0] == 0
+    for other in (["model.hidden=4,5"], ["model.hidden=2,3", "model.layers=2"]):
+        code, _, err = cli(sweep.main, *search, *other)
+        assert code == 1
+        assert f"out={tmp_path / 's'}: this folder holds another search (model." in err
+        assert len(err.strip().splitlines()) == 1

@@ -184,7 +184,7 @@ def test_generation_settings_out_of_range(settings, problem):
 @pytest.mark.parametrize(
     ("settings", "message"),
     [({"hidden": 0}, "hidden=0: should be greater than or equal to 1"), ({"layers": 0}, "layers=0"),
-     ({"embedding": 0}, "embedding=0"), ({"dropout": 1.0}, "dropout=1.0: should be less than 1"),
+     ({"embedding": 0}, "embedding=0"), ({"dropout": 1.0}, "dropout=1.0: should be less"),
      ({"hidden": True}, "hidden=True"), ({"cell": "tree"}, "cell=tree")],
 )  # fmt: skip
 def test_settings_out_of_range(settings, message):

@@ -342,7 +342,7 @@ def test_generated_pieces_continue_the_prime(tmp_path) -> None:
         ({"recurrent": 0}, "recurrent=0: should be greater than or equal to 1"),
         ({"k": 0}, "k=0: should be greater than or equal to 1"),
         ({"k": True}, "k=True: should be a number"),
-        ({"dropout": 1.0}, "dropout=1.0: should be less than 1"),
+        ({"dropout": 1.0}, "dropout=1.0: should be less than or eq"),
         ({"val_fraction": 0.0}, "val_fraction=0.0: should be greater than 0"),
         ({"rbm_lr_factor": -1.0}, "rbm_lr_factor=-1.0: should be greater than or equal to 0"),
         ({"attention_heads": -1}, "attention_heads=-1: should be greater than or equal to 0"),

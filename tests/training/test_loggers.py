@@ -32,8 +32,12 @@ event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.ev
 TINY = ["model=char_rnn", "data=anbn", "model.hidden=4", "data.train_size=20", "data.batch_size=10",
         "data.val_n=[1,3]", "data.count_to=3", "trainer.max_epochs=2"]  # fmt: skip
 OFFLINE = "logger.wandb.mode=offline"
-LABEL_REFUSED = "musegen: label=x: "
-"""The error of a run that fails after training, when it generates samples."""
+LATE_ERROR = "the disk is full"
+"""The error of a run that fails after training, when it writes samples."""
+
+
+def fail_late(*_: object) -> None:
+    raise UserError(LATE_ERROR)
 
 
 @pytest.fixture(autouse=True)
@@ -166,13 +170,14 @@ def test_a_wandb_run_continues_in_its_folder_only(tmp_path: Path) -> None:
     assert other.version is None
 
 
-def test_a_failed_run_records_its_exit_code(cli, tmp_path: Path) -> None:
+def test_a_failed_run_records_its_exit_code(cli, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setattr(train_module, "sample", fail_late)
     code, _, err = cli(
-        train_module.main, *TINY, "logger=wandb", OFFLINE, "sample.label=x",
+        train_module.main, *TINY, "logger=wandb", OFFLINE,
         f"hydra.run.dir={tmp_path}/run",
     )  # fmt: skip
     assert code == 1
-    assert err.splitlines()[-1].startswith(LABEL_REFUSED)
+    assert err.splitlines()[-1] == f"musegen: {LATE_ERROR}"
     assert OfflineRun(tmp_path / "run").exit_codes == [1]
 
 
@@ -207,7 +212,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
         wandb.teardown()
 
 
-def test_online_with_a_key(cli, tmp_path: Path, server: Server) -> None:
+def test_online_with_a_key(cli, tmp_path: Path, server: Server, monkeypatch) -> None:
     """Everything from login to the exit code, also that of a failed run."""
     code, out, err = cli(
         train_module.main, *TINY, "logger=wandb", "logger.wandb.project=counting",
@@ -233,15 +238,15 @@ def test_online_with_a_key(cli, tmp_path: Path, server: Server) -> None:
     assert any("final/texts" in str(row) for row in server.history)
     assert server.exit_codes == [0]
 
+    monkeypatch.setattr(train_module, "sample", fail_late)
     code, _, err = cli(
         train_module.main,
         *TINY,
         "logger=wandb",
-        "sample.label=x",
         f"hydra.run.dir={tmp_path}/second",
     )
     assert code == 1
-    assert err.splitlines()[-1].startswith(LABEL_REFUSED)
+    assert err.splitlines()[-1] == f"musegen: {LATE_ERROR}"
     assert server.exit_codes == [0, 1]
 
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 from pytorch_lightning.profilers import SimpleProfiler
 
+from musegen.cli import train
 from musegen.errors import UserError
 from musegen.training.trainer import devices, make_trainer, one_device
 
@@ -109,3 +112,19 @@ def test_nothing_is_profiled_by_default() -> None:
     with make_trainer(gpus=0).profiler.profile("anything") as seen:
         assert seen is None
     assert isinstance(make_trainer(gpus=0, profiler="simple").profiler, SimpleProfiler)
+
+
+@pytest.mark.parametrize("name", ["simple", "advanced"])
+def test_a_profiler_prints_its_table_and_writes_it_into_the_run_folder(
+    cli, tmp_path: Path, name: str
+) -> None:
+    tiny = ["model=char_rnn", "data=anbn", "data.train_size=50", "data.count_to=5",
+            "model.hidden=4", "trainer.max_epochs=1", "sample=null", "callbacks.samples=null",
+            f"trainer.profiler={name}"]  # fmt: skip
+    run = tmp_path / "run"
+    code, out, err = cli(train.main, *tiny, f"hydra.run.dir={run}")
+    assert code == 0, err
+    (table,) = run.glob("fit-profile*.txt")
+    assert "optimizer_step" in table.read_text()
+    assert table.read_text().strip() in out
+    assert f"profile {table}" in out

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from musegen.constraints import NonNegativeFloat, NonNegativeInt, PositiveFraction, check_fields
+from musegen.constraints import NonNegativeInt, PositiveFraction, Temperature, check_fields
 
 
 @dataclass(frozen=True)
@@ -22,7 +22,7 @@ class Sampler:
     Raises `UserError` for values out of range.
     """
 
-    temperature: NonNegativeFloat = 1.0
+    temperature: Temperature = 1.0
     top_k: NonNegativeInt = 0
     top_p: PositiveFraction = 1.0
 
