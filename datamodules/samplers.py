@@ -87,6 +87,8 @@ class EpochBatchSampler(Sampler[list[T]]):
         """The first batch of the next pass. It is not 0 only after a resume."""
         self.given = 0
         """The number of batches of this epoch that the loader has given."""
+        self.repeat_epoch = False
+        """Whether every epoch has the batches of epoch 0, as `trainer.overfit_batches` asks."""
 
     def set_epoch(self, epoch: int) -> None:
         """Plan the batches of this epoch in the next pass."""
@@ -121,9 +123,13 @@ class EpochBatchSampler(Sampler[list[T]]):
     def plan(self, epoch: int, rank: int, world: int) -> list[list[T]]:
         """The batches of `rank`, one of `world` ranks, in one epoch."""
 
+    def current_plan(self) -> list[list[T]]:
+        """The batches of this process in the current epoch."""
+        return self.plan(0 if self.repeat_epoch else self.epoch, *this_rank())
+
     def __iter__(self) -> Iterator[list[T]]:
         self.given = self.start  # a loader with workers calls this twice
-        return iter(self.plan(self.epoch, *this_rank())[self.start :])
+        return iter(self.current_plan()[self.start :])
 
     def __len__(self) -> int:
         rank, world = this_rank()

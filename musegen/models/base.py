@@ -183,6 +183,12 @@ class Model(pl.LightningModule):
         words = np.random.SeedSequence([torch.initial_seed(), self.global_rank])
         self._stream = int(words.generate_state(1)[0])
 
+    def on_train_epoch_start(self) -> None:
+        """With `trainer.overfit_batches`, let every epoch have the same batches."""
+        batches = getattr(self.trainer.train_dataloader, "batch_sampler", None)
+        if self.trainer.overfit_batches and hasattr(batches, "repeat_epoch"):
+            batches.repeat_epoch = True
+
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the random draws of this update a function of (seed, rank, number of the batch).
 

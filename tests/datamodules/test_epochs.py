@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pytest
 import pytorch_lightning as pl
 import torch
 from torch.utils.data import Dataset
@@ -25,13 +26,15 @@ class KeyRecorder(Dataset[FrameBatch]):
         return FrameBatch(torch.ones(2, 4))
 
 
-def test_fit_sets_the_epoch_of_the_sampler(tmp_path) -> None:
+@pytest.mark.parametrize(("overfit", "epochs"), [(0, [0, 1, 2]), (1, [0, 0, 0])])
+def test_each_epoch_has_its_batches_unless_overfitting(tmp_path, overfit, epochs) -> None:
     dataset = KeyRecorder()
     trainer = pl.Trainer(
         max_epochs=3, accelerator="cpu", logger=False, enable_checkpointing=False,
         enable_progress_bar=False, enable_model_summary=False, default_root_dir=tmp_path,
+        overfit_batches=overfit,
     )  # fmt: skip
     model = RBM(Frames(4), hidden=2, k=1)
     model.on_fit_start = lambda: None  # it would read the first epoch once more
     trainer.fit(model, batch_loader(dataset, EpochAsKey(), num_workers=0))
-    assert dataset.keys == [0, 1, 2]
+    assert dataset.keys == epochs
