@@ -254,13 +254,14 @@ class Model(pl.LightningModule):
         would take a large part of a small network's few milliseconds per update.
         """
         for name, value in metrics.items():
-            total, count = self._accumulated.get(name, (torch.zeros_like(value), 0))
-            self._accumulated[name] = (total.add_(value.detach(), alpha=weight), count + weight)
+            # float64: in bfloat16 the sum of many losses would stop growing.
+            zero = torch.zeros_like(value, dtype=torch.float64)
+            total, count = self._accumulated.get(name, (zero, 0))
+            self._accumulated[name] = (total + value.detach().double() * weight, count + weight)
 
     def _log_accumulated(self) -> None:
         for name, (total, count) in self._accumulated.items():
-            steps = torch.full_like(total, count, dtype=torch.float64)
-            both = all_reduce_sum(torch.stack([total.double(), steps]))
+            both = all_reduce_sum(torch.stack([total, torch.ones_like(total) * count]))
             mean = both[0] / both[1].clamp_min(1)
             self.log(f"train/{name}", mean, on_step=False, on_epoch=True, batch_size=1)
         self._accumulated = {}
