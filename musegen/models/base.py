@@ -48,6 +48,11 @@ class LossReadback:
         return self._loss.item()
 
 
+def import_path(cls: type) -> str:
+    """The import path of a class, `module.Class`."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 MODELS: dict[str, type[Model]] = {}
 """Every model by its name. Subclasses of `Model` register themselves."""
 
@@ -61,7 +66,7 @@ class Model(pl.LightningModule):
     """
 
     name: ClassVar[str]
-    """Its name in conf/model and in checkpoints."""
+    """Its name in conf/model and in checkpoints. A class without a name is named as in Python."""
     reads: ClassVar[tuple[type[Spec], ...]]
     """The kinds of data that it can be paired with."""
     codec_type: ClassVar[type | None] = None
@@ -72,8 +77,10 @@ class Model(pl.LightningModule):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
         if "name" in cls.__dict__:
-            MODELS[cls.name] = cls
+            MODELS.setdefault(cls.name, cls)  # a class of the user hides none of musegen's
 
     def __init__(self, spec: Spec | dict[str, Any], codec: Any = None) -> None:
         super().__init__()
@@ -101,6 +108,7 @@ class Model(pl.LightningModule):
         self.save_hyperparameters(ignore=["spec", "codec"], frame=caller, logger=False)
         self.hparams.update(
             name=self.name,
+            import_path=import_path(type(self)),
             musegen_version=__version__,
             spec=self.spec.to_dict(),
             codec=self.codec.to_dict() if self.codec is not None else None,

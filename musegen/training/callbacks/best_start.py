@@ -47,9 +47,8 @@ class BestStart(pl.Callback):
         self, pl_module: pl.LightningModule, batches: Sequence[Any]
     ) -> tuple[pl.LightningModule, float]:
         """A new network after `steps` steps of training, and its last training loss."""
-        settings = {
-            k: v for k, v in pl_module.hparams.items() if k not in ("name", "musegen_version")
-        }
+        not_settings = ("name", "import_path", "musegen_version")
+        settings = {k: v for k, v in pl_module.hparams.items() if k not in not_settings}
         net = type(pl_module)(**settings).to(pl_module.device)
         optimizer = pl_module.optimizer.build(net.parameters())  # type: ignore[union-attr,operator]
         for batch in itertools.islice(itertools.cycle(batches), self.steps):
