@@ -21,7 +21,7 @@ from musegen import __version__
 from musegen.errors import PairingError, UserError
 from musegen.runtime.distributed import all_reduce_sum, this_rank
 from musegen.specs import Spec, spec_from_dict
-from musegen.training.lightning_compat import CURRENT_HOOK
+from musegen.training.lightning_compat import CURRENT_HOOK, training_loader
 from musegen.training.optimizer import Optimizer
 
 SEED_STRIDE = 0x9E3779B1
@@ -190,6 +190,11 @@ class Model(pl.LightningModule):
     def on_train_start(self) -> None:
         words = np.random.SeedSequence([torch.initial_seed(), self.global_rank])
         self._stream = int(words.generate_state(1)[0])
+
+    def train_batches(self) -> Any:
+        """The loader of the training batches, for `on_fit_start`; with or without a datamodule."""
+        data = getattr(self.trainer, "datamodule", None)
+        return training_loader(self.trainer) if data is None else data.train_dataloader()
 
     def on_train_epoch_start(self) -> None:
         """With `trainer.overfit_batches`, let every epoch have the same batches."""

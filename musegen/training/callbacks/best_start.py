@@ -12,6 +12,7 @@ import torch
 from musegen.constraints import PositiveInt, check_arguments
 from musegen.metrics.capacity import capacity
 from musegen.runtime.progress import track
+from musegen.training.lightning_compat import required_datamodule
 
 
 class BestStart(pl.Callback):
@@ -30,7 +31,7 @@ class BestStart(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.ckpt_path is not None:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
+        data = required_datamodule(trainer, "BestStart")
         batches = list(data.train_dataloader())
         best: tuple[tuple[int, float], dict[str, torch.Tensor]] | None = None
         for _ in track(range(self.tries), "trying starts", "starts"):

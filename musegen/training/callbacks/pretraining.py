@@ -53,10 +53,7 @@ class Pretraining(pl.Callback):
         assert isinstance(pl_module, RNNRBM)
         if trainer.ckpt_path is not None:
             return
-        batches = [
-            pl_module.to_device(batch)
-            for batch in trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        ]
+        batches = [pl_module.to_device(batch) for batch in pl_module.train_batches()]
 
         def log(metric: str, epoch: int, epochs: int, value: float) -> None:
             for logger in trainer.loggers:
