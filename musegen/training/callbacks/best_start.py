@@ -11,6 +11,7 @@ import torch
 
 from musegen.constraints import PositiveInt, check_arguments
 from musegen.metrics.capacity import capacity
+from musegen.runtime.distributed import single_process
 from musegen.runtime.progress import track
 from musegen.training.lightning_compat import required_datamodule
 
@@ -32,7 +33,8 @@ class BestStart(pl.Callback):
         if trainer.ckpt_path is not None:
             return
         data = required_datamodule(trainer, "BestStart")
-        batches = list(data.train_dataloader())
+        with single_process():
+            batches = list(data.train_dataloader())
         best: tuple[tuple[int, float], dict[str, torch.Tensor]] | None = None
         for _ in track(range(self.tries), "trying starts", "starts"):
             net, loss = self._train_new(pl_module, batches)
@@ -40,7 +42,7 @@ class BestStart(pl.Callback):
             if best is None or score > best[0]:
                 best = score, net.state_dict()
         assert best is not None
-        # Each process has tried with its own part of the data; all take the result of rank 0.
+        # Every process has tried other networks on all data; all take the result of rank 0.
         pl_module.load_state_dict(trainer.strategy.broadcast(best[1]))
         print(f"start  the best of {self.tries} random starts, capacity {best[0][0]}")
 
