@@ -198,8 +198,9 @@ class Model(pl.LightningModule):
 
     def on_train_epoch_start(self) -> None:
         """With `trainer.overfit_batches`, let every epoch have the same batches."""
-        batches = getattr(self.trainer.train_dataloader, "batch_sampler", None)
-        if self.trainer.overfit_batches and hasattr(batches, "repeat_epoch"):
+        trainer: Any = self.trainer
+        batches: Any = getattr(trainer.train_dataloader, "batch_sampler", None)
+        if trainer.overfit_batches and hasattr(batches, "repeat_epoch"):
             batches.repeat_epoch = True
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:

@@ -55,12 +55,13 @@ def _named_in_config(checkpoint: Path) -> str | None:
     """The `_target_` of the model in the config of the run folder that holds the checkpoint."""
     try:
         config = OmegaConf.load(checkpoint.parent.parent / "config.yaml")
-        return str(config["model"]["_target_"])
+        target = OmegaConf.select(config, "model._target_")
     except Exception:  # no such file, or any of the errors of a damaged one
         return None
+    return None if target is None else str(target)
 
 
-def _subclasses(cls: type[Model]) -> Iterator[type[Model]]:
+def _subclasses(cls: Any) -> Iterator[type[Model]]:
     for sub in cls.__subclasses__():
         yield sub
         yield from _subclasses(sub)
