@@ -18,7 +18,6 @@ from datamodules.splits import SPLITS, Record, describe_changes, folder_split, s
 from musegen.codecs.midi import MICROSECONDS_PER_BEAT
 from musegen.errors import UserError
 from musegen.runtime.atomic import write_json
-from musegen.runtime.distributed import this_rank
 from musegen.specs import Spec
 
 MAX_NAMES = 5
@@ -125,7 +124,7 @@ class DataModule(pl.LightningDataModule):
         """The pieces in training batch `index` of this process in the current epoch."""
         assert self.trainer is not None
         batches = self.trainer.train_dataloader.batch_sampler  # type: ignore[union-attr]
-        names = list(dict.fromkeys(self.sources(batches.plan(batches.epoch, *this_rank())[index])))
+        names = list(dict.fromkeys(self.sources(batches.current_plan()[index])))
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         return ", ".join(names[:MAX_NAMES]) + more
 

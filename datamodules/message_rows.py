@@ -130,18 +130,18 @@ class MessageStreamSampler(EpochBatchSampler[StreamSlice]):
         self,
         lengths: list[int],
         window: int,
-        batch_rows: int,
+        batch_size: int,
         seed: int = 0,
         shuffle: bool = False,
         augment: Augmentation | None = None,
     ) -> None:
         super().__init__()
-        self.lengths, self.window, self.batch_rows = lengths, window, batch_rows
+        self.lengths, self.window, self.batch_size = lengths, window, batch_size
         self.seed, self.shuffle, self.augment = seed, shuffle, augment
 
     def plan(self, epoch: int, rank: int, world: int) -> list[list[StreamSlice]]:
         rng = epoch_rng(self.seed, epoch)
-        n_rows = min(self.batch_rows * world, len(self.lengths))
+        n_rows = min(self.batch_size * world, len(self.lengths))
         pieces_by_row, n_windows = self._assign_pieces(n_rows)
         rows = [self._row_slices(pieces, rng) for pieces in pieces_by_row][rank::world]
         idle = StreamSlice(-1)

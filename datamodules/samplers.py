@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import pickle
 from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeVar
@@ -46,11 +48,11 @@ class BatchLoader(DataLoader):
             self.batch_sampler.given += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """The position of the batch sampler."""
         return self.batch_sampler.state_dict()
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Continue from the position of a batch sampler."""
         self.batch_sampler.load_state_dict(state)
 
@@ -87,30 +89,72 @@ class EpochBatchSampler(Sampler[list[T]]):
         """The first batch of the next pass. It is not 0 only after a resume."""
         self.given = 0
         """The number of batches of this epoch that the loader has given."""
+        self.repeat_epoch = False
+        """Whether every epoch has the batches of epoch 0, as `trainer.overfit_batches` asks."""
+        self._hashed = ((-1, 0), "")
+        """The (epoch, number of processes) whose plan was hashed last, and its hash."""
 
     def set_epoch(self, epoch: int) -> None:
         """Plan the batches of this epoch in the next pass."""
         if epoch != self.epoch:
             self.epoch, self.start, self.given = epoch, 0, 0
 
-    def state_dict(self) -> dict[str, int]:
-        """The position in the epoch, as integers for a checkpoint."""
-        return {"epoch": self.epoch, "given": self.given, "world": this_rank()[1]}
+    def state_dict(self) -> dict[str, Any]:
+        """The position in the epoch, and what its batches depend on, as plain values."""
+        world = this_rank()[1]
+        return {
+            "epoch": self.epoch,
+            "given": self.given,
+            "world": world,
+            "plan": self._plan_hash(self.epoch, world),
+            "settings": self.settings(),
+        }
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Start the next pass at the position `state`.
 
-        Raises `UserError` if `state` is in the middle of an epoch and was written by another
-        number of processes. The batches are divided in another way then.
+        Raises `UserError` if `state` is in the middle of an epoch whose batches were others: from
+        another number of processes, another batch size, other data. The rest of the epoch would
+        repeat some examples and skip others.
         """
+        if state["given"]:
+            self._check_plan(state)
+        self.epoch, self.start, self.given = state["epoch"], state["given"], state["given"]
+
+    def _check_plan(self, state: dict[str, Any]) -> None:
         world = this_rank()[1]
-        if state["given"] and state["world"] != world:
+        if state["world"] != world:
             raise UserError(
                 "the checkpoint was written in the middle of an epoch by a run with "
                 f"{state['world']} processes, but this run has {world}: "
                 f"resume with {state['world']}"
             )
-        self.epoch, self.start, self.given = state["epoch"], state["given"], state["given"]
+        if state["plan"] != self._plan_hash(state["epoch"], world):
+            before, now = state["settings"], self.settings()
+            changes = [
+                f"{k}={now[k]} (was {before.get(k)})" for k in now if before.get(k) != now[k]
+            ]
+            raise UserError(
+                "the checkpoint was written in the middle of an epoch that had other batches: "
+                f"{', '.join(changes) or 'the data or their settings have changed'}; "
+                "resume with the data and settings of before"
+            )
+
+    def settings(self) -> dict[str, Any]:
+        """The numbers that the plan depends on, by name."""
+        position = ("epoch", "start", "given", "repeat_epoch")
+        return {
+            name: value
+            for name, value in vars(self).items()
+            if name not in position and isinstance(value, int | float | None)
+        }
+
+    def _plan_hash(self, epoch: int, world: int) -> str:
+        """A hash of the batches that the first process has in an epoch."""
+        if self._hashed[0] != (epoch, world):
+            plan = pickle.dumps(self.plan(epoch, 0, world), protocol=4)
+            self._hashed = (epoch, world), hashlib.sha256(plan).hexdigest()
+        return self._hashed[1]
 
     @property
     def sampler(self) -> EpochBatchSampler[T]:
@@ -121,9 +165,13 @@ class EpochBatchSampler(Sampler[list[T]]):
     def plan(self, epoch: int, rank: int, world: int) -> list[list[T]]:
         """The batches of `rank`, one of `world` ranks, in one epoch."""
 
+    def current_plan(self) -> list[list[T]]:
+        """The batches of this process in the current epoch."""
+        return self.plan(0 if self.repeat_epoch else self.epoch, *this_rank())
+
     def __iter__(self) -> Iterator[list[T]]:
         self.given = self.start  # a loader with workers calls this twice
-        return iter(self.plan(self.epoch, *this_rank())[self.start :])
+        return iter(self.current_plan()[self.start :])
 
     def __len__(self) -> int:
         rank, world = this_rank()

@@ -99,3 +99,15 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("MUSEGEN_DATA is not set to the folder with the real data sets")
     return Path(folder).resolve()
+
+
+@pytest.fixture
+def two_processes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
+    """Call it with a rank: `this_rank` is then (rank, 2), without a second process."""
+
+    def pretend(rank: int) -> None:
+        monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+        monkeypatch.setattr(torch.distributed, "get_rank", lambda *_: rank)
+        monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
+
+    return pretend

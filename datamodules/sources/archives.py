@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import secrets
 import shutil
 import zipfile
 from pathlib import Path
@@ -23,7 +23,7 @@ def unpack(archive: Path, into: Path, endings: tuple[str, ...], needed: str) -> 
     """
     if any(into.rglob(needed)):
         return into
-    part = into.with_name(f"{into.name}-unpacking-{os.getpid()}")
+    part = into.with_name(f"{into.name}-unpacking-{secrets.token_hex(8)}")
     try:
         with zipfile.ZipFile(archive) as zipped:
             members = [m for m in zipped.infolist() if _is_chosen(m.filename, endings)]
@@ -38,7 +38,11 @@ def unpack(archive: Path, into: Path, endings: tuple[str, ...], needed: str) -> 
             raise UserError(f"{archive}: has no {needed}")
         if not any(into.rglob(needed)):  # another process may have unpacked it meanwhile
             shutil.rmtree(into, ignore_errors=True)
-            part.replace(into)
+            try:
+                part.replace(into)
+            except OSError:
+                if not any(into.rglob(needed)):  # else one was quicker
+                    raise
     except UserError:
         raise
     except Exception as e:  # zipfile raises many kinds of exceptions

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from importlib.metadata import version
 from pathlib import Path
+
+from musegen.runtime.atomic import replacing
 
 CONVERSION = 2
 """A part of the cache's name. Increase it when a change here changes the files."""
@@ -88,13 +89,9 @@ def _convert(item: tuple[Path, Path]) -> None:
         # The notated repeats of K. 458 i and ii cannot be played.
         _remove_repeats(score)
         midi = streamToMidiFile(score)
-    part = target.with_suffix(f".{os.getpid()}.part")
-    midi.open(part, "wb")
-    try:
+    with replacing(target, "wb") as file:
+        midi.openFileLike(file)
         midi.write()
-    finally:
-        midi.close()
-    part.replace(target)
 
 
 def _remove_grace_notes(score) -> None:

@@ -60,11 +60,11 @@ def message_baselines(data: Any) -> dict[str, float]:
 
 
 def roll_baselines(data: Any) -> dict[str, float]:
-    """Nats and accuracy (percent) per frame of models with independent notes."""
+    """Nats and accuracy (fraction) per frame of models with independent notes."""
     results, order = note_ngram.baselines(data.rolls)
     metrics: dict[str, float] = {}
     for name, (log_likelihood, accuracy) in results.items():
-        metrics |= {f"{name}_log_likelihood": log_likelihood, f"{name}_accuracy": 100 * accuracy}
+        metrics |= {f"{name}_log_likelihood": log_likelihood, f"{name}_accuracy": accuracy}
     return metrics | {"note_ngram_order": order}
 
 

@@ -22,6 +22,7 @@ from musegen.config.signatures import accepts_setting
 from musegen.config.typed import merge_typed
 from musegen.errors import PairingError, UserError
 from musegen.models import MODELS, Model, load_model
+from musegen.models.base import import_path
 from musegen.runtime.atomic import write_json
 from musegen.training.checkpoint_files import find_checkpoint
 from musegen.training.testing import all_test_metrics, format_test_table
@@ -62,7 +63,11 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
 def _settings(checkpoint: Path, model: Model, overrides: list[str]) -> dict[str, Any]:
     """The resolved config of the test: the run's own, or that of the data in `overrides`."""
     if any(o.startswith("data=") for o in overrides):
-        cfg = compose_config([f"model={model.name}", f"run_dir={checkpoint.parent}", *overrides])
+        in_package = type(model).__module__.startswith("musegen.")
+        choice = (
+            f"model={model.name}" if in_package else f"model._target_={import_path(type(model))}"
+        )
+        cfg = compose_config([choice, f"run_dir={checkpoint.parent}", *overrides])
         settings = resolve_config(cfg)
     else:
         # A test needs neither loggers nor callbacks, and those of an older version may have been

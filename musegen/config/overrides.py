@@ -91,11 +91,19 @@ def compose_config(overrides: list[str]) -> DictConfig:
 
 
 def command_line_overrides() -> list[str]:
-    """The overrides of the job that Hydra is running; in a sweep, only those of this job."""
+    """The overrides of the job that Hydra is running; in a sweep, only those of this job.
+
+    The user's own config folder comes first, because the others may name files in it.
+    """
     if not HydraConfig.initialized():
         return []
-    overrides = [o.removeprefix("++") for o in HydraConfig.get().overrides.task]
-    return [o for o in overrides if not o.startswith("resume=")]
+    hydra = HydraConfig.get()
+    folders = [s.path for s in hydra.runtime.config_sources if s.provider == "command-line"]
+    overrides = [o.removeprefix("++") for o in hydra.overrides.task]
+    return [
+        *(f"--config-dir={Path(folder).absolute()}" for folder in folders),
+        *(o for o in overrides if not o.startswith("resume=")),
+    ]
 
 
 def sweep_job() -> tuple[str, bool] | None:

@@ -12,6 +12,7 @@ from hydra.utils import get_object
 from musegen.config.groups import config_choices
 from musegen.config.renamed import check_renamed_target
 from musegen.errors import UserError
+from musegen.runtime.own_code import allow_current_folder
 
 
 def parameters_of(
@@ -50,6 +51,7 @@ def target_of(node: Any, where: str) -> Any:
             f"{where}: not chosen; write {where}=NAME with one of {config_choices(where)}"
         )
     check_renamed_target(where, path)
+    allow_current_folder()
     try:
         return get_object(path)
     except Exception as e:

@@ -9,6 +9,7 @@ from musegen.errors import UserError
 from musegen.models.base import MODELS, Model
 from musegen.models.biaxial_lstm import BiaxialLSTM
 from musegen.models.char_rnn import CharRNN
+from musegen.models.classes import find_foreign_class
 from musegen.models.lstm_midi import LSTMMidi
 from musegen.models.rbm import RBM
 from musegen.models.rnn_nade import RNNNADE
@@ -28,16 +29,19 @@ def load(run: str | Path) -> Model:
 def load_model(path: str | Path) -> Model:
     """Load the model of a checkpoint, on the CPU and in evaluation mode. It needs no data.
 
-    No code in the file is executed: it is read with `weights_only=True`. Raises `UserError` for
-    a missing or truncated file, for a file of another program, and for a checkpoint that does not
-    fit this version's models.
+    No code in the file is executed: it is read with `weights_only=True`, and a class outside
+    musegen is imported only if its run's config names it (`find_foreign_class`). Raises `UserError`
+    for a missing or truncated file, for a file of another program, and for a checkpoint that does
+    not fit this version's models.
     """
     checkpoint = CheckpointFiles().load_checkpoint(path)
     settings: dict[str, Any] = (
         dict(checkpoint.get("hyper_parameters", {})) if isinstance(checkpoint, dict) else {}
     )
     kind, version = settings.pop("name", None), settings.pop("musegen_version", None)
-    if kind not in MODELS:
+    target = str(settings.pop("import_path", "musegen."))
+    foreign = not target.startswith("musegen.")
+    if not foreign and kind not in MODELS:
         known = ", ".join(MODELS)
         raise UserError(
             f"{path}: a checkpoint of {kind or 'another program'}; known models: {known}"
@@ -47,8 +51,9 @@ def load_model(path: str | Path) -> Model:
             f"{path}: written by musegen 0.1, which this version cannot read; train it again, or "
             "install musegen 0.1"
         )
+    model_class = find_foreign_class(target, Path(path)) if foreign else MODELS[kind]
     try:
-        model = MODELS[kind](**settings)
+        model = model_class(**settings)
         model.load_state_dict(checkpoint["state_dict"])
     except (KeyError, TypeError, ValueError, RuntimeError) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__

@@ -21,7 +21,7 @@ from musegen import __version__
 from musegen.errors import PairingError, UserError
 from musegen.runtime.distributed import all_reduce_sum, this_rank
 from musegen.specs import Spec, spec_from_dict
-from musegen.training.lightning_compat import CURRENT_HOOK
+from musegen.training.lightning_compat import CURRENT_HOOK, training_loader
 from musegen.training.optimizer import Optimizer
 
 SEED_STRIDE = 0x9E3779B1
@@ -48,6 +48,11 @@ class LossReadback:
         return self._loss.item()
 
 
+def import_path(cls: type) -> str:
+    """The import path of a class, `module.Class`."""
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 MODELS: dict[str, type[Model]] = {}
 """Every model by its name. Subclasses of `Model` register themselves."""
 
@@ -61,7 +66,7 @@ class Model(pl.LightningModule):
     """
 
     name: ClassVar[str]
-    """Its name in conf/model and in checkpoints."""
+    """Its name in conf/model and in checkpoints. A class without a name is named as in Python."""
     reads: ClassVar[tuple[type[Spec], ...]]
     """The kinds of data that it can be paired with."""
     codec_type: ClassVar[type | None] = None
@@ -72,8 +77,10 @@ class Model(pl.LightningModule):
 
     def __init_subclass__(cls, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if not hasattr(cls, "name"):
+            cls.name = cls.__name__
         if "name" in cls.__dict__:
-            MODELS[cls.name] = cls
+            MODELS.setdefault(cls.name, cls)  # a class of the user hides none of musegen's
 
     def __init__(self, spec: Spec | dict[str, Any], codec: Any = None) -> None:
         super().__init__()
@@ -101,6 +108,7 @@ class Model(pl.LightningModule):
         self.save_hyperparameters(ignore=["spec", "codec"], frame=caller, logger=False)
         self.hparams.update(
             name=self.name,
+            import_path=import_path(type(self)),
             musegen_version=__version__,
             spec=self.spec.to_dict(),
             codec=self.codec.to_dict() if self.codec is not None else None,
@@ -185,6 +193,18 @@ class Model(pl.LightningModule):
     def on_train_start(self) -> None:
         words = np.random.SeedSequence([torch.initial_seed(), self.global_rank])
         self._stream = int(words.generate_state(1)[0])
+
+    def train_batches(self) -> Any:
+        """The loader of the training batches, for `on_fit_start`; with or without a datamodule."""
+        data = getattr(self.trainer, "datamodule", None)
+        return training_loader(self.trainer) if data is None else data.train_dataloader()
+
+    def on_train_epoch_start(self) -> None:
+        """With `trainer.overfit_batches`, let every epoch have the same batches."""
+        trainer: Any = self.trainer
+        batches: Any = getattr(trainer.train_dataloader, "batch_sampler", None)
+        if trainer.overfit_batches and hasattr(batches, "repeat_epoch"):
+            batches.repeat_epoch = True
 
     def on_train_batch_start(self, batch: Any, batch_idx: int) -> None:
         """Make the random draws of this update a function of (seed, rank, number of the batch).

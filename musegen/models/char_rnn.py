@@ -44,6 +44,7 @@ from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.ngram_mixture import TextNGram, contexts, contexts_after
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.specs import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens
+from musegen.training.lightning_compat import required_datamodule
 
 MixtureWeight = Annotated[float, Ge(0), Lt(1)]
 CELLS = {"rnn": nn.RNN, "gru": nn.GRU, "lstm": nn.LSTM}
@@ -157,7 +158,7 @@ class CharRNN(Model):
 
     def on_fit_start(self) -> None:
         if self.ngram is not None:
-            data: Any = self.trainer.datamodule  # type: ignore[attr-defined]
+            data = required_datamodule(self.trainer, "ngram_weight, for the training texts,")
             texts = data.coded("train")
             self.ngram.fit(texts, data.labels["train"] if data.labels else [0] * len(texts))
 

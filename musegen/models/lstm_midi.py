@@ -309,6 +309,7 @@ class LSTMMidi(Model):
             self._carried["train"] = State(*state["carried"])
 
     def on_train_epoch_start(self) -> None:
+        super().on_train_epoch_start()
         self._carried.pop("train", None)
 
     def on_validation_epoch_start(self) -> None:

@@ -230,7 +230,7 @@ class RBM(Model):
         if self.trainer.ckpt_path:
             return  # a resumed run reads them from its checkpoint
         total_D, rows = torch.zeros(self.spec.dim, dtype=torch.float64), 0
-        for batch in self.trainer.datamodule.train_dataloader():  # type: ignore[attr-defined]
+        for batch in self.train_batches():
             total_D += batch.x_BD.sum(0, dtype=torch.float64)
             rows += len(batch.x_BD)
         sums = all_reduce_sum(torch.cat([total_D, torch.tensor([float(rows)])]).to(self.device))

@@ -240,7 +240,7 @@ class RNNRBM(Model):
         reverse_frames: NonNegativeInt = 200,
         seed: Seed = 0,
     ) -> dict[str, float]:
-        """Log-likelihood (nats per frame) and accuracy (percent) of a split, all frames pooled.
+        """Log-likelihood (nats per frame) and accuracy (fraction) of a split, all frames pooled.
 
         The protocol of Boulanger-Lewandowski et al. (2012), by annealed importance sampling:
 
@@ -384,6 +384,6 @@ def _errors_and_accuracy(estimate: Estimate, total: int) -> dict[str, float]:
     log_prob_variance = float(estimate.log_prob_N.var()) * sampling + ais_variance
     return {
         "log_likelihood_error": math.sqrt(log_prob_variance),
-        "accuracy": 100 * float(estimate.accuracy_N.mean()),
-        "accuracy_error": 100 * float(estimate.accuracy_N.std()) * math.sqrt(sampling),
+        "accuracy": float(estimate.accuracy_N.mean()),
+        "accuracy_error": float(estimate.accuracy_N.std()) * math.sqrt(sampling),
     }

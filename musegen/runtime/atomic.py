@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,8 +24,8 @@ def replacing(
     fails. Raises `UserError` if the system refuses (no space left, no permission).
     """
     path = Path(path)
-    # The process id keeps two processes apart that write the same file at the same time.
-    part = path.with_name(f"{path.name}.{os.getpid()}.part")
+    # Two threads, or two computers with a common disk, may write the same file at the same time.
+    part = path.with_name(f"{path.name}.{secrets.token_hex(8)}.part")
     try:
         try:
             with part.open(mode, **settings) as file:

@@ -79,6 +79,22 @@ def completed_epochs(checkpoint: dict[str, Any]) -> int:
     return int(checkpoint["loops"]["fit_loop"]["epoch_progress"]["current"]["completed"])
 
 
+def training_loader(trainer: pl.Trainer) -> Any:
+    """The training loader that `fit` was given; `trainer.train_dataloader` is set only later."""
+    return trainer.fit_loop._data_source.dataloader()
+
+
+def required_datamodule(trainer: pl.Trainer, reader: str) -> Any:
+    """The datamodule of the fit. Raises `UserError`, naming the `reader`, if there is none."""
+    data = getattr(trainer, "datamodule", None)
+    if data is None:
+        raise UserError(
+            f"{reader} needs a datamodule: call trainer.fit(model, datamodule=…) with one of "
+            "musegen's data modules, or leave it out"
+        )
+    return data
+
+
 def starts_processes_by_fork(strategy: Strategy) -> bool:
     """Whether the strategy starts its processes itself: ddp_spawn, ddp_fork, ddp_notebook."""
     return getattr(strategy, "_start_method", "popen") != "popen"

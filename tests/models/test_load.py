@@ -93,3 +93,24 @@ def test_settings_that_do_not_fit_are_refused(checkpoint) -> None:
     change(checkpoint, hyper_parameters={**settings, "name": "harmonium"})
     with pytest.raises(UserError, match="a checkpoint of harmonium; known models"):
         load_model(checkpoint)
+
+
+@pytest.mark.parametrize("named", ["", "os.path.join", "musegen.models.rbm.RBM", "their_model.M"])
+def test_a_foreign_class_is_imported_only_if_its_config_names_it(
+    checkpoint, tmp_path, monkeypatch, named: str
+) -> None:
+    (tmp_path / "their_model.py").write_text("raise SystemExit('imported')\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    path = tmp_path / "run" / "checkpoints" / "best.ckpt"
+    path.parent.mkdir(parents=True)
+    if named:
+        (tmp_path / "run" / "config.yaml").write_text(f"model:\n  _target_: {named}\n")
+    contents = torch.load(checkpoint, weights_only=True)
+    contents["hyper_parameters"]["import_path"] = "their_model.M"
+    torch.save(contents, path)
+    if named == "their_model.M":
+        with pytest.raises(SystemExit, match="imported"):
+            load_model(path)
+    else:
+        with pytest.raises(UserError, match=r"their_model\.M"):
+            load_model(path)

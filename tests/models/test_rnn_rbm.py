@@ -228,7 +228,7 @@ def test_log_likelihood_and_accuracy_of_a_tiny_model(capsys) -> None:
         p_S = log_weights(model.W_DH.detach(), b_v.detach(), b_h.detach()).softmax(0)
         accuracy_S = torch.stack([frame_accuracy(x_D[None], v[None, None])[0] for v in v_SD])
         expected += float(p_S @ accuracy_S.double())
-    assert metrics["accuracy"] == pytest.approx(100 * expected / len(x_ND), abs=0.3)
+    assert metrics["accuracy"] == pytest.approx(expected / len(x_ND), abs=0.003)
 
 
 def test_with_fixed_ais_steps_the_metric_is_called_an_upper_estimate() -> None:

@@ -98,7 +98,7 @@ def test_the_page_contains_the_data_of_the_folder(folder: Path) -> None:
         ["test", "split", "this", "run"],
         ["Negative", "log-likelihood", "(nats)", "4.5"],
         ["baseline", "unigram", "6.5"],
-        ["Accuracy", "0.25"],
+        ["Accuracy", "(fraction)", "0.25"],
         ["baseline", "best", "n-gram,", "Order", "of", "the", "best", "n-gram", "4"],
         ["test", "split", "Bits", "per", "character", "baseline", "best", "n-gram",
          "Gain", "over", "the", "best", "n-gram", "(bits", "per", "character)"],

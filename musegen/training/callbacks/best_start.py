@@ -11,7 +11,9 @@ import torch
 
 from musegen.constraints import PositiveInt, check_arguments
 from musegen.metrics.capacity import capacity
+from musegen.runtime.distributed import single_process
 from musegen.runtime.progress import track
+from musegen.training.lightning_compat import required_datamodule
 
 
 class BestStart(pl.Callback):
@@ -30,8 +32,9 @@ class BestStart(pl.Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.ckpt_path is not None:
             return
-        data = trainer.datamodule  # type: ignore[attr-defined]
-        batches = list(data.train_dataloader())
+        data = required_datamodule(trainer, "BestStart")
+        with single_process():
+            batches = list(data.train_dataloader())
         best: tuple[tuple[int, float], dict[str, torch.Tensor]] | None = None
         for _ in track(range(self.tries), "trying starts", "starts"):
             net, loss = self._train_new(pl_module, batches)
@@ -39,7 +42,7 @@ class BestStart(pl.Callback):
             if best is None or score > best[0]:
                 best = score, net.state_dict()
         assert best is not None
-        # Each process has tried with its own part of the data; all take the result of rank 0.
+        # Every process has tried other networks on all data; all take the result of rank 0.
         pl_module.load_state_dict(trainer.strategy.broadcast(best[1]))
         print(f"start  the best of {self.tries} random starts, capacity {best[0][0]}")
 
@@ -47,9 +50,8 @@ class BestStart(pl.Callback):
         self, pl_module: pl.LightningModule, batches: Sequence[Any]
     ) -> tuple[pl.LightningModule, float]:
         """A new network after `steps` steps of training, and its last training loss."""
-        settings = {
-            k: v for k, v in pl_module.hparams.items() if k not in ("name", "musegen_version")
-        }
+        not_settings = ("name", "import_path", "musegen_version")
+        settings = {k: v for k, v in pl_module.hparams.items() if k not in not_settings}
         net = type(pl_module)(**settings).to(pl_module.device)
         optimizer = pl_module.optimizer.build(net.parameters())  # type: ignore[union-attr,operator]
         for batch in itertools.islice(itertools.cycle(batches), self.steps):

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from musegen.constraints import NonNegativeInt, PositiveFloat, PositiveInt, check_arguments
 from musegen.models.rbm import RBM
 from musegen.models.rnn_rbm import RNNRBM
+from musegen.runtime.distributed import single_process
 from musegen.specs import FrameBatch, Frames, RollBatch
 from musegen.training.optimizer import Optimizer
 
@@ -27,7 +28,8 @@ class Pretraining(pl.Callback):
     - `rnn`: trains the recurrent network and W_uv as a network that predicts every frame directly,
       p(v(t)) = σ(c + u(t−1) W_uv), by cross-entropy with AdamW (ICML 2012, section 4).
 
-    A stage with 0 epochs is skipped; a resumed run skips both. Each epoch's metric is logged:
+    A stage with 0 epochs is skipped; a resumed run skips both. Each of several processes trains on
+    all of the data, and all continue with the result of the first. Each epoch's metric is logged:
     `rbm/reconstruction` and `rnn/cross_entropy`, nats per frame. Raises `UserError` for a setting
     outside its range.
     """
@@ -53,10 +55,8 @@ class Pretraining(pl.Callback):
         assert isinstance(pl_module, RNNRBM)
         if trainer.ckpt_path is not None:
             return
-        batches = [
-            pl_module.to_device(batch)
-            for batch in trainer.datamodule.train_dataloader()  # type: ignore[attr-defined]
-        ]
+        with single_process():
+            batches = [pl_module.to_device(batch) for batch in pl_module.train_batches()]
 
         def log(metric: str, epoch: int, epochs: int, value: float) -> None:
             for logger in trainer.loggers:
@@ -66,7 +66,8 @@ class Pretraining(pl.Callback):
 
         self.train_rbm(pl_module, batches, log)
         self.train_rnn(pl_module, batches, log)
-        # Each rank has trained on its part of the data; all continue with the weights of rank 0.
+        # Every rank has trained on all data, but with other random numbers; all continue with the
+        # weights of rank 0.
         pl_module.load_state_dict(trainer.strategy.broadcast(pl_module.state_dict()))
 
     def train_rbm(self, model: RNNRBM, batches: Sequence[RollBatch], log: Log) -> None:

@@ -7,6 +7,7 @@ import pytorch_lightning as pl
 from musegen.constraints import NonNegativeInt, PositiveInt, check_arguments
 from musegen.models.rbm import RBM
 from musegen.runtime.distributed import single_process
+from musegen.training.lightning_compat import required_datamodule
 
 
 class RBMLikelihood(pl.Callback):
@@ -28,6 +29,9 @@ class RBMLikelihood(pl.Callback):
     ) -> None:
         self.every, self.chains = every, chains
         self.reverse_rows, self.schedule = reverse_rows, schedule
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        required_datamodule(trainer, "RBMLikelihood")
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, RBM)

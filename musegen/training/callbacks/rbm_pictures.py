@@ -14,6 +14,7 @@ from musegen.models.rbm import RBM
 from musegen.render.tiles import write_tiles
 from musegen.runtime.distributed import single_process
 from musegen.training.callbacks.samples import Samples
+from musegen.training.lightning_compat import required_datamodule
 from musegen.training.loggers.media import MediaLog, log_media
 
 
@@ -39,6 +40,9 @@ class RBMPictures(Samples):
     ) -> None:
         super().__init__(folder, every, settings)
         self.chains, self.rows, self.steps = chains, rows, steps
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        required_datamodule(trainer, "RBMPictures")
 
     @rank_zero_only
     def on_fit_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

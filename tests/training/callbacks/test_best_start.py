@@ -33,6 +33,25 @@ def test_the_start_with_the_highest_capacity_is_kept(monkeypatch):
     assert not torch.equal(tried[0]["out.weight"], tried[1]["out.weight"])
 
 
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_tries_on_all_data(rank, two_processes, monkeypatch):
+    data = GrammarStrings(train_size=20, batch_size=5, n_max=3, val_n=(1, 9))
+    data.setup()
+    texts = []
+
+    def train(self, model, batches):
+        texts.append(sum(len(batch.x_BL) for batch in batches))
+        return model, 0.0
+
+    monkeypatch.setattr(BestStart, "_train_new", train)
+    monkeypatch.setattr(best_start, "capacity", lambda *_: 0)
+    trainer = make_trainer(0, logger=False)
+    trainer.datamodule = data
+    two_processes(rank)
+    BestStart(2).on_fit_start(trainer, CharRNN(data.spec, data.codec, cell="rnn", hidden=2))
+    assert texts == [20, 20]
+
+
 @pytest.mark.parametrize("name", ["tries", "steps"])
 def test_settings_out_of_range(name):
     with pytest.raises(UserError, match=f"{name}=0: should be greater than or equal to 1"):

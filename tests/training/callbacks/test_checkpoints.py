@@ -35,11 +35,13 @@ class Ones(Dataset[FrameBatch]):
         return FrameBatch(torch.ones(len(rows[0].indices), 4))
 
 
-def loader() -> BatchLoader:
-    return batch_loader(Ones(), RowSampler(6, 2, 1, training=True, shuffle=True), 0)
+def loader(batch_size: int = 2) -> BatchLoader:
+    return batch_loader(Ones(), RowSampler(6, batch_size, 1, training=True, shuffle=True), 0)
 
 
-def fitted(folder, scores, epochs: int = 3, resume: bool = False, **settings) -> pl.Trainer:
+def fitted(
+    folder, scores, epochs: int = 3, resume: bool = False, batch_size: int = 2, **settings
+) -> pl.Trainer:
     torch.manual_seed(0)
     model = Scored(Frames(4), hidden=2, k=1)
     model.scores = scores
@@ -48,7 +50,7 @@ def fitted(folder, scores, epochs: int = 3, resume: bool = False, **settings) ->
         callbacks=[Best(folder, "score", "max"), Resumable(folder, **settings)],
     )  # fmt: skip
     path = folder / "last.ckpt" if resume else None
-    trainer.fit(model, loader(), loader(), ckpt_path=path, weights_only=True)
+    trainer.fit(model, loader(batch_size), loader(), ckpt_path=path, weights_only=True)
     return trainer
 
 
@@ -62,7 +64,7 @@ def test_best_and_last_are_of_the_right_epochs(
     assert torch.equal(saved["last"]["state_dict"]["W_DH"], model.W_DH)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["best.ckpt", "last.ckpt"]
     place = saved["last"]["loops"]["fit_loop"]["state_dict"]["combined_loader"]
-    assert place == [{"epoch": 3, "given": 0, "world": 1}]
+    assert [(p["epoch"], p["given"], p["world"]) for p in place] == [(3, 0, 1)]
 
 
 def test_unfinished_files_of_a_killed_process_are_deleted(tmp_path) -> None:
@@ -79,6 +81,21 @@ def test_a_moved_run_keeps_its_best_score(tmp_path) -> None:
     assert float(best.best_model_score) == 3.0
     assert best.best_model_path == str(tmp_path / "b" / "best.ckpt")
     assert (tmp_path / "b" / "best.ckpt").read_bytes() == before
+
+
+def test_another_batch_size_is_refused_in_the_middle_of_an_epoch(tmp_path, monkeypatch) -> None:
+    def stop_in_epoch_2(self, trainer, *_) -> None:
+        if trainer.global_step == 4:
+            self._save(trainer)
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Resumable, "on_train_batch_start", stop_in_epoch_2)
+        with pytest.raises(SystemExit):
+            fitted(tmp_path, (0, 0, 0))
+    with pytest.raises(UserError, match=r"batch_size=3 \(was 2\)"):
+        fitted(tmp_path, (0, 0, 0), resume=True, batch_size=3)
+    assert fitted(tmp_path, (0, 0, 0), resume=True).global_step == 9
 
 
 def test_the_last_checkpoint_is_written_at_intervals(tmp_path, monkeypatch) -> None:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
 from exact_rbm import log_weights, states
 
+from datamodules.piano_rolls import ChunkSampler, RollDataset
+from datamodules.samplers import batch_loader
 from musegen.errors import UserError
 from musegen.models.rnn_rbm import RNNRBM
+from musegen.runtime.distributed import this_rank
 from musegen.specs import RollBatch, Rolls
 from musegen.training.callbacks.pretraining import Pretraining, log_odds
 
@@ -84,6 +88,27 @@ def test_a_resumed_run_skips_pretraining() -> None:
     trainer.ckpt_path = "last.ckpt"
     Pretraining().on_fit_start(trainer, model)
     assert not changed(before, model)
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_every_process_pretrains_on_all_data(rank: int, two_processes, monkeypatch) -> None:
+    lengths = [3, 4, 5, 6, 7]
+    rolls = [np.ones((length, D), np.uint8) for length in lengths]
+    sampler = ChunkSampler(lengths, None, 2, 1, np.zeros((5, 2), int))
+    loader = batch_loader(RollDataset(rolls), sampler, 0)
+    frames = []
+    monkeypatch.setattr(
+        Pretraining, "train_rbm",
+        lambda self, model, batches, log: frames.append(sum(int(b.mask_BT.sum()) for b in batches)),
+    )  # fmt: skip
+    two_processes(rank)
+    assert len(loader) == 1  # of three batches, one for each process and one left over
+    model = RNNRBM(Rolls(D), hidden=6, recurrent=8)
+    monkeypatch.setattr(model, "train_batches", lambda: loader)
+    trainer = pl.Trainer(accelerator="cpu", logger=False, enable_checkpointing=False)
+    Pretraining().on_fit_start(trainer, model)
+    assert frames == [sum(lengths)]
+    assert this_rank() == (rank, 2)
 
 
 def test_log_odds_stay_finite() -> None:
