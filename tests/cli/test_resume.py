@@ -44,7 +44,8 @@ FAMILIES = {
         "model=rnn_nade", "data=piano_roll_folder", "data.dt=0.25", "data.chunk_length=16",
         "data.transpose=2", "model.hidden=12", "model.recurrent=8", "model.cell=lstm",
         "model.dropout=0.5", "model.attention_heads=2", "model.attention_dropout=0.2",
-        "model.note_age=true", "model.clock=true", "model.frozen_histories=0.3", "model.flipped_notes=0.01",
+        "model.note_age=true", "model.clock=true", "model.frozen_histories=0.3",
+        "model.flipped_notes=0.01",
         "trainer.max_epochs=4", "assess.samples=2", "optimizer.schedule=cosine",
     ],
     "biaxial_lstm": [
