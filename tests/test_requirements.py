@@ -19,6 +19,7 @@ COMES_WITH = {
     "lightning_fabric": "pytorch-lightning",
     "markupsafe": "jinja2",
     "omegaconf": "hydra-core",
+    "pydantic_core": "pydantic",
     "urllib3": "requests",
 }
 """Packages that are imported, and are installed with another one."""
