@@ -36,6 +36,8 @@ class RollCodec:
     - frames_per_beat, common_key: what was done to MIDI files before `encode`. Their tempo was
       set so that a quarter note takes so many frames; they were transposed so that their tonic is
       C. `read` does the same to one file, such as the prime of a generation.
+    - hold_limits: the number of frames that nearly all notes, and nearly all chords, of the
+      training set are held at most. A model records them when it is trained.
 
     `decode` takes any roll. `encode(decode(x))` equals x without silent frames at its end. Raises
     `UserError` for settings out of range.
@@ -46,6 +48,7 @@ class RollCodec:
     repeats: Literal["sustain", "retrigger"] = "sustain"
     frames_per_beat: PositiveInt | None = None
     common_key: bool = False
+    hold_limits: tuple[PositiveInt, PositiveInt] | None = None
 
     def __post_init__(self) -> None:
         check_fields(self)

@@ -15,6 +15,7 @@ Shapes: N frames with S chains each, processed in blocks of bounded size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -178,3 +179,20 @@ def converged_estimate(
             print(f"AIS has not converged at {ais_steps} steps: the estimate is biased upward")
             break
     return Converged(estimate, ais_steps, change)
+
+
+def pooled_metrics(estimate: Estimate, total: int) -> dict[str, float]:
+    """Standard errors of the means, and the mean accuracy, of a sample of `total` frames.
+
+    The variance over frames is divided by their number, with the correction for sampling without
+    replacement; the log-likelihood adds the variance of AIS.
+    """
+    count = len(estimate.log_prob_N)
+    sampling = (1 - count / total) / count
+    ais_variance = float(estimate.error_N.square().sum()) / count**2
+    log_prob_variance = float(estimate.log_prob_N.var()) * sampling + ais_variance
+    return {
+        "log_likelihood_error": math.sqrt(log_prob_variance),
+        "accuracy": float(estimate.accuracy_N.mean()),
+        "accuracy_error": float(estimate.accuracy_N.std()) * math.sqrt(sampling),
+    }

@@ -30,11 +30,9 @@ padding.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal, NamedTuple
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
@@ -44,7 +42,6 @@ from musegen.codecs.roll_codec import RollCodec
 from musegen.constraints import (
     DropoutRate,
     NonNegativeInt,
-    PositiveFloat,
     PositiveInt,
     Probability,
     Seed,
@@ -53,15 +50,14 @@ from musegen.constraints import (
 from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
-from musegen.models.base import Model
 from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_distribution import FrameDistribution
-from musegen.models.layers.frozen_history import freeze_history
+from musegen.models.layers.hold_limits import FrameSampler
 from musegen.models.layers.note_age import note_ages
 from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
-from musegen.runtime.progress import track
+from musegen.models.roll_model import RollModel
 from musegen.specs import RollBatch, Rolls
 
 ATTENTION_HEAD_WIDTH = 32
@@ -70,7 +66,6 @@ GLOBAL_FEATURES = 4
 """Number of features of u at each pitch: the rows of U_d."""
 INITIAL_LOG_ODDS = -3.0
 """The initial b: few of all notes sound."""
-MIDDLE_C = 60
 FRAMES, SAMPLE_ROWS = 2048, 16384
 """Number of frames that are evaluated together, and that are sampled together."""
 
@@ -82,8 +77,19 @@ class PastState(NamedTuple):
     time_state: tuple[Tensor, Tensor] | None
     global_state: tuple[Tensor, Tensor] | None
 
+    def select(self, row_B: Tensor) -> PastState:
+        """The state of these batch rows. The LSTM along time has its rows' pitches in one axis."""
 
-class BiaxialLSTM(Model):
+        def rows(state: tuple[Tensor, Tensor] | None) -> Any:
+            size = len(self.age_BD)
+            return state and tuple(
+                s.unflatten(1, (size, -1))[:, row_B].flatten(1, 2) for s in state
+            )
+
+        return PastState(self.age_BD[row_B], rows(self.time_state), rows(self.global_state))
+
+
+class BiaxialLSTM(RollModel):
     """`hidden` units along time and `note_hidden` units along pitch, with shared weights.
 
     - features: the number of features of e.
@@ -110,10 +116,7 @@ class BiaxialLSTM(Model):
     """
 
     name: ClassVar[str] = "biaxial_lstm"
-    reads = (Rolls,)
-    codec_type = RollCodec
     monitor = ("val/nll", "min")
-    spec: Rolls
     absolute_PZ: Tensor
 
     @check_arguments
@@ -248,22 +251,14 @@ class BiaxialLSTM(Model):
     # --- Training -----------------------------------------------------------------------------
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
-        history_BTD, (x_BTD, mask_BT) = batch.x_BTD, batch
-        if self.training:
-            low_pitches = max(0, MIDDLE_C - (self.codec or RollCodec()).pitch_range[0])
-            history_BTD = freeze_history(
-                *batch, low_pitches, self.frozen_histories, self.flipped_notes
-            )
-        c_TBPC, x_TBD, mask_TB = self.contexts(history_BTD), x_BTD.transpose(0, 1), mask_BT.t()
+        x_TBD, mask_TB = batch.x_BTD.transpose(0, 1), batch.mask_BT.t()
+        c_TBPC = self.contexts(self.history(batch))
         log_prob = self.frame_distribution.log_prob
         if mask_TB.device.type == "cpu":
             return {"nll": -log_prob(c_TBPC[mask_TB], x_TBD[mask_TB]).mean()}
         # Selecting by a mask would make the CPU wait for a GPU, so padding stays, with weight 0.
         log_prob_N = log_prob(c_TBPC.flatten(0, 1), x_TBD.flatten(0, 1))
         return {"nll": -(log_prob_N * mask_TB.flatten()).sum() / mask_TB.sum()}
-
-    def num_predictions(self, batch: RollBatch) -> Tensor:
-        return batch.mask_BT.sum()
 
     # --- Evaluation ---------------------------------------------------------------------------
 
@@ -334,59 +329,45 @@ class BiaxialLSTM(Model):
 
     # --- Generation ---------------------------------------------------------------------------
 
-    @torch.inference_mode()
-    @check_arguments
-    def generate(
-        self,
-        n: PositiveInt = 4,
-        length: PositiveInt = 200,
-        temperature: PositiveFloat = 1.0,
-        repeats: Literal["sustain", "retrigger"] | None = None,
-        prime: Path | None = None,
-        prime_seconds: float | None = None,
-        include_prime: bool = False,
-        seed: Seed = 0,
-    ) -> list[np.ndarray]:
-        """n generated pieces of `length` frames by exact sampling, as `NOTES` arrays.
+    def frame_sampler(
+        self, rows: int, frames: int, temperature: float, generator: Generator
+    ) -> FrameSampler:
+        return BiaxialSampler(self, rows, frames, temperature, generator)
 
-        - temperature: divides the logit of each note given the notes below it.
-        - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in
-          each (`retrigger`); null uses the codec's setting.
-        - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
-          `include_prime` the result contains it.
 
-        Training mode and the global random streams are not changed. Raises `UserError` for a
-        setting outside its range and for a prime without notes.
-        """
-        codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
-        generator = torch.Generator(self.device).manual_seed(seed)
-        prime_TD = torch.from_numpy(codec.prime_frames(prime, prime_seconds))
-        training = self.training
-        self.eval()
-        try:
-            x_NTD = self._sample(n, length, prime_TD, temperature, generator)
-        finally:
-            self.train(training)
-        first = 0 if include_prime else len(prime_TD)
-        return [codec.decode(piece_TD) for piece_TD in x_NTD[:, first:].cpu().numpy()]
+class BiaxialSampler(FrameSampler):
+    """Exact samples of the frames of a `BiaxialLSTM`."""
 
-    def _sample(
-        self, n: int, length: int, prime_TD: Tensor, temperature: float, generator: Generator
-    ) -> Tensor:
-        """The prime and `length` sampled frames after it, n times: (N, T, D)."""
-        primed = len(prime_TD)
-        # One silent frame before the first: the input of the first step.
-        x_NTD = self.embed.weight.new_zeros(n, 1 + primed + length, self.spec.pitches)
-        x_NTD[:, 1 : 1 + primed] = prime_TD
-        u_NTR = x_NTD.new_zeros(n, primed + length, self.state_width)
-        past, r_1NZ = self.start(n), None
-        for t in track(range(primed + length), "generating", "frames"):
-            h, e, u, past = self.along_time(x_NTD[:, t, None], past, t)
-            u_NTR[:, t] = u[0]
-            if t >= primed:
-                if self.attention is not None:
-                    r_1NZ = self.attention.step(t, u_NTR, x_NTD[:, 1:])[None]
-                c_NPC = self.context(h, e, u, r_1NZ)[0]
-                sample, _ = self.frame_distribution.sample(c_NPC, 1, temperature, generator)
-                x_NTD[:, t + 1] = sample[0]
-        return x_NTD[:, 1:]
+    def __init__(
+        self, model: BiaxialLSTM, rows: int, steps: int, temperature: float, generator: Generator
+    ) -> None:
+        self.model, self.temperature, self.generator = model, temperature, generator
+        self.x_NTD = model.embed.weight.new_zeros(rows, steps, model.spec.pitches)
+        self.u_NTR = self.x_NTD.new_zeros(rows, steps, model.state_width)
+        self.past, self.t = model.start(rows), -1
+        self._advance(torch.zeros_like(self.x_NTD[:, :1]))  # a silent frame before the first one
+
+    def draw(self) -> tuple[Tensor, Tensor]:
+        r_1NZ = None
+        if self.model.attention is not None:
+            r_1NZ = self.model.attention.step(self.t, self.u_NTR, self.x_NTD)[None]
+        c_NPC = self.model.context(self.h, self.e, self.u_NTR[:, self.t][None], r_1NZ)[0]
+        sample = self.model.frame_distribution.sample
+        x_1ND, log_prob_1N = sample(c_NPC, 1, self.temperature, self.generator)
+        return x_1ND[0], log_prob_1N[0]
+
+    def append(self, frame_ND: Tensor) -> None:
+        self.x_NTD[:, self.t] = frame_ND
+        self._advance(self.x_NTD[:, self.t, None])
+
+    def _advance(self, before_N1D: Tensor) -> None:
+        """Run the LSTMs along time over frame t, and let t be the next one."""
+        self.t += 1
+        self.h, self.e, u_1NR, self.past = self.model.along_time(before_N1D, self.past, self.t)
+        if self.t < self.u_NTR.shape[1]:
+            self.u_NTR[:, self.t] = u_1NR[0]
+
+    def select(self, row_N: Tensor) -> None:
+        self.x_NTD, self.u_NTR = self.x_NTD[row_N], self.u_NTR[row_N]
+        self.h, self.e = self.h[:, row_N], self.e[:, row_N]
+        self.past = self.past.select(row_N)

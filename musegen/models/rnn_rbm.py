@@ -12,24 +12,26 @@ one pass of the recurrent network gives the biases of all conditional RBMs, and 
 Gibbs chains of all frames of a batch. The loss is mean_t F_t(data) − F_t(chain end), the chain end
 held constant (`musegen.energy.free_energy`); its gradient in the biases is propagated through time.
 
-With `attention_heads` above 0, causal attention to the earlier frames of the piece,
-r(t) of `musegen.models.layers.attention`, also enters the biases:
+More than the paper's, as settings:
 
-    b_v(t) = b_v + u(t−1) W_uv + r(t) W_rv      b_h(t) = b_h + u(t−1) W_uh + r(t) W_rh
+- causal attention to the earlier frames of the piece, r(t) of `musegen.models.layers.attention`,
+  also enters the biases: b_v(t) = b_v + u(t−1) W_uv + r(t) W_rv, and b_h(t) alike;
+- the clock, t modulo 2, 4, 8 and 16, and the age of each note are inputs of u and enter the biases;
+- frozen histories: in training, parts of the frames that u and the attention read are frozen, and
+  the targets are the true frames (`musegen.models.layers.frozen_history`).
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 from musegen.codecs.roll_codec import RollCodec
@@ -40,6 +42,7 @@ from musegen.constraints import (
     PositiveFraction,
     PositiveInt,
     PositiveTemperature,
+    Probability,
     SampleCount,
     SampleLength,
     Seed,
@@ -48,9 +51,9 @@ from musegen.constraints import (
 from musegen.energy.affine import affine
 from musegen.energy.conditional import (
     ConditionalRBMs,
-    Estimate,
     converged_estimate,
     estimate_log_prob,
+    pooled_metrics,
     raise_log_prob,
     sample_frames,
 )
@@ -58,24 +61,26 @@ from musegen.energy.free_energy import ContrastiveLoss
 from musegen.energy.gibbs import GibbsChains
 from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
-from musegen.models.base import Model
-from musegen.models.layers.attention import CausalAttention
-from musegen.models.layers.dropout import Dropout
-from musegen.models.layers.recurrence import Cell, Recurrence
-from musegen.runtime.progress import track
+from musegen.models.layers.note_age import AGE_BUCKETS
+from musegen.models.layers.recurrence import Cell
+from musegen.models.recurrent_rolls import (
+    Conditions,
+    HistorySettings,
+    RecurrentRolls,
+    RecurrentSampler,
+)
+from musegen.models.roll_model import Generation, Repeats
 from musegen.specs import RollBatch, Rolls
 
 W_STD, OTHER_STD = 0.01, 0.0001
 """Standard deviations of the tutorial's initial weights: of W, and of the other matrices."""
-ATTENTION_HEAD_WIDTH = 32
-"""Dimension of each head's queries and keys."""
 VAL_CHAINS, VAL_AIS_STEPS = 20, 100
 """AIS in validation: fast, and biased upward by about the same amount in every epoch."""
 REVERSE_CHAINS = 10
 """Reverse chains per frame in `assess`."""
 
 
-class RNNRBM(Model):
+class RNNRBM(RecurrentRolls):
     """RBMs with `hidden` units, conditioned on a recurrent network with `recurrent` units.
 
     - cell: `tanh` (the paper's), `lstm` or `gru`.
@@ -84,6 +89,12 @@ class RNNRBM(Model):
     - learn_initial_state: learn u(0), which is 0 otherwise.
     - attention_heads: heads of causal attention to the piece's earlier frames, at most
       `attention_span` frames back; 0, as in the paper, has no attention.
+    - attention_dropout: of r where it enters the biases.
+    - note_age: use the age of each note, as an input of u and in b_v.
+    - clock: use t modulo 2, 4, 8 and 16, as an input of u and in the biases.
+    - frozen_histories: the probability that a freeze of the history starts at each place where one
+      may start; in training only. It keeps generated pieces from getting stuck on one chord.
+    - flipped_notes: the fraction of the notes of the history that is flipped; in training only.
     - rbm_lr_factor: the learning rate of W, b_v and b_h as a multiple of the optimiser's.
     - val_fraction: fraction of the validation frames, always the same ones, used by AIS.
 
@@ -96,11 +107,8 @@ class RNNRBM(Model):
     """
 
     name: ClassVar[str] = "rnn_rbm"
-    reads = (Rolls,)
-    codec_type = RollCodec
     fits_16_bits = False
     monitor = ("val/log_likelihood", "max")
-    spec: Rolls
 
     @check_arguments
     def __init__(
@@ -115,29 +123,40 @@ class RNNRBM(Model):
         learn_initial_state: bool = False,
         attention_heads: NonNegativeInt = 0,
         attention_span: PositiveInt = 512,
+        attention_dropout: DropoutRate = 0.0,
+        note_age: bool = False,
+        clock: bool = False,
+        frozen_histories: Probability = 0.0,
+        flipped_notes: Probability = 0.0,
         rbm_lr_factor: NonNegativeFloat = 1.0,
         val_fraction: PositiveFraction = 0.1,
     ) -> None:
-        super().__init__(spec, codec)
+        history = HistorySettings(
+            recurrent, cell, learn_initial_state, dropout, attention_heads, attention_span,
+            attention_dropout, note_age, clock, frozen_histories, flipped_notes,
+        )  # fmt: skip
+        super().__init__(spec, codec, history, OTHER_STD)
         self.save_settings()
         self.k, self.rbm_lr_factor, self.val_fraction = k, rbm_lr_factor, val_fraction
         visible = self.spec.pitches
         self.W_DH = nn.Parameter(torch.randn(visible, hidden) * W_STD)
         self.b_v = nn.Parameter(torch.zeros(visible))
         self.b_h = nn.Parameter(torch.zeros(hidden))
-        self.W_uv = nn.Parameter(torch.randn(recurrent, visible) * OTHER_STD)
-        self.W_uh = nn.Parameter(torch.randn(recurrent, hidden) * OTHER_STD)
-        self.recurrence = Recurrence(cell, visible, recurrent, OTHER_STD, learn_initial_state)
-        self.dropout = Dropout(dropout)
+        self.W_uv, self.W_uh = self._matrices(recurrent, hidden)
+        if self.attention:
+            self.W_rv, self.W_rh = self._matrices(self.attention.out_features, hidden)
+        if clock:
+            self.W_cv, self.W_ch = self._matrices(self.clock_size, hidden)
+        if note_age:
+            self.b_age_AD = nn.Parameter(torch.zeros(1 + len(AGE_BUCKETS), visible))
         self._gibbs: GibbsChains | None = None
-        self.attention: CausalAttention | None = None
-        if attention_heads:
-            self.attention = CausalAttention(
-                recurrent, visible, attention_heads, ATTENTION_HEAD_WIDTH, attention_span
-            )
-            attended = self.attention.out_features
-            self.W_rv = nn.Parameter(torch.randn(attended, visible) * OTHER_STD)
-            self.W_rh = nn.Parameter(torch.randn(attended, hidden) * OTHER_STD)
+
+    def _matrices(self, inputs: int, hidden: int) -> tuple[nn.Parameter, nn.Parameter]:
+        """The matrices from one condition to b_v(t) and b_h(t)."""
+        return (
+            nn.Parameter(torch.randn(inputs, self.spec.pitches) * OTHER_STD),
+            nn.Parameter(torch.randn(inputs, hidden) * OTHER_STD),
+        )
 
     # --- Training ---------------------------------------------------------------------------
 
@@ -145,33 +164,43 @@ class RNNRBM(Model):
         """The batch on the device of the weights, x in their dtype."""
         return RollBatch(batch.x_BTD.to(self.W_DH), batch.mask_BT.to(self.W_DH.device))
 
-    def frames_and_biases(self, batch: RollBatch) -> tuple[Tensor, Tensor, Tensor]:
-        """The N frames of a batch that are not padding, and their biases: x_ND, b_v_ND, b_h_NH."""
+    def frames_and_biases(
+        self, batch: RollBatch, history_BTD: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """The N frames of a batch that are not padding, and their biases: x_ND, b_v_ND, b_h_NH.
+
+        `history_BTD` are the frames to condition on, if they are not the true ones.
+        """
         x_BTD, mask_BT = batch
-        u_BTR = self.recurrence.states_before(x_BTD)
+        known = self.conditions(x_BTD if history_BTD is None else history_BTD)
         no_padding = bool(mask_BT.all())
 
         def unpad(x_BTZ: Tensor) -> Tensor:
             return x_BTZ.flatten(0, 1) if no_padding else x_BTZ[mask_BT]
 
-        r_NZ = unpad(self.attention.all_steps(u_BTR, x_BTD)) if self.attention else None
-        return unpad(x_BTD), *self.biases(unpad(u_BTR), r_NZ)
+        return unpad(x_BTD), *self.biases(known.map(unpad))
 
-    def biases(self, u_NR: Tensor, r_NZ: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        """b_v(t) and b_h(t) from u(t−1) and r(t), one conditional RBM per row.
+    def biases(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """b_v(t) and b_h(t), one conditional RBM per row.
 
         In the dtype of the weights even under autocast, since chains and energies need its
         precision.
         """
+        u_NR, r_NZ, clock_NC, age_ND = conditions
         u_NR = self.dropout(u_NR)
         b_v_ND = torch.addmm(self.b_v, u_NR, self.W_uv)
         b_h_NH = torch.addmm(self.b_h, u_NR, self.W_uh)
         if r_NZ is not None:
+            r_NZ = self.attention_dropout(r_NZ)
             b_v_ND, b_h_NH = b_v_ND.addmm(r_NZ, self.W_rv), b_h_NH.addmm(r_NZ, self.W_rh)
+        if clock_NC is not None:
+            b_v_ND, b_h_NH = b_v_ND.addmm(clock_NC, self.W_cv), b_h_NH.addmm(clock_NC, self.W_ch)
+        if age_ND is not None:
+            b_v_ND = b_v_ND + self.age_bias(self.b_age_AD, age_ND)
         return b_v_ND.type_as(self.b_v), b_h_NH.type_as(self.b_h)
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
-        x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch)
+        x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch, self.history(batch))
         gibbs, a_NH = self.chains(x_ND, b_v_ND, b_h_NH)
         self.accumulate(len(x_ND), monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND).mean())
         states = x_ND, a_NH, gibbs.v_BD, gibbs.a_BH
@@ -205,9 +234,6 @@ class RNNRBM(Model):
 
     def learning_rate_factors(self) -> dict[nn.Parameter, float]:
         return dict.fromkeys((self.W_DH, self.b_v, self.b_h), self.rbm_lr_factor)
-
-    def num_predictions(self, batch: RollBatch) -> int:
-        return int(batch.mask_BT.sum())
 
     # --- Evaluation -------------------------------------------------------------------------
 
@@ -275,7 +301,7 @@ class RNNRBM(Model):
         else:
             estimate = estimate_log_prob(subset, chains, ais_steps, generator)
         metrics = {name: float(estimate.log_prob_N.mean())}
-        metrics |= _errors_and_accuracy(estimate, len(every))
+        metrics |= pooled_metrics(estimate, len(every))
         metrics |= {"frames": count, "ais_steps": ais_steps, **last_change}
         if reverse_frames:
             first = slice(0, reverse_frames)
@@ -302,88 +328,64 @@ class RNNRBM(Model):
         self,
         n: SampleCount = 4,
         length: SampleLength = 200,
-        steps: SampleLength = 25,
-        ais_steps: NonNegativeInt = 0,
         temperature: PositiveTemperature = 1.0,
-        repeats: Literal["sustain", "retrigger"] | None = None,
+        particles: PositiveInt = 1,
+        max_hold: PositiveInt | None = None,
+        repeats: Repeats | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
         seed: Seed = 0,
+        steps: SampleLength = 25,
+        ais_steps: NonNegativeInt = 0,
     ) -> list[np.ndarray]:
         """n generated pieces of `length` frames, as `NOTES` arrays.
 
-        - steps: of the Gibbs chain that starts at v = 0 for each frame and ends at its sample.
-        - ais_steps: if above 0 (300, say), frames are sampled by annealing instead. This is slower
-          and more accurate: Gibbs chains miss modes of RBMs with probabilities close to 0 or 1.
         - temperature: divides all energies.
+        - particles: how many continuations of each piece are sampled side by side. If more than 1,
+          a continuation in which a chord or a note is held too long is replaced by another one.
+        - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
+          null it is the hold that 99.9 % of those of the training set do not exceed, one for notes
+          and one for chords below middle C.
         - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in
           each (`retrigger`); null uses the codec's setting.
         - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
           `include_prime` the result contains it.
+        - steps: of the Gibbs chain that starts at v = 0 for each frame and ends at its sample.
+        - ais_steps: if above 0 (300, say), frames are sampled by annealing instead. This is slower
+          and more accurate: Gibbs chains miss modes of RBMs with probabilities close to 0 or 1.
 
         Training mode and global random streams do not change. A prime without notes: `UserError`.
         """
-        codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
-        generator = torch.Generator(self.device).manual_seed(seed)
-        prime_TD = torch.from_numpy(codec.prime_frames(prime, prime_seconds))
-        training = self.training
-        self.eval()
-        try:
-            x_NTD = self._sample(n, length, prime_TD, steps, ais_steps, temperature, generator)
-        finally:
-            self.train(training)
-        first = 0 if include_prime else len(prime_TD)
-        return [codec.decode(piece_TD) for piece_TD in x_NTD[:, first:].cpu().numpy()]
+        return self.generate_by(
+            lambda rows, frames, rng: self.frame_sampler(
+                rows, frames, temperature, rng, steps, ais_steps
+            ),
+            Generation(n, length, particles, max_hold, repeats, include_prime, seed),
+            prime,
+            prime_seconds,
+        )
 
-    def _sample(
+    def frame_sampler(
         self,
-        n: int,
-        length: int,
-        prime_TD: Tensor,
-        steps: int,
-        ais_steps: int,
+        rows: int,
+        frames: int,
         temperature: float,
-        generator: torch.Generator,
-    ) -> Tensor:
-        """The prime and `length` sampled frames after it, n times: (N, T, D)."""
-        primed = len(prime_TD)
-        x_NTD = self.W_DH.new_zeros(n, primed + length, self.spec.pitches)
-        x_NTD[:, :primed] = prime_TD
-        state = self.recurrence.start(n)
-        u_NTR = state[0].new_zeros(*x_NTD.shape[:2], state[0].shape[1])
-        if primed:
-            u_BTR, state = self.recurrence(x_NTD[:, :primed], state)
-            u_NTR[:, :primed] = u_BTR[:, :-1]
+        generator: Generator,
+        steps: int = 25,
+        ais_steps: int = 0,
+    ) -> RecurrentSampler:
         W_DH = self.W_DH / temperature
-        gibbs = GibbsChains(n, W_DH)
+        gibbs = GibbsChains(rows, W_DH)
         silence_ND = torch.zeros_like(gibbs.v_BD)
-        for t in track(range(primed, primed + length), "generating", "frames"):
-            u_NTR[:, t] = state[0]
-            r_NZ = self.attention.step(t, u_NTR, x_NTD) if self.attention else None
-            b_v_ND, b_h_NH = (b / temperature for b in self.biases(state[0], r_NZ))
+
+        def draw(b_v_ND: Tensor, b_h_NH: Tensor) -> tuple[Tensor, None]:
+            b_v_ND, b_h_NH = b_v_ND / temperature, b_h_NH / temperature
             if ais_steps:
                 rbms = ConditionalRBMs(W_DH, silence_ND, b_v_ND, b_h_NH)
-                x_NTD[:, t] = sample_frames(rbms, ais_steps, generator)
-            else:
-                gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
-                x_NTD[:, t] = gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator)
-            _, state = self.recurrence(x_NTD[:, t, None], state)
-        return x_NTD
+                return sample_frames(rbms, ais_steps, generator), None
+            gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
+            # The chains write into one buffer, which the next frame overwrites.
+            return gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator).clone(), None
 
-
-def _errors_and_accuracy(estimate: Estimate, total: int) -> dict[str, float]:
-    """Standard errors of the means, and the mean accuracy, of a sample of `total` frames.
-
-    The variance over frames is divided by their number, with the correction for sampling without
-    replacement; the log-likelihood adds the variance of AIS.
-    """
-    count = len(estimate.log_prob_N)
-    sampling = (1 - count / total) / count
-    ais_variance = float(estimate.error_N.square().sum()) / count**2
-    log_prob_variance = float(estimate.log_prob_N.var()) * sampling + ais_variance
-    return {
-        "log_likelihood_error": math.sqrt(log_prob_variance),
-        "accuracy": float(estimate.accuracy_N.mean()),
-        "accuracy_error": float(estimate.accuracy_N.std()) * math.sqrt(sampling),
-    }
+        return RecurrentSampler(self, rows, frames, draw, generator)

@@ -105,7 +105,15 @@ def test_log_p_in_sampling_is_that_of_training(settings: dict) -> None:
     model, prime_BTD = tiny(**settings).eval(), a_batch(rows=6).x_BTD
     with torch.inference_mode():
         for primed in (0, 5):
-            x_BTD, log_prob_BT = model.continue_frames(prime_BTD[:, :primed], 9)
+            sampler = model.frame_sampler(6, primed + 9, 1.0, torch.Generator())
+            for frame_BD in prime_BTD[:, :primed].unbind(1):
+                sampler.append(frame_BD)
+            log_probs = []
+            for _ in range(9):
+                frame_BD, log_prob_B = sampler.draw()
+                sampler.append(frame_BD)
+                log_probs.append(log_prob_B)
+            x_BTD, log_prob_BT = sampler.x_NTD, torch.stack(log_probs, dim=1)
             assert torch.equal(x_BTD[:, :primed], prime_BTD[:, :primed])
             trained_BT = model.log_prob(without_padding(x_BTD))[:, primed:]
             torch.testing.assert_close(log_prob_BT, trained_BT, atol=1e-5, rtol=1e-5)

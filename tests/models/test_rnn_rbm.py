@@ -18,6 +18,7 @@ from musegen.codecs.roll_codec import RollCodec
 from musegen.errors import PairingError, UserError
 from musegen.metrics.accuracy import frame_accuracy
 from musegen.models import load_model
+from musegen.models.recurrent_rolls import Conditions
 from musegen.models.rnn_rbm import RNNRBM
 from musegen.specs import Frames, RollBatch, Rolls
 from musegen.training.optimizer import Optimizer
@@ -272,7 +273,8 @@ def test_generation_is_reproducible_and_has_no_side_effects() -> None:
 def test_generated_frames_have_the_distribution_of_the_rbm(sampler: dict) -> None:
     # Frequencies of the first frame of many pieces, against the exact p(v | u(0)).
     model = tiny_model(scale=1.0)
-    biases = [b[0].detach() for b in model.biases(model.recurrence.start(1)[0])]
+    start = Conditions(model.recurrence.start(1)[0])
+    biases = [b[0].detach() for b in model.biases(start)]
     for temperature in (1.0, 2.0):
         p_N = log_weights(*(w / temperature for w in (model.W_DH.detach(), *biases))).softmax(0)
         pieces = model.generate(4000, length=1, temperature=temperature, **sampler)
@@ -410,7 +412,8 @@ def test_train_evaluate_reload_and_generate(cli, tmp_path, monkeypatch) -> None:
     assert samples == {".mid", ".wav", ".png"}
     model = load_model(run / "checkpoints" / "best.ckpt")
     assert isinstance(model, RNNRBM)
-    assert model.codec == RollCodec(dt=0.25, frames_per_beat=1, common_key=True)
+    codec = RollCodec(dt=0.25, frames_per_beat=1, common_key=True, hold_limits=(1, 1))
+    assert model.codec == codec
 
     code, out, err = cli(evaluate.main, f"run={run}")
     assert code == 0, err

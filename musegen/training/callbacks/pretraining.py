@@ -111,7 +111,7 @@ class Pretraining(pl.Callback):
             return [batches[i] for i in torch.randperm(len(batches)).tolist()]
 
         def loss(batch: RollBatch) -> tuple[Tensor, Tensor]:
-            u_NR = model.dropout(model.recurrence.states_before(batch.x_BTD)[batch.mask_BT])
+            u_NR = model.dropout(model.states_before(batch.x_BTD)[batch.mask_BT])
             logit_ND, x_ND = net.c + u_NR @ model.W_uv, batch.x_BTD[batch.mask_BT]
             total = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="sum")
             return total / len(x_ND), total.detach() / len(x_ND)

@@ -1,0 +1,185 @@
+"""Piano-roll models whose frames are conditioned on a recurrent network and on attention.
+
+What is known before frame t of a piece:
+
+- u(t−1), the state of the recurrent network, with dropout;
+- r(t), causal attention to the earlier frames (`musegen.models.layers.attention`);
+- the clock, t modulo 2, 4, 8 and 16 (`musegen.models.layers.clock`);
+- the age of each note of frame t − 1 (`musegen.models.layers.note_age`).
+
+The model maps them to the biases of the distribution of frame t, an RBM's or a NADE's.
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Generator, Tensor
+
+from musegen.codecs.roll_codec import RollCodec
+from musegen.models.layers.attention import CausalAttention
+from musegen.models.layers.clock import PERIODS, clock_one_hot
+from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.hold_limits import FrameSampler
+from musegen.models.layers.note_age import AGE_BUCKETS, note_ages
+from musegen.models.layers.recurrence import Cell, Recurrence
+from musegen.models.roll_model import RollModel
+from musegen.specs import Rolls
+
+ATTENTION_HEAD_WIDTH = 32
+"""Dimension of each head's queries and keys."""
+
+
+class Conditions(NamedTuple):
+    """What is known before each of N frames; None for what the model does not use."""
+
+    u_NR: Tensor
+    r_NZ: Tensor | None = None
+    clock_NC: Tensor | None = None
+    age_ND: Tensor | None = None
+
+    def map(self, function: Callable[[Tensor], Tensor]) -> Conditions:
+        """The conditions with `function` applied to each."""
+        r_NZ, clock_NC, age_ND = (None if z is None else function(z) for z in self[1:])
+        return Conditions(function(self.u_NR), r_NZ, clock_NC, age_ND)
+
+
+class HistorySettings(NamedTuple):
+    """The settings of what `RecurrentRolls` is conditioned on; see the models."""
+
+    recurrent: int
+    cell: Cell
+    learn_initial_state: bool
+    dropout: float
+    attention_heads: int
+    attention_span: int
+    attention_dropout: float
+    note_age: bool
+    clock: bool
+    frozen_histories: float
+    flipped_notes: float
+
+
+class RecurrentRolls(RollModel):
+    """A distribution of every frame, with biases from u, r, the clock and the note ages.
+
+    `std` is the standard deviation of the initial matrices of the tanh network. Subclasses map
+    `Conditions` to biases in `biases`.
+    """
+
+    smallest_age_A: Tensor
+
+    def __init__(
+        self, spec: Rolls, codec: RollCodec | None, history: HistorySettings, std: float
+    ) -> None:
+        super().__init__(spec, codec)
+        self.note_age, self.clock = history.note_age, history.clock
+        self.frozen_histories = history.frozen_histories
+        self.flipped_notes = history.flipped_notes
+        visible = self.spec.pitches
+        self.clock_size = sum(PERIODS) if self.clock else 0
+        inputs = visible * (2 if self.note_age else 1) + self.clock_size
+        self.recurrence = Recurrence(
+            history.cell, inputs, history.recurrent, std, history.learn_initial_state
+        )
+        self.dropout = Dropout(history.dropout)
+        self.attention_dropout = Dropout(history.attention_dropout)
+        self.attention: CausalAttention | None = None
+        if history.attention_heads:
+            self.attention = CausalAttention(
+                history.recurrent, visible, history.attention_heads, ATTENTION_HEAD_WIDTH,
+                history.attention_span,
+            )  # fmt: skip
+        # A buffer is on the device already: copying the ages to a GPU in every update would make
+        # the CPU wait.
+        smallest_age_A = torch.tensor(AGE_BUCKETS)
+        self.register_buffer("smallest_age_A", smallest_age_A, persistent=False)
+
+    @abstractmethod
+    def biases(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
+        """b_v(t) and b_h(t), one row for each row of the conditions."""
+
+    # --- Whole sequences --------------------------------------------------------------------
+
+    def conditions(self, x_BTD: Tensor) -> Conditions:
+        """What is known before each frame of sequences, each of shape (B, T, …)."""
+        age_BTD = note_ages(x_BTD) if self.note_age else None
+        u_BTR = self.recurrence.states_before(self.inputs(x_BTD, age_BTD))
+        return Conditions(
+            u_BTR,
+            self.attention.all_steps(u_BTR, x_BTD) if self.attention else None,
+            self.clock_input(x_BTD) if self.clock else None,
+            None if age_BTD is None else F.pad(age_BTD[:, :-1], (0, 0, 1, 0)),
+        )
+
+    def states_before(self, x_BTD: Tensor) -> Tensor:
+        """u(0) … u(T − 1), the state before each frame, (B, T, R)."""
+        age_BTD = note_ages(x_BTD) if self.note_age else None
+        return self.recurrence.states_before(self.inputs(x_BTD, age_BTD))
+
+    def inputs(self, x_BTD: Tensor, age_BTD: Tensor | None, first: int = 0) -> Tensor:
+        """The inputs of u for the frames t = `first`, `first` + 1, … of each piece."""
+        parts = [x_BTD]
+        if age_BTD is not None:
+            parts.append((1 + age_BTD.type_as(x_BTD)).log2() / 5)
+        if self.clock:
+            parts.append(self.clock_input(x_BTD, first))
+        return torch.cat(parts, dim=-1) if len(parts) > 1 else x_BTD
+
+    def clock_input(self, x_BTD: Tensor, first: int = 0) -> Tensor:
+        """The clock at frames t = `first`, `first` + 1, …, (B, T, C)."""
+        clock_TC = clock_one_hot(x_BTD.shape[1], first, device=x_BTD.device)
+        return clock_TC.type_as(x_BTD).expand(len(x_BTD), -1, -1)
+
+    def age_bias(self, b_age_AD: Tensor, age_ND: Tensor) -> Tensor:
+        """The bias of each note by its age in the frame before, (N, D)."""
+        bucket_ND = torch.bucketize(age_ND.contiguous(), self.smallest_age_A, right=True)
+        return b_age_AD[bucket_ND, torch.arange(age_ND.shape[1], device=age_ND.device)]
+
+
+Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
+"""Samples frames from b_v(t) and b_h(t); returns them and their log probabilities, if known."""
+
+
+class RecurrentSampler(FrameSampler):
+    """Frames of `RecurrentRolls`, drawn from their biases by `draw_from`."""
+
+    def __init__(
+        self, model: RecurrentRolls, rows: int, steps: int, draw_from: Draw, generator: Generator
+    ) -> None:
+        self.model, self.draw_from, self.generator = model, draw_from, generator
+        self.state = model.recurrence.start(rows)
+        self.x_NTD = self.state[0].new_zeros(rows, steps, model.spec.pitches)
+        self.u_NTR = self.state[0].new_zeros(rows, steps, self.state[0].shape[1])
+        self.age_ND: Tensor | None = None
+        if model.note_age:
+            self.age_ND = torch.zeros_like(self.x_NTD[:, 0], dtype=torch.int64)
+        self.t = 0
+
+    def draw(self) -> tuple[Tensor, Tensor | None]:
+        model, t = self.model, self.t
+        self.u_NTR[:, t] = self.state[0]
+        r_NZ = model.attention.step(t, self.u_NTR, self.x_NTD) if model.attention else None
+        clock_NC = model.clock_input(self.x_NTD[:, t, None], t)[:, 0] if model.clock else None
+        known = Conditions(self.state[0], r_NZ, clock_NC, self.age_ND)
+        return self.draw_from(*model.biases(known))
+
+    def append(self, frame_ND: Tensor) -> None:
+        self.x_NTD[:, self.t], self.u_NTR[:, self.t] = frame_ND, self.state[0]
+        age_N1D = None
+        if self.age_ND is not None:
+            age_N1D = note_ages(frame_ND[:, None], self.age_ND)
+            self.age_ND = age_N1D[:, 0]
+        inputs_N1Z = self.model.inputs(self.x_NTD[:, self.t, None], age_N1D, self.t)
+        _, self.state = self.model.recurrence(inputs_N1Z, self.state)
+        self.t += 1
+
+    def select(self, row_N: Tensor) -> None:
+        self.x_NTD, self.u_NTR = self.x_NTD[row_N], self.u_NTR[row_N]
+        self.state = tuple(s[row_N] for s in self.state)
+        if self.age_ND is not None:
+            self.age_ND = self.age_ND[row_N]

@@ -1,0 +1,177 @@
+"""The base of all models of piano-rolls: histories in training, and generation frame by frame."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+import torch
+from torch import Generator, Tensor
+
+from musegen.codecs.roll_codec import RollCodec
+from musegen.constraints import (
+    PositiveInt,
+    PositiveTemperature,
+    SampleCount,
+    SampleLength,
+    Seed,
+    check_arguments,
+)
+from musegen.errors import UserError
+from musegen.models.base import Model
+from musegen.models.layers.frozen_history import freeze_history
+from musegen.models.layers.hold_limits import (
+    FrameSampler,
+    HoldLimits,
+    continue_pieces,
+    hold_limits,
+)
+from musegen.specs import RollBatch, Rolls
+
+MIDDLE_C = 60
+
+Repeats = Literal["sustain", "retrigger"]
+
+
+class Generation(NamedTuple):
+    """The settings of `RollModel.generate` that do not depend on how frames are sampled."""
+
+    n: int
+    length: int
+    particles: int
+    max_hold: int | None
+    repeats: Repeats | None
+    include_prime: bool
+    seed: int
+
+
+class RollModel(Model):
+    """A model of p(v(t) | v(1) … v(t−1)), the frames of a piano-roll one after another.
+
+    Subclasses set `frozen_histories` and `flipped_notes`, and provide a `FrameSampler`.
+    """
+
+    reads = (Rolls,)
+    codec_type = RollCodec
+    spec: Rolls
+    codec: RollCodec | None
+    frozen_histories: float
+    flipped_notes: float
+
+    @property
+    def low_pitches(self) -> int:
+        """The number of columns below middle C."""
+        lowest = (self.codec or RollCodec()).pitch_range[0]
+        return min(max(MIDDLE_C - lowest, 0), self.spec.pitches)
+
+    def num_predictions(self, batch: RollBatch) -> int | Tensor:
+        return batch.mask_BT.sum()
+
+    def history(self, batch: RollBatch) -> Tensor:
+        """The frames that the model is conditioned on, (B, T, D): the true ones, with parts of them
+        frozen in training (`musegen.models.layers.frozen_history`)."""
+        if not self.training:
+            return batch.x_BTD
+        return freeze_history(*batch, self.low_pitches, self.frozen_histories, self.flipped_notes)
+
+    def on_train_start(self) -> None:
+        """Record the longest usual holds of the training rolls in the codec, for generation."""
+        super().on_train_start()
+        data = getattr(self.trainer, "datamodule", None)
+        rolls = getattr(data, "rolls", {}).get("train")
+        if rolls and self.codec is not None:
+            note, chord = hold_limits(rolls, self.low_pitches)
+            self.codec = replace(self.codec, hold_limits=(note, chord))
+            self.hparams["codec"] = self.codec.to_dict()
+
+    # --- Generation -------------------------------------------------------------------------
+
+    @abstractmethod
+    def frame_sampler(
+        self, rows: int, frames: int, temperature: float, generator: Generator
+    ) -> FrameSampler:
+        """A sampler of `rows` sequences of at most `frames` frames, before their first frame."""
+
+    @torch.inference_mode()
+    @check_arguments
+    def generate(
+        self,
+        n: SampleCount = 4,
+        length: SampleLength = 200,
+        temperature: PositiveTemperature = 1.0,
+        particles: PositiveInt = 1,
+        max_hold: PositiveInt | None = None,
+        repeats: Repeats | None = None,
+        prime: Path | None = None,
+        prime_seconds: float | None = None,
+        include_prime: bool = False,
+        seed: Seed = 0,
+    ) -> list[np.ndarray]:
+        """n generated pieces of `length` frames, as `NOTES` arrays, by exact sampling.
+
+        - temperature: divides the logit of each note given the notes below it.
+        - particles: how many continuations of each piece are sampled side by side. If more than 1,
+          a continuation in which a chord or a note is held too long is replaced by another one.
+        - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
+          null it is the hold that 99.9 % of those of the training set do not exceed, one for notes
+          and one for chords below middle C.
+        - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in
+          each (`retrigger`); null uses the codec's setting.
+        - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
+          `include_prime` the result contains it.
+
+        Training mode and the global random streams do not change. Raises `UserError` for a setting
+        outside its range and for a prime without notes.
+        """
+        return self.generate_by(
+            lambda rows, frames, rng: self.frame_sampler(rows, frames, temperature, rng),
+            Generation(n, length, particles, max_hold, repeats, include_prime, seed),
+            prime,
+            prime_seconds,
+        )
+
+    def generate_by(
+        self,
+        new_sampler: Callable[[int, int, Generator], FrameSampler],
+        settings: Generation,
+        prime: Path | None,
+        prime_seconds: float | None,
+    ) -> list[np.ndarray]:
+        """The pieces of `generate`, by the sampler of `new_sampler(rows, frames, generator)`."""
+        assert self.codec is not None
+        limits = self.limits(settings.particles, settings.max_hold)
+        generator = torch.Generator(self.device).manual_seed(settings.seed)
+        prime_TD = torch.from_numpy(self.codec.prime_frames(prime, prime_seconds))
+        training = self.training
+        self.eval()
+        try:
+            rows, steps = settings.n * settings.particles, len(prime_TD) + settings.length
+            sampler = new_sampler(rows, steps, generator)
+            continue_pieces(sampler, prime_TD, limits, settings.particles, self.low_pitches)
+        finally:
+            self.train(training)
+        first = 0 if settings.include_prime else len(prime_TD)
+        x_NTD = sampler.x_NTD[:: settings.particles, first:].float().cpu().numpy()
+        repeats = settings.repeats or self.codec.repeats
+        codec = replace(self.codec, repeats=repeats)
+        return [codec.decode(piece_TD) for piece_TD in x_NTD]
+
+    def limits(self, particles: int, max_hold: int | None) -> HoldLimits | None:
+        """The hold limits of a generation; None without limits.
+
+        Raises `UserError` if the checkpoint does not record the holds of its training set.
+        """
+        if max_hold is not None:
+            return HoldLimits(max_hold, max_hold)
+        if particles == 1:
+            return None
+        if self.codec is None or self.codec.hold_limits is None:
+            raise UserError(
+                f"particles={particles}: this checkpoint does not record how long the notes of its "
+                "training set are held, so max_hold has to be set, in frames"
+            )
+        return HoldLimits(*self.codec.hold_limits)
