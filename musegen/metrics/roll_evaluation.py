@@ -74,7 +74,7 @@ def predicted_pieces(
 
 
 def pooled(pieces: Sequence[PieceFrames]) -> dict[str, float]:
-    """Log-likelihood (nats per frame), accuracy (percent) and number of frames, all frames pooled.
+    """Log-likelihood (nats per frame), accuracy (fraction) and number of frames, all frames pooled.
 
     `log_likelihood_error` is the standard error over pieces, since the frames of a piece are not
     independent of each other.
@@ -87,7 +87,7 @@ def pooled(pieces: Sequence[PieceFrames]) -> dict[str, float]:
         values["log_likelihood_error"] = float(total_error) / len(log_prob_N)
     accuracies = [p.accuracy_T for p in pieces if p.accuracy_T is not None]
     if accuracies:
-        values["accuracy"] = 100 * float(np.concatenate(accuracies).mean())
+        values["accuracy"] = float(np.concatenate(accuracies).mean())
     return values
 
 
@@ -123,11 +123,11 @@ def repeated_contexts(x_TD: np.ndarray, context: int = CONTEXT) -> np.ndarray:
 def by_context(pieces: Sequence[PieceFrames], context: int = CONTEXT) -> dict[str, float]:
     """Log-likelihood of frames after repeated contexts, and after new ones.
 
-    `repeated_context` is the percentage of frames after a repeated context.
+    `repeated_context` is the fraction of frames after a repeated context.
     """
     log_prob_N = np.concatenate([p.log_prob_T for p in pieces])
     repeated_N = np.concatenate([repeated_contexts(p.x_TD, context) for p in pieces])
-    values = {"repeated_context": 100 * float(repeated_N.mean())}
+    values = {"repeated_context": float(repeated_N.mean())}
     for name, selected_N in (("repeated_context", repeated_N), ("new_context", ~repeated_N)):
         if selected_N.any():
             values[f"log_likelihood_{name}"] = float(log_prob_N[selected_N].mean())

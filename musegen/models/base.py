@@ -75,8 +75,10 @@ class Model(pl.LightningModule):
     monitor: ClassVar[tuple[str, str]] = ("val/nll", "min")
     """The metric that decides which checkpoint is best, and whether "min" or "max" is best."""
 
-    def __init_subclass__(cls, **settings: Any) -> None:
+    def __init_subclass__(cls, abstract: bool = False, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if abstract:
+            return
         if not hasattr(cls, "name"):
             cls.name = cls.__name__
         if "name" in cls.__dict__:

@@ -312,7 +312,7 @@ class BiaxialLSTM(RollModel):
         pieces: Path | None = None,
         seed: Seed = 0,
     ) -> dict[str, float]:
-        """Exact log-likelihood (nats per frame) and accuracy (percent) of all frames of a split.
+        """Exact log-likelihood (nats per frame) and accuracy (fraction) of all frames of a split.
 
         Also the log-likelihood of frames after repeated and after new contexts, and of pieces that
         share no top line with training pieces (`musegen.metrics.roll_evaluation`).

@@ -64,7 +64,7 @@ class HistorySettings(NamedTuple):
     flipped_notes: float
 
 
-class RecurrentRolls(RollModel):
+class RecurrentRolls(RollModel, abstract=True):
     """A distribution of every frame, with biases from u, r, the clock and the note ages.
 
     `std` is the standard deviation of the initial matrices of the tanh network. Subclasses map

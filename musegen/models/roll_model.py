@@ -49,7 +49,7 @@ class Generation(NamedTuple):
     seed: int
 
 
-class RollModel(Model):
+class RollModel(Model, abstract=True):
     """A model of p(v(t) | v(1) … v(t−1)), the frames of a piano-roll one after another.
 
     Subclasses set `frozen_histories` and `flipped_notes`, and provide a `FrameSampler`.

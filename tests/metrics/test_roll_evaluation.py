@@ -54,7 +54,7 @@ def test_every_frame_is_counted_once() -> None:
     # A frame of one note: the right note alone has probability 3/16 and accuracy 1, both notes
     # have 1/16 and ½. A silent frame: silence has probability 9/16 and accuracy 1.
     accuracy_one = 3 / 16 + 0.5 / 16
-    assert found["accuracy"] == pytest.approx(100 * (3 * accuracy_one + 9 / 16) / 4, abs=1)
+    assert found["accuracy"] == pytest.approx((3 * accuracy_one + 9 / 16) / 4, abs=0.01)
     assert found["frames"] == 4
     deviation = 3 * (one - found["log_likelihood"])
     assert found["log_likelihood_error"] == pytest.approx(2 * abs(deviation) / 4)
@@ -82,7 +82,7 @@ def test_repeated_contexts() -> None:
     # (1, 2) is repeated before frame 5; (2, 4) and (4, 1) are new.
     log_prob_T = np.arange(8.0)
     values = by_context([PieceFrames(x_TD, log_prob_T, None)], context=2)
-    assert values["repeated_context"] == pytest.approx(100 / 8)
+    assert values["repeated_context"] == pytest.approx(1 / 8)
     assert values["log_likelihood_repeated_context"] == 5
     assert values["log_likelihood_new_context"] == pytest.approx((28 - 5) / 7)
 
