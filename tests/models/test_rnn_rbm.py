@@ -181,6 +181,19 @@ def test_dropout_is_used_in_training_only() -> None:
     assert torch.equal(*(model.frames_and_biases(batch)[1] for _ in range(2)))
 
 
+def test_frozen_histories_enter_the_biases_and_never_the_targets(monkeypatch) -> None:
+    model, batch = tiny_model(frozen_histories=0.5), small_batch()
+    history_BTD = 1 - batch.x_BTD
+    monkeypatch.setattr("musegen.models.roll_model.freeze_history", lambda *_: history_BTD)
+    found = []
+    monkeypatch.setattr(model, "chains", lambda *a: found.append(a) or RNNRBM.chains(model, *a))
+    model.losses(batch)
+    x_ND, b_v_ND, _ = found[0]
+    assert torch.equal(x_ND, batch.x_BTD[batch.mask_BT])
+    expected_ND = model.frames_and_biases(RollBatch(history_BTD, batch.mask_BT))[1]
+    torch.testing.assert_close(b_v_ND, expected_ND)
+
+
 def test_learning_rates_of_the_rbm_and_of_the_other_weights() -> None:
     model = tiny_model(rbm_lr_factor=0.1)
     groups = Optimizer("sgd", lr=0.2, weight_decay=0.5).build(
