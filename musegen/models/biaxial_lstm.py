@@ -62,6 +62,7 @@ from musegen.models.layers.frozen_history import freeze_history
 from musegen.models.layers.note_age import note_ages
 from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
 from musegen.runtime.progress import track
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch, Rolls
 
 ATTENTION_HEAD_WIDTH = 32
@@ -325,7 +326,7 @@ class BiaxialLSTM(Model):
         - samples: of each frame, for the accuracy; 0 leaves it out.
         - pieces: a CSV file to write, with the log-likelihood and accuracy of every piece.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.ASSESSMENT, seed, device=self.device)
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         predicted = predicted_pieces(self, loader, samples, generator)
         if pieces is not None:
@@ -359,7 +360,7 @@ class BiaxialLSTM(Model):
         setting outside its range and for a prime without notes.
         """
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         prime_TD = torch.from_numpy(codec.prime_frames(prime, prime_seconds))
         training = self.training
         self.eval()

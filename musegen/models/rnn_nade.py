@@ -57,6 +57,7 @@ from musegen.models.layers.nade import NADE
 from musegen.models.layers.note_age import AGE_BUCKETS, note_ages
 from musegen.models.layers.recurrence import Cell, Recurrence
 from musegen.runtime.progress import track
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch, Rolls
 
 INITIAL_STD = 0.01
@@ -258,7 +259,7 @@ class RNNNADE(Model):
         """
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         batches = (RollBatch(b.x_BTD.to(self.b_v), b.mask_BT.to(self.device)) for b in loader)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.ASSESSMENT, seed, device=self.device)
         pieces = predicted_pieces(self, batches, samples, generator)
         return report(pieces, getattr(data, "rolls", {}).get("train"))
 
@@ -289,7 +290,7 @@ class RNNNADE(Model):
         setting outside its range and for a prime without notes.
         """
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         prime_TD = codec.prime_frames(prime, prime_seconds)
         training = self.training
         self.eval()

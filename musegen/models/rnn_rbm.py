@@ -63,6 +63,7 @@ from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.recurrence import Cell, Recurrence
 from musegen.runtime.progress import track
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch, Rolls
 
 W_STD, OTHER_STD = 0.01, 0.0001
@@ -215,7 +216,7 @@ class RNNRBM(Model):
         return RowMeans(["monitor", "log_likelihood", "accuracy"])
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
-        generator = torch.Generator(self.device).manual_seed(0)
+        generator = torch_stream(Stream.VALIDATION, 0, device=self.device)
         x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch)
         gibbs, _ = self.chains(x_ND, b_v_ND, b_h_NH, generator)
         metric.update(monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND))
@@ -261,7 +262,7 @@ class RNNRBM(Model):
                 f"frames={frames}, chains={chains}, reverse_frames={reverse_frames}: should not "
                 "be 1, since one value alone has no standard error"
             )
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.ASSESSMENT, seed, device=self.device)
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         every = self.conditionals(loader)
         count = min(frames or len(every), len(every))
@@ -325,7 +326,7 @@ class RNNRBM(Model):
         Training mode and global random streams do not change. A prime without notes: `UserError`.
         """
         codec = self.codec if repeats is None else replace(self.codec, repeats=repeats)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         prime_TD = torch.from_numpy(codec.prime_frames(prime, prime_seconds))
         training = self.training
         self.eval()

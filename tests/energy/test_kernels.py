@@ -58,8 +58,18 @@ def test_philox_gives_the_published_words(counter: list[int], key: list[int], wo
 
 
 def test_uniform_numbers_are_between_zero_and_one() -> None:
-    assert kernels.uniform(np.uint32(0)) == 0
+    assert kernels.uniform(np.uint32(0)) == 2.0**-24
+    assert kernels.uniform(np.uint32(2**31)) == 0.5 + 2.0**-24
+    assert kernels.uniform(np.uint32(2**31 - 1)) == 0.5 - 2.0**-24
     assert kernels.uniform(np.uint32(2**32 - 1)) == 1 - 2.0**-24
+
+
+@pytest.mark.parametrize("word", [0, 1, 2**32 - 1])
+def test_no_random_word_turns_on_an_impossible_unit_or_off_a_certain_one(word: int) -> None:
+    u = kernels.uniform(np.uint32(word))
+    for a in (17, 50, 87, 1e9, np.inf):  # σ(−17) = 4·10⁻⁸ is below the smallest u
+        assert kernels.bernoulli(u, np.float32(-a)) == 0
+        assert kernels.bernoulli(u, np.float32(a)) == 1
 
 
 def test_exp_is_accurate_to_float32() -> None:
