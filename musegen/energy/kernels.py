@@ -100,16 +100,6 @@ def exp(x):
     return (p * f * f + f + ONE) * np.int32((np.int32(n) + BIAS) << MANTISSA).view(np.float32)
 
 
-@njit(inline="always", **SETTINGS)
-def bernoulli(u, a):
-    """[u < σ(a)].
-
-    u must not be 0: then a unit with σ(a) = 10⁻³⁰ would be on as often as u is 0, once in 2²³
-    draws. It must not be 1 either: then a unit whose σ(a) is rounded to 1 would be off.
-    """
-    return ONE if u * (ONE + exp(-a)) < ONE else ZERO
-
-
 # --- One row ----------------------------------------------------------------------------------
 
 
@@ -123,7 +113,9 @@ def draw_row(a_H, on_H, u, row, step, key):
         u[b], u[blocks + b] = uniform(words[0]), uniform(words[1])
         u[2 * blocks + b], u[3 * blocks + b] = uniform(words[2]), uniform(words[3])
     for i in range(len(a_H)):
-        on_H[i] = bernoulli(u[i], a_H[i])
+        # u must not be 0: then a unit with σ(a) = 10⁻³⁰ would be on as often as u is 0. It must not
+        # be 1 either: then a unit whose σ(a) is rounded to 1 would be off.
+        on_H[i] = ONE if u[i] * (ONE + exp(-a_H[i])) < ONE else ZERO
 
 
 @njit(**SETTINGS)
