@@ -10,11 +10,12 @@ import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import SPLITS, DataModule
-from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng, eval_batch_size
+from datamodules.samplers import EpochBatchSampler, batch_loader, eval_batch_size
 from musegen.codecs.chars import CharCodec
 from musegen.codecs.midi import printable
 from musegen.constraints import NonNegativeInt, PositiveInt, Seed, check_arguments
 from musegen.errors import UserError
+from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import LabelledTokenBatch, TokenBatch
 
 MAX_BYTES = 1 << 30
@@ -88,7 +89,7 @@ class TextSampler(EpochBatchSampler[int]):
             size = eval_batch_size(n, size, world)
             order = np.argsort(-self.lengths, kind="stable")
             return [order[b : b + size].tolist() for b in range(0, n, size)][rank::world]
-        rng = epoch_rng(self.seed, epoch)
+        rng = random_stream(Stream.EPOCHS, self.seed, epoch)
         p = self.probabilities(epoch)
         order = rng.permutation(n) if p is None else rng.choice(n, n, p=p)
         batches = []

@@ -18,6 +18,7 @@ from musegen.constraints import (
     check_arguments,
 )
 from musegen.errors import UserError
+from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import Tokens
 
 COURSE_WEIGHTS = (10.0, 6.0, 4.0, 3.0, 1.0)
@@ -84,16 +85,19 @@ class GrammarStrings(CharDataModule):
             return
         self.texts["train"] = self._training_strings()
         for split, (low, high) in self.ranges.items():
-            rng = np.random.default_rng([self.seed, SPLITS.index(split)])
+            rng = self._rng(split)
             sizes = np.repeat(np.arange(low, high + 1), self.copies)
             self.texts[split] = [self.grammar.drawn(int(n), rng) for n in sizes]
 
     def _training_strings(self) -> list[str]:
         last = len(self.weights) - 1
         p = np.array([self.weights[min(i, last)] for i in range(self.n_max)])
-        rng = np.random.default_rng([self.seed, 0])
+        rng = self._rng("train")
         self.sizes = 1 + rng.choice(self.n_max, self.train_size, p=p / p.sum())
         return [self.grammar.drawn(int(n), rng) for n in self.sizes]
+
+    def _rng(self, split: str) -> np.random.Generator:
+        return random_stream(Stream.STRINGS, self.seed, SPLITS.index(split))
 
     def probabilities(self, epoch: int) -> np.ndarray | None:
         if epoch >= self.curriculum:

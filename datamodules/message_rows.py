@@ -9,8 +9,9 @@ import torch
 from torch.utils.data import Dataset
 
 from datamodules.midi_files import Piece
-from datamodules.samplers import EpochBatchSampler, epoch_rng, eval_batch_size
+from datamodules.samplers import EpochBatchSampler, eval_batch_size
 from musegen.codecs.messages import FIELDS, MessageCodec
+from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import MessageBatch
 
 
@@ -92,7 +93,7 @@ class MessageWindowSampler(EpochBatchSampler[StreamSlice]):
         self.batch_size, self.seed, self.shuffle, self.augment = batch_size, seed, shuffle, augment
 
     def plan(self, epoch: int, rank: int, world: int) -> list[list[StreamSlice]]:
-        rng = epoch_rng(self.seed, epoch)
+        rng = random_stream(Stream.EPOCHS, self.seed, epoch)
         slices: list[StreamSlice] = []
         for piece, length in enumerate(self.lengths):
             for start in self._starts(length, rng):
@@ -140,7 +141,7 @@ class MessageStreamSampler(EpochBatchSampler[StreamSlice]):
         self.seed, self.shuffle, self.augment = seed, shuffle, augment
 
     def plan(self, epoch: int, rank: int, world: int) -> list[list[StreamSlice]]:
-        rng = epoch_rng(self.seed, epoch)
+        rng = random_stream(Stream.EPOCHS, self.seed, epoch)
         n_rows = min(self.batch_size * world, len(self.lengths))
         pieces_by_row, n_windows = self._assign_pieces(n_rows)
         rows = [self._row_slices(pieces, rng) for pieces in pieces_by_row][rank::world]

@@ -46,13 +46,13 @@ class Images(Dataset[FrameBatch]):
         if self.binarize == "threshold":
             x_BD = x_BD.round_()
         elif self.binarize == "sample":
-            x_BD = _bernoulli(x_BD, examples.seed)
+            x_BD = _bernoulli(x_BD, examples.rng())
         return FrameBatch(x_BD)
 
 
-def _bernoulli(p_BD: Tensor, seed: tuple[int, ...]) -> Tensor:
+def _bernoulli(p_BD: Tensor, rng: np.random.Generator) -> Tensor:
     """1 with probability p, otherwise 0."""
-    u_BD = np.random.default_rng(list(seed)).random(tuple(p_BD.shape), dtype=np.float32)
+    u_BD = rng.random(tuple(p_BD.shape), dtype=np.float32)
     return (torch.from_numpy(u_BD) < p_BD).float()
 
 

@@ -13,10 +13,11 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import SPLITS, DataModule
 from datamodules.frames import EVAL_BATCH_SIZE, ExampleIndices, RowSampler
-from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng, eval_batch_size
+from datamodules.samplers import EpochBatchSampler, batch_loader, eval_batch_size
 from musegen.codecs.roll_codec import RollCodec
 from musegen.constraints import NonNegativeInt, PositiveInt, Seed, check_arguments
 from musegen.errors import UserError
+from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import FrameBatch, Frames, RollBatch, Rolls, Spec
 
 EVAL_FRAMES = 1 << 14
@@ -77,7 +78,7 @@ class ChunkSampler(EpochBatchSampler[Chunk]):
         self.seed, self.shift_N2 = seed, shift_N2
 
     def plan(self, epoch: int, rank: int, world: int) -> list[list[Chunk]]:
-        rng = epoch_rng(self.seed, epoch)
+        rng = random_stream(Stream.EPOCHS, self.seed, epoch)
         shift_N = rng.integers(-self.shift_N2[:, 0], self.shift_N2[:, 1], endpoint=True)
         chunks = []
         for i in rng.permutation(len(self.lengths)).tolist():
@@ -126,8 +127,7 @@ class FrameDataset(Dataset[FrameBatch]):
         x_BD = self.frames_ND[examples.indices]
         if self.transpose:
             shift_B2 = transposition_limits(x_BD, self.transpose)
-            rng = np.random.default_rng(examples.seed)
-            shift_B = rng.integers(-shift_B2[:, 0], shift_B2[:, 1], endpoint=True)
+            shift_B = examples.rng().integers(-shift_B2[:, 0], shift_B2[:, 1], endpoint=True)
             # The limits keep all notes in the roll, so no note wraps around its edge.
             from_BD = (np.arange(x_BD.shape[1]) - shift_B[:, None]) % x_BD.shape[1]
             x_BD = np.take_along_axis(x_BD, from_BD, axis=1)

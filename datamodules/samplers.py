@@ -8,7 +8,6 @@ from abc import abstractmethod
 from collections.abc import Iterator
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
@@ -16,11 +15,6 @@ from musegen.errors import UserError
 from musegen.runtime.distributed import this_rank
 
 T = TypeVar("T")
-
-
-def epoch_rng(seed: int, epoch: int, *more: int) -> np.random.Generator:
-    """The random generator of one epoch. It does not depend on what was drawn before."""
-    return np.random.default_rng([seed, epoch, *more])
 
 
 class BatchLoader(DataLoader):

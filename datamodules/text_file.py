@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from datamodules.base import SPLITS
 from datamodules.char_data import CharDataModule, read_text
-from datamodules.samplers import EpochBatchSampler, batch_loader, epoch_rng
+from datamodules.samplers import EpochBatchSampler, batch_loader
 from musegen.codecs.chars import CharCodec, normalise
 from musegen.constraints import (
     NonNegativeInt,
@@ -20,6 +20,7 @@ from musegen.constraints import (
     check_arguments,
 )
 from musegen.errors import UserError
+from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import LabelledTokenBatch, TokenBatch, Tokens
 
 
@@ -72,7 +73,7 @@ class TextWindowSampler(EpochBatchSampler[Window]):
 
     def _training_windows(self, epoch: int) -> list[Window]:
         n, w = self.length, self.window
-        rng = epoch_rng(self.seed, epoch)
+        rng = random_stream(Stream.EPOCHS, self.seed, epoch)
         # Every epoch has the same number of windows: the offset is at most the remainder.
         count = max(1, n // w)
         offset = int(rng.integers(0, max(0, n - count * w) + 1))

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 from musegen.metrics.accuracy import frame_accuracy
+from musegen.runtime.random_streams import Stream, torch_stream
 
 MAX_ORDER = 16
 SAMPLES = 20
@@ -87,7 +88,7 @@ def log_likelihood(p_NP: np.ndarray, frames_NP: np.ndarray) -> float:
 
 def sampled_accuracy(p_NP: np.ndarray, frames_NP: np.ndarray, seed: int = 0) -> float:
     """Expected frame-level accuracy of independent notes, with `SAMPLES` samples per frame."""
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_stream(Stream.BASELINES, seed)
     total = 0.0
     batches = (torch.from_numpy(a).split(4096) for a in (p_NP, frames_NP))
     for p, x in zip(*batches, strict=True):

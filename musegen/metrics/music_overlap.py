@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from musegen.metrics.music import BEAT, LABELS, piece_metrics
+from musegen.runtime.random_streams import Stream, random_stream
 
 MAX_EXCERPTS = 64
 """Excerpts per side at most. They give two thousand distances within a side."""
@@ -40,7 +41,7 @@ def compare(
     seconds = max(min(medians), MIN_BEATS * beat)
     of_samples, of_training = (_table(side, seconds, beat) for side in (samples, training))
     n = min(len(of_samples), len(of_training) // 2)
-    rng = np.random.default_rng(0)
+    rng = random_stream(Stream.MUSIC_OVERLAP, 0)
     draws = [rng.choice(len(of_training), n, replace=False) for _ in range(DRAWS)]
     return {
         name: _compare_metric(_values(of_samples, name), _values(of_training, name), draws)

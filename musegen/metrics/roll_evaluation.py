@@ -17,6 +17,7 @@ import torch
 from torch import Generator, Tensor
 
 from musegen.metrics.accuracy import frame_accuracy
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch
 
 SAMPLES = 50
@@ -57,7 +58,7 @@ def predicted_pieces(
     generator: Generator | None = None,
 ) -> list[PieceFrames]:
     """The pieces of the batches, in their order, with log p and, if samples > 0, the accuracy."""
-    generator = generator or torch.Generator().manual_seed(0)
+    generator = generator or torch_stream(Stream.ASSESSMENT, 0)
     pieces = []
     for batch in batches:
         x_ND, log_prob_BT = batch.x_BTD[batch.mask_BT], model.log_prob(batch)

@@ -20,12 +20,10 @@ from torchmetrics import Metric
 from musegen import __version__
 from musegen.errors import PairingError, UserError
 from musegen.runtime.distributed import all_reduce_sum, this_rank
+from musegen.runtime.random_streams import Stream, seed_default_generators
 from musegen.specs import Spec, spec_from_dict
 from musegen.training.lightning_compat import CURRENT_HOOK, training_loader
 from musegen.training.optimizer import Optimizer
-
-SEED_STRIDE = 0x9E3779B1
-"""2³² divided by the golden ratio, rounded to an odd number: successive seeds are far apart."""
 
 
 class LossReadback:
@@ -97,7 +95,7 @@ class Model(pl.LightningModule):
         )
         self.optimizer = Optimizer()
         self._accumulated: dict[str, tuple[Tensor, int | Tensor]] = {}
-        self._stream = 0
+        self._seed = 0
         self._last_loss: LossReadback | None = None
         """The last update's loss."""
         self.val_metric = self.new_metric()
@@ -193,8 +191,7 @@ class Model(pl.LightningModule):
     # --- Training -----------------------------------------------------------------------------
 
     def on_train_start(self) -> None:
-        words = np.random.SeedSequence([torch.initial_seed(), self.global_rank])
-        self._stream = int(words.generate_state(1)[0])
+        self._seed = torch.initial_seed()
 
     def train_batches(self) -> Any:
         """The loader of the training batches, for `on_fit_start`; with or without a datamodule."""
@@ -214,12 +211,8 @@ class Model(pl.LightningModule):
         Chains and dropout then differ between ranks, and a resumed run draws the same numbers as
         an uninterrupted one, without a saved state of the generator.
         """
-        # An odd stride visits all 2³² seeds of torch's generator before it repeats one.
-        done = self.trainer.fit_loop.total_batch_idx
-        seed = (self._stream + done * SEED_STRIDE) % 2**32
-        if self.device.type == "cuda":
-            torch.cuda.manual_seed(seed)
-        torch.default_generator.manual_seed(seed)
+        key = self.global_rank, self.trainer.fit_loop.total_batch_idx
+        seed_default_generators(Stream.UPDATES, self._seed, *key, device=self.device)
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.losses(batch)

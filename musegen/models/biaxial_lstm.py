@@ -58,6 +58,7 @@ from musegen.models.layers.hold_limits import FrameSampler
 from musegen.models.layers.note_age import note_ages
 from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
 from musegen.models.roll_model import RollModel
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch, Rolls
 
 ATTENTION_HEAD_WIDTH = 32
@@ -320,7 +321,7 @@ class BiaxialLSTM(RollModel):
         - samples: of each frame, for the accuracy; 0 leaves it out.
         - pieces: a CSV file to write, with the log-likelihood and accuracy of every piece.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.ASSESSMENT, seed, device=self.device)
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         predicted = predicted_pieces(self, loader, samples, generator)
         if pieces is not None:

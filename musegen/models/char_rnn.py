@@ -43,6 +43,7 @@ from musegen.models.base import Model
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.ngram_mixture import TextNGram, contexts, contexts_after
 from musegen.models.layers.softmax_sampler import Sampler
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens
 from musegen.training.lightning_compat import required_datamodule
 
@@ -236,7 +237,7 @@ class CharRNN(Model):
         """
         labels = self._labels_to_generate(label, n)
         sampler = Sampler(temperature, top_k, top_p)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         training = self.training
         self.eval()
         try:

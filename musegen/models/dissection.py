@@ -21,6 +21,7 @@ from torch import Tensor
 
 from musegen.errors import UserError
 from musegen.models.char_rnn import CharRNN
+from musegen.runtime.random_streams import Stream, torch_stream
 
 MAX_SYMBOLS = 4
 """Decision lines and fixed points are computed for so many symbols: 6 lines, 4 maps."""
@@ -206,7 +207,7 @@ def _largest(point: dict[str, np.ndarray], n: int = 16) -> list[complex]:
 def _starts(net: Dissected, states: list[Tensor]) -> list[Tensor]:
     """Starts of the search for fixed points: visited states, and random ones in their range."""
     visited = torch.stack(states)
-    rng = torch.Generator().manual_seed(0)
+    rng = torch_stream(Stream.FIXED_POINTS, 0)
     n = max(8, STARTS // max(1, net.size // 16))  # a wide network's Jacobians are slow
     span = 1.5 * visited.abs().amax(0).clamp(min=1)
     random = (2 * torch.rand(n, net.size, generator=rng, dtype=torch.float64) - 1) * span

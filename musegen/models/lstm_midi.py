@@ -41,6 +41,7 @@ from musegen.metrics.nll import FieldNLL
 from musegen.models.base import Model
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.softmax_sampler import Sampler
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import MessageBatch, Messages
 
 
@@ -343,7 +344,7 @@ class LSTMMidi(Model):
         Raises `UserError` for settings out of range and for a prime without notes.
         """
         sampler = Sampler(temperature, top_k, top_p)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         prime_TF = self._encode_prime(prime, prime_seconds)
         training = self.training
         self.eval()

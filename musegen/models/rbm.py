@@ -45,6 +45,7 @@ from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
 from musegen.runtime.distributed import all_reduce_sum, this_rank
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import FrameBatch, Frames
 
 MEAN_RATE = 0.01
@@ -328,7 +329,7 @@ class RBM(Model):
         x_ND = torch.cat([batch.x_BD for batch in loader]).to(self.W_DH)
         rbm = self.with_base()
         log_f = rbm.log_f(x_ND).mean()
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.ASSESSMENT, seed, device=self.device)
         metrics: dict[str, Tensor] = {}
         if chains:
             z = forward_ais(rbm, chains, schedule, generator)
@@ -365,10 +366,9 @@ class RBM(Model):
         """`rows` arrays (n, D) of n Gibbs chains, `steps` apart: p(v=1 | h) in [0, 1].
 
         Chains start at `start_ND` (n is then its length), or else at bits drawn from the training
-        data's means. Random numbers come from a separate generator, so training and the global
-        random streams are not affected. Raises `UserError` for a setting outside its range.
+        data's means. Global random streams do not change. A setting out of range: `UserError`.
         """
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         if start_ND is None:
             base_ND = self.mean_D.expand(n, -1)
             start_ND = torch.empty_like(base_ND).uniform_(generator=generator).lt_(base_ND)

@@ -52,6 +52,7 @@ from musegen.models.recurrent_rolls import (
     RecurrentRolls,
     RecurrentSampler,
 )
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch, Rolls
 
 INITIAL_STD = 0.01
@@ -199,7 +200,7 @@ class RNNNADE(RecurrentRolls):
         """
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         batches = (RollBatch(b.x_BTD.to(self.b_v), b.mask_BT.to(self.device)) for b in loader)
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.ASSESSMENT, seed, device=self.device)
         pieces = predicted_pieces(self, batches, samples, generator)
         return report(pieces, getattr(data, "rolls", {}).get("train"))
 

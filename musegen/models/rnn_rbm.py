@@ -70,6 +70,7 @@ from musegen.models.recurrent_rolls import (
     RecurrentSampler,
 )
 from musegen.models.roll_model import Generation, Repeats
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch, Rolls
 
 W_STD, OTHER_STD = 0.01, 0.0001
@@ -241,7 +242,7 @@ class RNNRBM(RecurrentRolls):
         return RowMeans(["monitor", "log_likelihood", "accuracy"])
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
-        generator = torch.Generator(self.device).manual_seed(0)
+        generator = torch_stream(Stream.VALIDATION, 0, device=self.device)
         x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch)
         gibbs, _ = self.chains(x_ND, b_v_ND, b_h_NH, generator)
         metric.update(monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND))
@@ -287,7 +288,7 @@ class RNNRBM(RecurrentRolls):
                 f"frames={frames}, chains={chains}, reverse_frames={reverse_frames}: should not "
                 "be 1, since one value alone has no standard error"
             )
-        generator = torch.Generator(self.device).manual_seed(seed)
+        generator = torch_stream(Stream.ASSESSMENT, seed, device=self.device)
         loader = data.test_dataloader() if split == "test" else data.val_dataloader()
         every = self.conditionals(loader)
         count = min(frames or len(every), len(every))

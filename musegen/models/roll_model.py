@@ -30,6 +30,7 @@ from musegen.models.layers.hold_limits import (
     continue_pieces,
     hold_limits,
 )
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch, Rolls
 
 MIDDLE_C = 60
@@ -144,7 +145,7 @@ class RollModel(Model, abstract=True):
         """The pieces of `generate`, by the sampler of `new_sampler(rows, frames, generator)`."""
         assert self.codec is not None
         limits = self.limits(settings.particles, settings.max_hold)
-        generator = torch.Generator(self.device).manual_seed(settings.seed)
+        generator = torch_stream(Stream.SAMPLING, settings.seed, device=self.device)
         prime_TD = torch.from_numpy(self.codec.prime_frames(prime, prime_seconds))
         training = self.training
         self.eval()

@@ -58,8 +58,21 @@ def test_philox_gives_the_published_words(counter: list[int], key: list[int], wo
 
 
 def test_uniform_numbers_are_between_zero_and_one() -> None:
-    assert kernels.uniform(np.uint32(0)) == 0
+    assert kernels.uniform(np.uint32(0)) == 2.0**-24
+    assert kernels.uniform(np.uint32(2**31)) == 0.5 + 2.0**-24
+    assert kernels.uniform(np.uint32(2**31 - 1)) == 0.5 - 2.0**-24
     assert kernels.uniform(np.uint32(2**32 - 1)) == 1 - 2.0**-24
+
+
+@pytest.mark.parametrize("word", [0, 1, 2**32 - 1])
+def test_no_random_word_turns_on_an_impossible_unit_or_off_a_certain_one(
+    word: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(kernels, "philox", lambda *counter_and_key: [np.uint32(word)] * 4)
+    a_H = np.array([17, 50, 87, 1e9, np.inf], np.float32)  # σ(−17) = 4·10⁻⁸ is below the smallest u
+    a_H, on_H, u = np.concatenate([a_H, -a_H]), np.empty(10, np.float32), np.empty(13, np.float32)
+    kernels.draw_row.py_func(a_H, on_H, u, 0, 0, 0)
+    assert on_H.tolist() == [1] * 5 + [0] * 5
 
 
 def test_exp_is_accurate_to_float32() -> None:

@@ -13,6 +13,7 @@ from musegen.constraints import PositiveInt, check_arguments
 from musegen.metrics.capacity import capacity
 from musegen.runtime.distributed import single_process
 from musegen.runtime.progress import track
+from musegen.runtime.random_streams import Stream, seed_default_generators
 from musegen.training.lightning_compat import required_datamodule
 
 
@@ -36,13 +37,15 @@ class BestStart(pl.Callback):
         with single_process():
             batches = list(data.train_dataloader())
         best: tuple[tuple[int, float], dict[str, torch.Tensor]] | None = None
-        for _ in track(range(self.tries), "trying starts", "starts"):
+        seed = torch.initial_seed()
+        for start in track(range(self.tries), "trying starts", "starts"):
+            seed_default_generators(Stream.STARTS, seed, start, device=pl_module.device)
             net, loss = self._train_new(pl_module, batches)
             score = (capacity(net, data.grammar, data.ranges["val"][1]), -loss)
             if best is None or score > best[0]:
                 best = score, net.state_dict()
         assert best is not None
-        # Every process has tried other networks on all data; all take the result of rank 0.
+        # Every process has tried the same networks, but rounding may differ between devices.
         pl_module.load_state_dict(trainer.strategy.broadcast(best[1]))
         print(f"start  the best of {self.tries} random starts, capacity {best[0][0]}")
 

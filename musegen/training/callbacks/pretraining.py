@@ -14,6 +14,7 @@ from musegen.constraints import NonNegativeInt, PositiveFloat, PositiveInt, chec
 from musegen.models.rbm import RBM
 from musegen.models.rnn_rbm import RNNRBM
 from musegen.runtime.distributed import single_process
+from musegen.runtime.random_streams import Stream, seed_default_generators
 from musegen.specs import FrameBatch, Frames, RollBatch
 from musegen.training.optimizer import Optimizer
 
@@ -64,10 +65,11 @@ class Pretraining(pl.Callback):
             if trainer.is_global_zero and epoch + 1 in (1, epochs):
                 print(f"pretraining: {metric} {value:.4f}, epoch {epoch + 1}/{epochs}", flush=True)
 
-        self.train_rbm(pl_module, batches, log)
-        self.train_rnn(pl_module, batches, log)
-        # Every rank has trained on all data, but with other random numbers; all continue with the
-        # weights of rank 0.
+        seed = torch.initial_seed()
+        for number, stage in enumerate((self.train_rbm, self.train_rnn)):
+            seed_default_generators(Stream.PRETRAINING, seed, number, device=pl_module.device)
+            stage(pl_module, batches, log)
+        # Every rank has done the same on all data, but rounding may differ between devices.
         pl_module.load_state_dict(trainer.strategy.broadcast(pl_module.state_dict()))
 
     def train_rbm(self, model: RNNRBM, batches: Sequence[RollBatch], log: Log) -> None:
