@@ -47,8 +47,8 @@ def _score(midi: Path, title: str) -> Any:
     parsed.readstr(buffer.getvalue())
     score: Any = midiFileToStream(parsed, quantizePost=True, quarterLengthDivisors=DIVISORS)
     score.metadata = metadata.Metadata(movementName=title, composer="musegen")
-    for part in score.parts:
-        part.makeTies(inPlace=True)  # a note that lasts for more than a bar
+    for part in list(score.parts):
+        score.replace(part, _in_bars(part))
     if two_staves:
         score.insert(0, layout.StaffGroup(list(score.parts), symbol="brace"))
     if not score.recurse().getElementsByClass("KeySignature"):
@@ -56,6 +56,24 @@ def _score(midi: Path, title: str) -> Any:
         for part in score.parts:
             part.getElementsByClass("Measure").first().keySignature = key
     return score
+
+
+def _in_bars(part: Any) -> Any:
+    """The part again, with every note that lasts beyond its bar divided into tied notes.
+
+    music21 reads MIDI into bars and voices first, and does not divide notes within voices.
+    """
+    from music21 import stream
+
+    flat = stream.Part(id=part.id)
+    for element in part.flatten():
+        flat.insert(element.offset, element)
+    flat.partName = part.partName
+    bars = flat.makeMeasures()
+    bars.makeTies(inPlace=True)
+    for bar in bars.getElementsByClass("Measure"):
+        bar.makeVoices(inPlace=True)
+    return bars
 
 
 def _split_at_middle_c(content: mido.MidiFile) -> bool:
