@@ -80,6 +80,19 @@ class DataModule(pl.LightningDataModule):
         """The split of a piece according to its name, or None."""
         return folder_split(name)
 
+    def compute_split(
+        self,
+        names: Sequence[str],
+        keys: Sequence[str],
+        val_fraction: float,
+        test_fraction: float,
+        seed: int,
+        record: Record,
+    ) -> dict[str, list[int]]:
+        """The indices of the pieces of each split (`split_pieces`)."""
+        declared = [self.split_of(name) for name in names]
+        return split_pieces(keys, val_fraction, test_fraction, seed, declared, record)
+
     def split(
         self,
         names: Sequence[str],
@@ -88,11 +101,11 @@ class DataModule(pl.LightningDataModule):
         test_fraction: float,
         seed: int,
     ) -> dict[str, list[int]]:
-        """The indices of the pieces of each split (`split_pieces`), also kept for the record."""
+        """The indices of the pieces of each split (`compute_split`), also kept for the record."""
         declared = [self.split_of(name) for name in names]
 
         def compute(record: Record) -> dict[str, list[int]]:
-            return split_pieces(keys, val_fraction, test_fraction, seed, declared, record)
+            return self.compute_split(names, keys, val_fraction, test_fraction, seed, record)
 
         def as_record(split: dict[str, list[int]]) -> Record:
             return {s: {keys[i]: names[i] for i in split[s]} for s in SPLITS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import ClassVar, Literal
 
 import numpy as np
 from torch.utils.data import DataLoader
@@ -55,7 +55,7 @@ class MidiFolder(DataModule):
     in `setup` if no file has a note in the codec's pitch range.
     """
 
-    yields = (Messages,)
+    yields: ClassVar[tuple[type[Messages], ...]] = (Messages,)
 
     @check_arguments
     def __init__(
@@ -82,7 +82,7 @@ class MidiFolder(DataModule):
                 "data.loss_on=last: carry=true trains on all positions; use loss_on=all"
             )
         self.root, self.sustain, self.cache_dir = root, sustain, cache_dir
-        self.codec: MessageCodec = replace(codec or MessageCodec(), sustain=sustain)
+        self.codec: MessageCodec = replace(codec or MessageCodec(), sustain=sustain, labels=None)
         self.window, self.batch_size, self.num_workers = window, batch_size, num_workers
         self.loss_on, self.carry, self.transpose, self.tempo = loss_on, carry, transpose, tempo
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
@@ -130,9 +130,14 @@ class MidiFolder(DataModule):
     def training_notes(self) -> list[np.ndarray]:
         return [messages_to_notes(self.codec.in_range(p.stream)) for p in self.pieces["train"]]
 
+    def dataset(self, split: str) -> MessageDataset:
+        """The batches of a split by their slices, after `setup`."""
+        last = self.loss_on == "last"
+        return MessageDataset(self.pieces[split], self.codec, self.window, last)
+
     def train_dataloader(self) -> DataLoader:
         last = self.loss_on == "last"
-        dataset = MessageDataset(self.pieces["train"], self.codec, self.window, last)
+        dataset = self.dataset("train")
         lengths = [len(s) for s in dataset.streams]
         augment = (
             Augmentation(dataset.streams, self.codec, self.transpose, self.tempo)
@@ -160,7 +165,7 @@ class MidiFolder(DataModule):
     def _evaluation_loader(self, split: str) -> DataLoader:
         """Whole pieces in order; with `loss_on=last` all windows of a piece."""
         last = self.loss_on == "last"
-        dataset = MessageDataset(self.pieces[split], self.codec, self.window, last)
+        dataset = self.dataset(split)
         lengths = [len(s) for s in dataset.streams]
         batches: EpochBatchSampler[StreamSlice]
         if last:

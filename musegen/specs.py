@@ -78,8 +78,16 @@ class Messages(Spec):
         return self.notes, self.velocities, self.times
 
 
+@dataclass(frozen=True)
+class LabelledMessages(Messages):
+    """Streams of MIDI messages, each piece with one label."""
+
+    kind: ClassVar[str] = "labelled_messages"
+    num_labels: int
+
+
 SPECS: dict[str, type[Spec]] = {
-    s.kind: s for s in (Frames, Rolls, Tokens, LabelledTokens, Messages)
+    s.kind: s for s in (Frames, Rolls, Tokens, LabelledTokens, Messages, LabelledMessages)
 }
 
 
@@ -134,3 +142,12 @@ class MessageBatch(NamedTuple):
     x_BLF: Tensor
     mask_BT: Tensor
     fresh_B: Tensor
+
+
+class LabelledMessageBatch(NamedTuple):
+    """A `MessageBatch` with the label of the piece that each batch row reads, int64."""
+
+    x_BLF: Tensor
+    mask_BT: Tensor
+    fresh_B: Tensor
+    label_B: Tensor

@@ -71,6 +71,23 @@ def midi_folder(tmp_path: Path) -> Path:
     return folder
 
 
+def quartet_folders(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Tunes in the place of the corpus's scores, for `data=quartets` and `data=mozart`.
+
+    root/COMPOSER has four tunes by Beethoven, four by Haydn and nine by Mozart.
+    """
+    numbers = {"beethoven": range(4), "haydn": range(4, 8), "mozart": range(8, 17)}
+    for composer, seeds in numbers.items():
+        (root / composer).mkdir(parents=True)
+        for i in seeds:
+            write_notes(tune(i), root / composer / f"{i}.mid")
+    convert = "datamodules.quartets.convert_composer"
+    monkeypatch.setattr(convert, lambda composer, cache, in_parallel: root / composer)
+    convert = "datamodules.message_streams.convert_mozart"
+    monkeypatch.setattr(convert, lambda cache, in_parallel: root / "mozart")
+    return root
+
+
 @pytest.fixture
 def cli(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capfd: pytest.CaptureFixture[str]

@@ -14,14 +14,26 @@ CONVERSION = 2
 
 def convert_mozart(cache: Path, in_parallel: Callable) -> Path:
     """The folder below `cache` with every Mozart movement of the corpus as MIDI."""
+    return convert_composer("mozart", cache, in_parallel)
+
+
+def convert_composer(composer: str, cache: Path, in_parallel: Callable) -> Path:
+    """The folder below `cache` with the corpus's scores of a composer as MIDI.
+
+    A file is a movement. Of six quartets by Beethoven (op. 18 no. 3 to 5, 74, 132 and 133) the
+    corpus has all movements in one file.
+    """
 
     def find_scores() -> dict[str, Path]:
         from music21 import corpus
 
-        paths = [Path(p) for p in corpus.getComposer("mozart")]
+        paths = [Path(p) for p in corpus.getComposer(composer)]
+        # Op. 18 no. 1 is there in two formats.
+        paths = [p for p in paths if p.suffix == ".mxl"]
         return {f"{p.parent.name}_{p.stem}.mid": p for p in paths}
 
-    return _convert_all(find_scores, cache, in_parallel, "converting Mozart to MIDI")
+    title = f"converting {composer.title()} to MIDI"
+    return _convert_all(find_scores, cache, in_parallel, title)
 
 
 def convert_chorales(cache: Path, in_parallel: Callable) -> Path:

@@ -15,7 +15,7 @@ import torch
 from musegen.baselines import note_ngram
 from musegen.baselines.ngram import best_ngram
 from musegen.codecs.messages import FIELDS
-from musegen.specs import Frames, Messages, Rolls, Spec, Tokens
+from musegen.specs import Frames, LabelledMessages, Messages, Rolls, Spec, Tokens
 
 MAX_ORDER = 6
 BASELINE_NAMES = {
@@ -42,7 +42,10 @@ def text_baselines(data: Any) -> dict[str, float]:
 
 def message_baselines(data: Any) -> dict[str, float]:
     """Nats per message and field of a unigram per field, and of an n-gram over the sequence of all
-    fields (each given the preceding ones) with the best order on validation."""
+    fields (each given the preceding ones) with the best order on validation.
+
+    Of labelled messages also those of each label, by the same models.
+    """
     sizes = np.array(data.spec.sizes)
     # Each piece is one sequence of classes. The offsets give every field its own classes.
     offsets = np.cumsum([0, *sizes[:-1]])
@@ -51,12 +54,24 @@ def message_baselines(data: Any) -> dict[str, float]:
     model, order = best_ngram(
         rows["train"], rows["val"], choices["val"], MAX_ORDER, period=len(FIELDS)
     )
-    nll = model.nll(rows["test"], choices["test"]).reshape(MAX_ORDER, -1, len(FIELDS)).mean(1)
+    nll_ONF = model.nll(rows["test"], choices["test"]).reshape(MAX_ORDER, -1, len(FIELDS))
     metrics: dict[str, float] = {}
-    for name, nll_F in (("unigram", nll[0]), ("ngram", nll[order - 1])):
-        metrics[f"{name}_nll"] = float(nll_F.sum())
-        metrics |= {f"{name}_{f}": float(n) for f, n in zip(FIELDS, nll_F, strict=True)}
+    for suffix, of_label_N in _messages_by_label(data).items():
+        nll_OF = nll_ONF[:, of_label_N].mean(1)
+        for name, nll_F in (("unigram", nll_OF[0]), ("ngram", nll_OF[order - 1])):
+            metrics[f"{name}_nll{suffix}"] = float(nll_F.sum())
+            metrics |= {f"{name}_{f}{suffix}": float(n) for f, n in zip(FIELDS, nll_F, strict=True)}
     return metrics | {"ngram_order": order}
+
+
+def _messages_by_label(data: Any) -> dict[str, slice | np.ndarray]:
+    """The test messages of each metric's suffix: all for "", and those of each "/label"."""
+    if not isinstance(data.spec, LabelledMessages):
+        return {"": slice(None)}
+    label_N = np.repeat(data.labels["test"], [len(piece) for piece in data.coded("test")])
+    return {"": slice(None)} | {
+        f"/{name}": label_N == i for i, name in enumerate(data.codec.labels) if i in label_N
+    }
 
 
 def roll_baselines(data: Any) -> dict[str, float]:
@@ -88,6 +103,7 @@ def frame_baselines(data: Any) -> dict[str, float]:
 BASELINES: dict[type[Spec], Callable[[Any], dict[str, float]]] = {
     Tokens: text_baselines,
     Messages: message_baselines,
+    LabelledMessages: message_baselines,
     Rolls: roll_baselines,
     Frames: frame_baselines,
 }

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import itertools
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from musegen.cli import console
 from musegen.cli.usage import Section, description, help_requested, print_usage
+from musegen.config.formats import PieceFormat, check_formats
 from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
@@ -18,37 +20,48 @@ from musegen.render.samples import one_per_sample, write_samples
 from musegen.specs import Spec
 from musegen.training.checkpoint_files import find_checkpoint
 
+SUFFIXES = (*get_args(PieceFormat), "txt")
+"""Of the files that hold one sample each."""
 CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=value …]"
 
 
-def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
+def generate(
+    run: Path, out: Path | None = None, formats: list[PieceFormat] | None = None, **settings: Any
+) -> list[Path]:
     """Generate samples from a checkpoint, which is all that this needs.
 
     - run: a run folder or a checkpoint.
     - out: the folder of the files; by default generated/ in the run folder.
+    - formats: of pieces of music, by default [mid,wav,png]; musicxml is a score for score editors,
+      and takes seconds per piece. The MIDI file is always written.
 
     `settings` are those of the model's `generate`, as values or as they are typed.
     """
     model = load_model(find_checkpoint(run))
+    if formats is not None:
+        formats = check_formats(formats, type(model), "generate.formats")
     read = read_typed(model.generate, settings)
     samples = model.generate(**check_settings(model.generate, read, "generate"))
     folder = out or (run if run.is_dir() else run.parent) / "generated"
-    paths = one_per_sample(replace_samples(model.spec, samples, folder))
+    paths = one_per_sample(replace_samples(model.spec, samples, folder, formats))
     for path in paths:
         print(path)
     return paths
 
 
-def replace_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
+def replace_samples(
+    spec: Spec, samples: Sequence[Any], folder: Path, formats: Sequence[PieceFormat] | None = None
+) -> list[Path]:
     """Write samples, and remove those of an earlier call, which would lie among the new ones.
 
     Only files that carry on the numbering from 00 are removed. Returns the paths.
     """
-    paths = write_samples(spec, samples, folder)
+    paths = write_samples(spec, samples, folder, formats)
     earlier = [folder / "samples.txt"]
     for i in itertools.count():
-        numbered = [folder / f"{i:02d}{suffix}" for suffix in (".mid", ".wav", ".png", ".txt")]
-        if not any(path.exists() for path in numbered):
+        name = re.compile(rf"{i:02d}(_.+)?\.({'|'.join(SUFFIXES)})")
+        numbered = [path for path in folder.iterdir() if name.fullmatch(path.name)]
+        if not numbered:
             break
         earlier += numbered
     for path in set(earlier) - set(paths):

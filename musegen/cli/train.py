@@ -36,6 +36,7 @@ from musegen.runtime.memory import keep_freed_memory
 from musegen.runtime.signals import Stopped
 from musegen.runtime.threads import describe_threads
 from musegen.training.callbacks.checkpoints import last_checkpoint
+from musegen.training.fine_tuning import Source
 from musegen.training.lightning_compat import require_supported_lightning
 from musegen.training.loggers.media import MediaLog, log_media
 from musegen.training.loggers.wandb_logger import finishing
@@ -102,10 +103,14 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     started = time.time()
     run_dir = Path(settings["run_dir"])
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
+    checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
+    # A resumed run no longer needs the run whose weights it started with.
+    source = Source(Path(path)) if (path := settings["init_from"]) and not checkpoint else None
     data = build_data(settings)
     model = build_model(settings, data)  # before the data work: it may refuse its settings
+    if source is not None:
+        source.initialise(model)
     check_generation(settings, model)
-    checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     if checkpoint is not None:
         started -= prepare_resume(checkpoint, model, trainer)
         data.keep_split(run_dir / "split.json")
@@ -113,6 +118,8 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
         data.prepare_data()
     data.setup()
     check_interval(trainer, data)
+    if source is not None and trainer.is_global_zero:
+        source.warn_of_overlap(data.pieces_by_split)
     fit(settings, trainer, model, data, checkpoint)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:
@@ -162,8 +169,9 @@ def check_generation(settings: dict[str, Any], model: Model) -> None:
     short = {k: 1 for k in ("n", "length", "steps", "rows") if k in parameters}
     for group in ("sample", "preview"):
         if settings[group]:
+            given = {k: v for k, v in settings[group].items() if k != "formats"}
             try:
-                model.generate(**{**settings[group], **short})
+                model.generate(**{**given, **short})
             except UserError as e:
                 raise UserError(f"{group}: {e}") from e
 
@@ -225,7 +233,7 @@ def write_config(
             before = path.read_text(encoding="utf-8")
         write_text(path, OmegaConf.to_yaml(settings))
         data.write_split(path.with_name("split.json"))
-        print(banner(trainer, model, data, path.parent), flush=True)
+        print(banner(settings, trainer, model, data), flush=True)
         if data.split_changes:
             print(data.split_changes)
     for logger in trainer.loggers:
@@ -261,8 +269,10 @@ def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
     """Generate with the settings in `sample`; write, print and log the files."""
     if settings["sample"] is None:
         return
-    samples = model.generate(**settings["sample"])
-    files = replace_samples(model.spec, samples, Path(settings["run_dir"]) / "samples")
+    given = dict(settings["sample"])
+    formats = given.pop("formats", None)
+    samples = model.generate(**given)
+    files = replace_samples(model.spec, samples, Path(settings["run_dir"]) / "samples", formats)
     for path in one_per_sample(files):
         print(f"sample {path}")
     texts = text_rows(model.spec, samples)
@@ -270,8 +280,9 @@ def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
     log_media(trainer.loggers, media)
 
 
-def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
+def banner(settings: dict[str, Any], trainer: pl.Trainer, model: Model, data: Any) -> str:
     """The lines before training: model, data, device and run folder."""
+    run_dir = Path(settings["run_dir"])
     weights = sum(p.numel() for p in model.parameters())
     device = str(trainer.strategy.root_device)
     if trainer.world_size > 1:
@@ -283,6 +294,7 @@ def banner(trainer: pl.Trainer, model: Model, data: Any, run_dir: Path) -> str:
         "data": f"{type(data).__name__}: {data.describe()}",
         "device": device,
         "precision": trainer.precision,
+        **({"start": f"weights of {origin}"} if (origin := settings["init_from"]) else {}),
         "folder": run_dir,
         "resume": resume_command(run_dir),
     }

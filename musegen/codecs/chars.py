@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from musegen.codecs.labels import Labels, check_labels, label_class
 from musegen.constraints import check_fields
-from musegen.errors import UserError, unknown_name
+from musegen.errors import UserError
 from musegen.specs import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens
 
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
@@ -38,13 +39,12 @@ class CharCodec:
     symbols: str
     unknown: bool = True
     end: bool = True
-    labels: tuple[str, ...] | None = None
+    labels: Labels = None
     ascii: bool = False
 
     def __post_init__(self) -> None:
         check_fields(self)
-        if self.labels is not None and len(set(self.labels)) != len(self.labels):
-            raise UserError(f"labels={list(self.labels)}: should not repeat a label")
+        check_labels(self.labels)
         if not self.symbols or len(set(self.symbols)) != len(self.symbols):
             raise UserError(f"symbols={self.symbols!r}: should have a symbol and not repeat one")
 
@@ -132,15 +132,7 @@ class CharCodec:
 
     def label_class(self, label: str) -> int:
         """The class of a label. Raises `UserError` with the closest known labels."""
-        known: Sequence[str] = self.labels or ()
-        if label in known:
-            return known.index(label)
-        if not known:
-            raise UserError(f"label={label}: this model was trained without labels")
-        folded = {k.casefold(): i for i, k in enumerate(known)}
-        if label.casefold() in folded:
-            return folded[label.casefold()]
-        raise unknown_name(f"label={label}", label.title(), known, "label")
+        return label_class(self.labels, label)
 
     @cached_property
     def _class(self) -> dict[str, int]:

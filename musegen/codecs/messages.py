@@ -14,10 +14,11 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Interval
 
+from musegen.codecs.labels import Labels, check_labels
 from musegen.codecs.midi import NOTES, read_prime, tidy
 from musegen.constraints import PositiveFloat, check_fields
 from musegen.errors import UserError
-from musegen.specs import Messages
+from musegen.specs import LabelledMessages, Messages
 
 MESSAGES = np.dtype([("note", "u1"), ("velocity", "u1"), ("time", "f4")])
 """Columns of a stream: MIDI pitch, velocity (0 = release), seconds since the last message."""
@@ -72,6 +73,7 @@ class MessageCodec:
       0 to `time_max`; in the course 10 bins up to 1 s.
     - sustain: whether notes last under the pedal in the files that `read` reads; the data module
       sets it to what it did itself, so that a prime is read like the training data.
+    - labels: the names of the labels, for labelled pieces.
 
     `decode` returns the centre of a bin: `decode(encode(x))` equals `quantise(x)`, and
     `encode(decode(c))` equals c. Raises `UserError` for settings out of range.
@@ -84,9 +86,11 @@ class MessageCodec:
     time_min: PositiveFloat = 0.005
     time_max: PositiveFloat = 8.0
     sustain: bool = False
+    labels: Labels = None
 
     def __post_init__(self) -> None:
         check_fields(self)
+        check_labels(self.labels)
         low, high = self.pitch_range
         if not 0 <= low < high <= 128:
             raise UserError(f"pitch_range={[low, high]}: should satisfy 0 ≤ low < high ≤ 128")
@@ -97,13 +101,17 @@ class MessageCodec:
 
     @property
     def spec(self) -> Messages:
-        """The number of classes of each field."""
+        """The number of classes of each field, and of labels."""
         low, high = self.pitch_range
-        return Messages(high - low, self.velocity_bins + 1, self.time_bins + 1)
+        sizes = (high - low, self.velocity_bins + 1, self.time_bins + 1)
+        if self.labels is None:
+            return Messages(*sizes)
+        return LabelledMessages(*sizes, len(self.labels))
 
     def to_dict(self) -> dict[str, Any]:
         """Plain settings for a checkpoint; `MessageCodec(**plain)` is the inverse."""
-        return {**asdict(self), "pitch_range": list(self.pitch_range)}
+        labels = None if self.labels is None else list(self.labels)
+        return {**asdict(self), "pitch_range": list(self.pitch_range), "labels": labels}
 
     def read(self, path: str | Path, seconds: float | None = None) -> np.ndarray:
         """The stream of a MIDI file, or of its first `seconds`, as the training data were read.

@@ -62,6 +62,8 @@ def scores(settings: dict[str, Any], model: str) -> list[str]:
     known = list(SCORES[model])
     if settings["data"]["_target_"].endswith(".GrammarStrings"):
         known.append("val/capacity")
+    for composer in settings["data"].get("composers") or ():
+        known += [f"{s}/{composer}" for s in SCORES[model] if s.startswith("val/")]
     if model == "rbm" and settings["callbacks"].get("likelihood"):
         known += LIKELIHOOD
     return known

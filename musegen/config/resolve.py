@@ -8,6 +8,7 @@ from typing import Any
 from omegaconf import DictConfig, OmegaConf
 
 from musegen.config.consistency import check_consistency
+from musegen.config.formats import check_formats
 from musegen.config.groups import GROUPS, top_level_keys
 from musegen.config.instantiation import fill_defaults
 from musegen.config.overrides import command_line_overrides
@@ -47,6 +48,8 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     plain["seed"] = check_seed(plain["seed"], "seed")
+    if plain.get("init_from") is not None:  # configs of version 0.1 do not have it
+        plain["init_from"] = absolute(plain["init_from"])
     for group in ("model", "data", "optimizer", "trainer"):
         plain[group] = fill_defaults(plain[group], group)
     for key in SET_ELSEWHERE.keys() & plain["trainer"].keys():
@@ -77,7 +80,10 @@ def _check_model_settings(plain: dict[str, Any], model: type[Model]) -> None:
     """Check the settings of the model's `generate` and `assess`, in place."""
     plain["preview"] = check_settings(model.generate, plain.get("preview") or {}, "preview")
     if plain["sample"] is not None:
+        formats = plain["sample"].pop("formats", None)
         plain["sample"] = check_settings(model.generate, plain["sample"], "sample")
+        if formats is not None:
+            plain["sample"]["formats"] = check_formats(formats, model, "sample.formats")
     for group in ("preview", "sample"):
         for key, value in (plain[group] or {}).items():
             plain[group][key] = Path(absolute(value)) if isinstance(value, Path) else value

@@ -94,6 +94,8 @@ class Model(pl.LightningModule):
             self.codec_type(**codec) if self.codec_type and isinstance(codec, dict) else codec
         )
         self.optimizer = Optimizer()
+        self.initialised = False
+        """Whether the weights are those of another run (`init_from`), and no random ones."""
         self._accumulated: dict[str, tuple[Tensor, int | Tensor]] = {}
         self._seed = 0
         self._last_loss: LossReadback | None = None
@@ -129,6 +131,19 @@ class Model(pl.LightningModule):
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
         """New samples, in the form that `musegen.render.samples.WRITERS` expects for the spec."""
+
+    def weights_from(self, source: Model) -> dict[str, Tensor]:
+        """The weights of a trained model of this class, for the data of this model (`init_from`).
+
+        Subclasses select weights if the classes of their data may be a part of the source's. Raises
+        `UserError`, with both values, for data that does not fit.
+        """
+        if source.spec != self.spec:
+            raise UserError(f"its data is {source.spec}, but this run's is {self.spec}")
+        old, new = (getattr(model.codec, "pitch_range", None) for model in (source, self))
+        if old != new:
+            raise UserError(f"its data has pitch_range={old}, but this run's has {new}")
+        return source.state_dict()
 
     def filters(self) -> np.ndarray | None:
         """The weights (H, D) of each hidden unit to a frame; None for models without such units."""

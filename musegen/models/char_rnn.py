@@ -25,6 +25,7 @@ from torchmetrics import Metric
 
 from musegen.baselines import name_quality
 from musegen.codecs.chars import CharCodec
+from musegen.codecs.labels import labels_to_generate
 from musegen.constraints import (
     DropoutRate,
     NonNegativeInt,
@@ -40,6 +41,7 @@ from musegen.errors import UserError
 from musegen.metrics import capacity
 from musegen.metrics.chars import CharNLL
 from musegen.models.base import Model
+from musegen.models.layers.class_selection import select_texts
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.ngram_mixture import TextNGram, contexts, contexts_after
 from musegen.models.layers.softmax_sampler import Sampler
@@ -215,6 +217,12 @@ class CharRNN(Model):
             return {"capacity": float(capacity.capacity(self, data.grammar, data.count_to))}
         return {}
 
+    def weights_from(self, source: Model) -> dict[str, Tensor]:
+        """Symbols and labels may be a part of the source's (`select_texts`)."""
+        if self.codec is None or source.codec is None:
+            return super().weights_from(source)
+        return select_texts(source.state_dict(), source.codec, self.codec)
+
     @check_arguments
     @torch.inference_mode()
     def generate(
@@ -235,7 +243,7 @@ class CharRNN(Model):
 
         Raises `UserError` for settings out of range and for a label that the model lacks.
         """
-        labels = self._labels_to_generate(label, n)
+        labels = labels_to_generate(self.codec.labels, label, n)
         sampler = Sampler(temperature, top_k, top_p)
         generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         training = self.training
@@ -278,11 +286,3 @@ class CharRNN(Model):
             if (end := self.codec.end_class) is not None:
                 ended_B |= x_B == end
         return drawn
-
-    def _labels_to_generate(self, label: str | None, n: int) -> list[int] | None:
-        """The label class of each text to generate; None for a model without labels."""
-        if label is not None:
-            return [self.codec.label_class(label)] * n
-        if self.codec.labels is None:
-            return None
-        return [i for i in range(len(self.codec.labels)) for _ in range(n)]

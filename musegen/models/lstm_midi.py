@@ -24,6 +24,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
+from musegen.codecs.labels import labels_to_generate
 from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes
 from musegen.constraints import (
     DropoutRate,
@@ -37,12 +38,14 @@ from musegen.constraints import (
     check_arguments,
 )
 from musegen.errors import UserError
-from musegen.metrics.nll import FieldNLL
+from musegen.metrics.nll import FieldNLL, LabelledNLL
 from musegen.models.base import Model
+from musegen.models.layers.class_selection import select_messages
 from musegen.models.layers.dropout import Dropout
+from musegen.models.layers.message_heads import ChainedHeads, IndependentHeads
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.runtime.random_streams import Stream, torch_stream
-from musegen.specs import MessageBatch, Messages
+from musegen.specs import LabelledMessageBatch, LabelledMessages, MessageBatch, Messages
 
 
 class State(NamedTuple):
@@ -56,89 +59,9 @@ class State(NamedTuple):
     """0 for a silent pitch, otherwise the number of messages since its onset, starting at 1."""
 
 
-class IndependentHeads(nn.Module):
-    """One softmax per field, each from the state alone."""
-
-    def __init__(self, hidden: int, sizes: tuple[int, int, int]) -> None:
-        super().__init__()
-        self.sizes = sizes
-        self.out = nn.Linear(hidden, sum(sizes))
-
-    def forward(self, h_ND: Tensor, active_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
-        """Logits (N, V) per field. The sounding notes and the true message x_NF are not used."""
-        return list(self.out(h_ND).split(self.sizes, dim=-1))
-
-    def sample(
-        self, h_BD: Tensor, active_BQ: Tensor, sampler: Sampler, generator: Generator
-    ) -> Tensor:
-        """Draw the next message, (B, F)."""
-        logits = self.out(h_BD).split(self.sizes, dim=-1)
-        return torch.stack([sampler(logits_BV, generator) for logits_BV in logits], dim=-1)
-
-
-class ChainedHeads(nn.Module):
-    """Note from the state; velocity from state and note; time from state, note and velocity.
-
-    Velocity and time have one hidden layer of `width` units. Its input is the sum of the projected
-    state and the embeddings of the preceding fields. With `reads_active` the note's logits are
-    also a linear function of the sounding notes, and the velocity's input tells whether its note
-    sounds: the next message of a sounding note is nearly always its release.
-    """
-
-    def __init__(
-        self, hidden: int, sizes: tuple[int, int, int], width: int, reads_active: bool
-    ) -> None:
-        super().__init__()
-        notes, velocities, times = sizes
-        self.reads_active = reads_active
-        self.split = (notes, width, width)
-        self.from_state = nn.Linear(hidden, sum(self.split))
-        self.note_for_velocity = nn.Embedding(notes, width)
-        self.note_for_time = nn.Embedding(notes, width)
-        self.velocity_for_time = nn.Embedding(velocities, width)
-        self.velocity_out = nn.Linear(width, velocities)
-        self.time_out = nn.Linear(width, times)
-        if reads_active:
-            self.active_for_note = nn.Linear(2 * notes, notes, bias=False)
-            self.sounds_for_velocity = nn.Embedding(2, width)
-
-    def forward(self, h_ND: Tensor, active_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
-        """Logits (N, V) per field, given the true preceding fields."""
-        note_logits, for_velocity, for_time = self._project_state(h_ND, active_NQ)
-        note, velocity, _ = x_NF.unbind(-1)
-        return [
-            note_logits,
-            self._velocity_logits(for_velocity, active_NQ, note),
-            self._time_logits(for_time, note, velocity),
-        ]
-
-    def sample(
-        self, h_BD: Tensor, active_BQ: Tensor, sampler: Sampler, generator: Generator
-    ) -> Tensor:
-        """Draw the next message, (B, F), each field given the fields drawn before it."""
-        note_logits, for_velocity, for_time = self._project_state(h_BD, active_BQ)
-        note = sampler(note_logits, generator)
-        velocity = sampler(self._velocity_logits(for_velocity, active_BQ, note), generator)
-        time = sampler(self._time_logits(for_time, note, velocity), generator)
-        return torch.stack([note, velocity, time], dim=-1)
-
-    def _project_state(self, h: Tensor, active: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The note's logits, and the state's part of the hidden layers of velocity and time."""
-        note_logits, for_velocity, for_time = self.from_state(h).split(self.split, dim=-1)
-        if self.reads_active:
-            note_logits = note_logits + self.active_for_note(active)
-        return note_logits, for_velocity, for_time
-
-    def _velocity_logits(self, state: Tensor, active: Tensor, note: Tensor) -> Tensor:
-        given = self.note_for_velocity(note)
-        if self.reads_active:
-            sounds = active.gather(-1, note[:, None])[:, 0].long()
-            given = given + self.sounds_for_velocity(sounds)
-        return self.velocity_out(F.relu(state + given))
-
-    def _time_logits(self, state: Tensor, note: Tensor, velocity: Tensor) -> Tensor:
-        given = self.note_for_time(note) + self.velocity_for_time(velocity)
-        return self.time_out(F.relu(state + given))
+Batch = MessageBatch | LabelledMessageBatch
+Sample = np.ndarray | tuple[str, np.ndarray]
+"""`NOTES`, or (label, notes) from a model with labels."""
 
 
 class LSTMMidi(Model):
@@ -152,6 +75,8 @@ class LSTMMidi(Model):
       messages, but an LSTM learns it badly: without this input, releases miss their notes and
       more and more notes keep sounding.
 
+    The label of a piece, if the data has labels, has an embedding that is added to each message's.
+
     The loss is over the positions of the batch's mask. A batch row that continues a sequence
     (`MessageBatch.fresh_B` false) starts from the previous batch's state, without gradients
     through it: truncated back-propagation in training, whole pieces in evaluation.
@@ -160,15 +85,15 @@ class LSTMMidi(Model):
     """
 
     name: ClassVar[str] = "lstm_midi"
-    reads = (Messages,)
+    reads = (Messages, LabelledMessages)
     codec_type = MessageCodec
-    spec: Messages
+    spec: Messages | LabelledMessages
     codec: MessageCodec
 
     @check_arguments
     def __init__(
         self,
-        spec: Messages,
+        spec: Messages | LabelledMessages,
         codec: MessageCodec | None = None,
         hidden: PositiveInt = 256,
         layers: PositiveInt = 2,
@@ -191,6 +116,11 @@ class LSTMMidi(Model):
         self.embed_active = (
             nn.Linear(2 * self.spec.notes, active_note_dim, bias=False) if active_note_dim else None
         )
+        self.embed_label = (
+            nn.Embedding(self.spec.num_labels, width)
+            if isinstance(self.spec, LabelledMessages)
+            else None
+        )
         self.lstm = nn.LSTM(
             width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
@@ -202,18 +132,28 @@ class LSTMMidi(Model):
         )
         self._carried: dict[str, State] = {}
 
-    def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
+    def forward(
+        self, x_BTF: Tensor, state: State | None = None, label_B: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
         """Messages → the LSTM's output h_BTD, the features active_BTQ of the notes that sound after
         each message, and the next state."""
         silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
         age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
         active_BTQ = self._active_features(age_BTP)
         cells = (state.h, state.c) if state else None
-        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, active_BTQ), cells)
+        y_BTE = self._embedded(x_BTF, active_BTQ)
+        if self.embed_label is not None:
+            assert label_B is not None, "a labelled model reads labelled batches"
+            y_BTE = y_BTE + self.embed_label(label_B)[:, None]
+        h_BTD, (h, c) = self.lstm(y_BTE, cells)
         return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1])
 
     def step(
-        self, x_BF: Tensor, state: State, layers: Sequence[Sequence[Tensor]]
+        self,
+        x_BF: Tensor,
+        state: State,
+        layers: Sequence[Sequence[Tensor]],
+        label_B: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """One message → h_BD, active_BQ and the next state. Equals `forward` with T = 1.
 
@@ -227,6 +167,8 @@ class LSTMMidi(Model):
             age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], onset_B1)
         active_BQ = self._active_features(age_BP)
         y_BD = self._embedded(x_BF, active_BQ)
+        if self.embed_label is not None:
+            y_BD = y_BD + self.embed_label(label_B)
         states = []
         for weights, h_BH, c_BH in zip(layers, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
@@ -264,9 +206,10 @@ class LSTMMidi(Model):
             parts.append(self.embed_active(active_Q))
         return torch.cat(parts, dim=-1)
 
-    def nll(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
+    def nll(self, batch: Batch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """nll_NF of the N steps of the mask, their logits per field and their targets x_NF."""
-        h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
+        label_B = batch.label_B if isinstance(batch, LabelledMessageBatch) else None
+        h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage), label_B)
         self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
         h_ND, active_NQ, x_NF = (
             _masked(x_BT, batch.mask_BT) for x_BT in (h_BTD, active_BTQ, batch.x_BLF[:, 1:])
@@ -275,23 +218,29 @@ class LSTMMidi(Model):
         nll = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
         return torch.stack(nll, dim=-1), logits, x_NF
 
-    def losses(self, batch: MessageBatch) -> dict[str, Tensor]:
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
         nll_NF, _, _ = self.nll(batch, "train")
         # At the end of an epoch of streams all batch rows of a rank may be idle: 0 predictions.
         return dict(zip(FIELDS, nll_NF.sum(0) / max(1, len(nll_NF)), strict=True))
 
-    def num_predictions(self, batch: MessageBatch) -> int:
+    def num_predictions(self, batch: Batch) -> int:
         return int(batch.mask_BT.sum())
 
     def new_metric(self) -> Metric:
+        if self.codec is not None and self.codec.labels is not None:
+            return LabelledNLL(FIELDS, self.codec.labels)
         return FieldNLL(FIELDS)
 
-    def score(self, batch: MessageBatch, metric: Metric, stage: str) -> None:
+    def score(self, batch: Batch, metric: Metric, stage: str) -> None:
         nll_NF, logits, x_NF = self.nll(batch, stage)
         guess_NF = torch.stack([z.argmax(-1) for z in logits], dim=-1)
-        metric.update(nll_NF, guess_NF == x_NF)
+        if isinstance(metric, LabelledNLL):
+            label_BT = batch.label_B[:, None].expand_as(batch.mask_BT)  # type: ignore[union-attr]
+            metric.update(nll_NF, guess_NF == x_NF, _masked(label_BT, batch.mask_BT))
+        else:
+            metric.update(nll_NF, guess_NF == x_NF)
 
-    def _state(self, batch: MessageBatch, stage: str) -> State | None:
+    def _state(self, batch: Batch, stage: str) -> State | None:
         """The state after the previous batch, 0 in the batch rows that start a new sequence."""
         carried = self._carried.get(stage)
         if carried is None or len(carried.age_BP) != len(batch.fresh_B):
@@ -319,11 +268,18 @@ class LSTMMidi(Model):
     def on_test_epoch_start(self) -> None:
         self._carried.pop("test", None)
 
+    def weights_from(self, source: Model) -> dict[str, Tensor]:
+        """Pitches and labels may be a part of the source's (`select_messages`)."""
+        if self.codec is None or source.codec is None:
+            return super().weights_from(source)
+        return select_messages(source.state_dict(), source.codec, self.codec)
+
     @check_arguments
     @torch.inference_mode()
     def generate(
         self,
         n: SampleCount = 1,
+        label: str | None = None,
         length: SampleLength = 800,
         temperature: Temperature = 0.9,
         top_k: NonNegativeInt = 0,
@@ -332,8 +288,10 @@ class LSTMMidi(Model):
         prime_seconds: float | None = None,
         include_prime: bool = False,
         seed: Seed = 0,
-    ) -> list[np.ndarray]:
+    ) -> list[Sample]:
         """Generate n pieces of `length` messages each, as `NOTES` arrays.
+
+        A model with labels returns (label, notes) pairs: n of `label`, or n of every label.
 
         `prime` is a MIDI file whose messages the model reads first (of its first `prime_seconds`
         if given); with `include_prime` the pieces start with them. Training mode and the global
@@ -341,22 +299,27 @@ class LSTMMidi(Model):
         the model does (temperature 1 and top_p 1): over hundreds of messages they accumulate, and
         a model of quartets with three sounding voices then plays seven.
 
-        Raises `UserError` for settings out of range and for a prime without notes.
+        Raises `UserError` for settings out of range, for a prime without notes and for a label
+        that the model lacks.
         """
+        labels = labels_to_generate(self.codec.labels, label, n)
         sampler = Sampler(temperature, top_k, top_p)
         generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         prime_TF = self._encode_prime(prime, prime_seconds)
         training = self.training
         self.eval()
         try:
-            pieces_BTF = self._draw(n, length, prime_TF, sampler, generator)
+            pieces_BTF = self._draw(n, labels, length, prime_TF, sampler, generator)
         finally:
             self.train(training)
         head_TF = prime_TF if include_prime else prime_TF[:0]
-        return [
+        pieces = [
             messages_to_notes(self.codec.decode(np.concatenate([head_TF, piece_TF])))
             for piece_TF in pieces_BTF
         ]
+        if labels is None or self.codec.labels is None:
+            return list(pieces)
+        return [(self.codec.labels[i], notes) for i, notes in zip(labels, pieces, strict=True)]
 
     def _encode_prime(self, prime: Path | None, seconds: float | None) -> np.ndarray:
         """The prime's classes, (T, F); T = 0 without a prime."""
@@ -368,12 +331,22 @@ class LSTMMidi(Model):
         return prime_TF
 
     def _draw(
-        self, n: int, length: int, prime_TF: np.ndarray, sampler: Sampler, generator: Generator
+        self,
+        n: int,
+        labels: list[int] | None,
+        length: int,
+        prime_TF: np.ndarray,
+        sampler: Sampler,
+        generator: Generator,
     ) -> np.ndarray:
-        """The classes (n, length, F) of n pieces that continue the prime."""
+        """The classes (B, length, F) of the pieces that continue the prime: n, or one per label."""
         start_TF = np.array([self.spec.sizes])  # "before the piece"
         read_TF = torch.as_tensor(np.concatenate([start_TF, prime_TF]), device=self.device)
-        h_BTD, active_BTQ, (h, c, age_BP) = self(read_TF[None])
+        label_B = None
+        if labels is not None:
+            n, label_B = len(labels), torch.tensor(labels, device=self.device)
+        rows = 1 if label_B is None else n  # without labels the prime is read once for all pieces
+        h_BTD, active_BTQ, (h, c, age_BP) = self(read_TF.expand(rows, -1, -1), None, label_B)
         h_BD, active_BQ = h_BTD[:, -1].expand(n, -1), active_BTQ[:, -1].expand(n, -1)
         state = State(
             h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
@@ -381,7 +354,7 @@ class LSTMMidi(Model):
         drawn, layers = [], self.lstm.all_weights
         for _ in range(length):
             drawn.append(self.heads.sample(h_BD, active_BQ, sampler, generator))
-            h_BD, active_BQ, state = self.step(drawn[-1], state, layers)
+            h_BD, active_BQ, state = self.step(drawn[-1], state, layers, label_B)
         return torch.stack(drawn, dim=1).cpu().numpy()
 
 

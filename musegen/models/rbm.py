@@ -237,7 +237,7 @@ class RBM(Model):
         sums = all_reduce_sum(torch.cat([total_D, torch.tensor([float(rows)])]).to(self.device))
         # One more example with every pixel at ½, so that a pixel that is never on has finite odds.
         self.mean_D.copy_((sums[:-1] + 0.5) / (sums[-1] + 1))
-        if self.visible_bias == "log_odds":
+        if self.visible_bias == "log_odds" and not self.initialised:
             with torch.no_grad():
                 self.b_v.copy_(self.mean_D.logit())
 

@@ -186,20 +186,30 @@ def _differing(runs: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
 
 
 def _charts(runs: Sequence[Run]) -> list[tuple[str, Markup, list[Series]]]:
-    """A panel per metric, with training and validation. The monitored metric is first."""
+    """A panel per metric, with training and validation. The monitored metric is first.
+
+    The metrics of each label, such as `val/nll/mozart`, are in the panel of the metric.
+    """
     panels: dict[str, list[Series]] = {}
     for i, run in enumerate(runs):
+        labels = list(dict.fromkeys(name.split("/")[2] for name in run.history if _label(name)))
         for name, points in run.history.items():
-            stage, _, metric = name.partition("/")
-            label = f"{run.name} {stage}" if len(runs) > 1 else stage
-            series = Series(label, points, i % COLOURS, stage == "train")
+            stage, metric = [*name.split("/"), ""][:2]
+            text = " ".join(filter(None, [run.name if len(runs) > 1 else "", stage, _label(name)]))
+            colour = i + (1 + labels.index(_label(name)) if _label(name) else 0)
+            series = Series(text, points, colour % COLOURS, stage == "train")
             panels.setdefault(metric or name, []).append(series)
-    monitored = {run.monitor.partition("/")[2] for run in runs}
+    monitored = {[*run.monitor.split("/"), ""][1] for run in runs}
     order = sorted(panels, key=lambda metric: metric not in monitored)
     return [
         (metric_label(metric), line_chart(metric_label(metric), panels[metric]), panels[metric])
         for metric in order
     ]
+
+
+def _label(name: str) -> str:
+    """The label in a name such as `val/nll/mozart`, or an empty text."""
+    return [*name.split("/"), "", ""][2]
 
 
 def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]:

@@ -75,6 +75,8 @@ def load_run(folder: Path, name: str) -> Run:
 def _labelled_facts(facts: dict[str, Any], config: dict[str, Any]) -> dict[str, str]:
     """The values of run.json and the config's seed as texts, by label."""
     seed = {"Seed": str(config.get("seed"))}
+    if config.get("init_from"):
+        seed = {"Started with the weights of": str(config["init_from"]), **seed}
     if not facts:
         return seed
     minutes, seconds = divmod(round(facts["seconds"]), 60)

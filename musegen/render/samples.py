@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,33 +10,57 @@ from typing import Any
 import numpy as np
 
 from musegen.codecs.midi import write_notes
+from musegen.config.formats import DEFAULT_FORMATS, PieceFormat
 from musegen.metrics.music import degenerate
 from musegen.render.audio import synthesise, write_wave
+from musegen.render.notation import write_musicxml
 from musegen.render.plots import piano_roll
 from musegen.render.tiles import write_tiles
 from musegen.runtime.atomic import write_text
-from musegen.specs import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
+from musegen.specs import (
+    Frames,
+    LabelledMessages,
+    LabelledTokens,
+    Messages,
+    Rolls,
+    Spec,
+    Tokens,
+)
 
 MAX_PRINTED = 100
 """Up to so many texts are also printed."""
 
 
-def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
-    """Write each piece as .mid, .wav and .png into the folder. Returns their paths.
+def write_pieces(
+    pieces: Sequence[np.ndarray | tuple[str, np.ndarray]],
+    folder: Path,
+    formats: Sequence[PieceFormat] = DEFAULT_FORMATS,
+) -> list[Path]:
+    """Write each piece in these formats into the folder. Returns their paths.
 
-    A degenerate piece (`musegen.metrics.music.degenerate`) is written as well, and a line is
-    printed.
+    The MIDI file is always written: the report and the metrics of music read it. The file names
+    of (label, piece) pairs have the label. A degenerate piece (`musegen.metrics.music.degenerate`)
+    is written as well, and a line is printed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
-    for i, notes in enumerate(pieces):
-        stem = folder / f"{i:02d}"
-        write_notes(notes, stem.with_suffix(".mid"))
-        write_wave(synthesise(notes), stem.with_suffix(".wav"))
-        piano_roll(notes, stem.with_suffix(".png"), title=stem.name)
+    for i, piece in enumerate(pieces):
+        label, notes = piece if isinstance(piece, tuple) else ("", piece)
+        safe = re.sub(r"[^\w-]", "_", label)  # a label from a checkpoint may have any characters
+        stem = "_".join(filter(None, (f"{i:02d}", safe)))
+        files = {suffix: folder / f"{stem}.{suffix}" for suffix in ("mid", *formats)}
+        for suffix, path in files.items():
+            if suffix == "mid":
+                write_notes(notes, path)
+            elif suffix == "wav":
+                write_wave(synthesise(notes), path)
+            elif suffix == "png":
+                piano_roll(notes, path, title=stem)
+            elif len(notes):  # music21 makes no score without notes
+                write_musicxml(files["mid"], path)
         if problem := degenerate(notes):
-            print(f"{stem.with_suffix('.mid')} is degenerate: {problem}")
-        paths += [stem.with_suffix(suffix) for suffix in (".mid", ".wav", ".png")]
+            print(f"{files['mid']} is degenerate: {problem}")
+        paths += [path for path in files.values() if path.exists()]
     return paths
 
 
@@ -78,17 +103,23 @@ def _lines(texts: Sequence[str | tuple[str, str]]) -> list[str]:
 WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
     Frames: write_sheet,
     Messages: write_pieces,
+    LabelledMessages: write_pieces,
     Rolls: write_pieces,
     Tokens: write_texts,
     LabelledTokens: write_texts,
 }
 
 
-def write_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
+def write_samples(
+    spec: Spec, samples: Sequence[Any], folder: Path, formats: Sequence[PieceFormat] | None = None
+) -> list[Path]:
     """Write samples of a model in the file types of its spec. Returns the paths.
 
-    Up to `MAX_PRINTED` texts are printed as well.
+    `formats` are those of pieces of music (`check_formats`). Up to `MAX_PRINTED` texts are printed
+    as well.
     """
     if isinstance(spec, (Tokens, LabelledTokens)) and len(samples) <= MAX_PRINTED:
         print(*_lines(samples), sep="\n")
+    if formats is not None:
+        return write_pieces(samples, folder, formats)
     return WRITERS[type(spec)](samples, folder)

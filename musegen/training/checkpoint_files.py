@@ -42,15 +42,18 @@ class CheckpointFiles(TorchCheckpointIO):
         return checkpoint
 
 
-def find_checkpoint(run: Path) -> Path:
-    """The checkpoint that `run` names: the file itself, or the best (else the last) of a folder."""
+def find_checkpoint(run: Path, setting: str = "run") -> Path:
+    """The checkpoint that `run` names: the file itself, or the best (else the last) of a folder.
+
+    `setting` is the name of the setting, for messages.
+    """
     if run.is_dir():
         for name in ("best.ckpt", "last.ckpt"):
             if (run / "checkpoints" / name).exists():
                 return run / "checkpoints" / name
-        raise UserError(f"run={run}: no checkpoints/best.ckpt or last.ckpt in this folder")
+        raise UserError(f"{setting}={run}: no checkpoints/best.ckpt or last.ckpt in this folder")
     if not run.exists():
-        raise UserError(f"run={run}: no such run folder or checkpoint")
+        raise UserError(f"{setting}={run}: no such run folder or checkpoint")
     return run
 
 

@@ -27,6 +27,7 @@ MODELS_FOR: dict[str, set[str]] = {
     "mnist": {"rbm"},
     "mnist_5k": {"rbm"},
     "mozart": {"lstm_midi"},
+    "quartets": {"lstm_midi"},
     "midi_folder": {"lstm_midi"},
     "maestro": {"lstm_midi"},
     **{name: {"rnn_rbm", "rnn_nade", "biaxial_lstm"} for name in ROLLS},

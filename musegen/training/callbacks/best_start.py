@@ -23,7 +23,8 @@ class BestStart(pl.Callback):
     Each network is trained on the batches of the first epoch, repeated as needed, with the model's
     own optimiser at its full learning rate. The one with the highest counting capacity on the
     validation range is kept; equal ones are decided by the lower last training loss. Test data are
-    not used. A resumed run skips this. Raises `UserError` for a setting below 1.
+    not used. A resumed run skips this, and so does one with `init_from`. Raises `UserError` for a
+    setting below 1.
     """
 
     @check_arguments
@@ -31,7 +32,7 @@ class BestStart(pl.Callback):
         self.tries, self.steps = tries, steps
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        if trainer.ckpt_path is not None:
+        if trainer.ckpt_path is not None or pl_module.initialised:
             return
         data = required_datamodule(trainer, "BestStart")
         with single_process():

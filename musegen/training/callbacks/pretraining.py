@@ -29,10 +29,10 @@ class Pretraining(pl.Callback):
     - `rnn`: trains the recurrent network and W_uv as a network that predicts every frame directly,
       p(v(t)) = σ(c + u(t−1) W_uv), by cross-entropy with AdamW (ICML 2012, section 4).
 
-    A stage with 0 epochs is skipped; a resumed run skips both. Each of several processes trains on
-    all of the data, and all continue with the result of the first. Each epoch's metric is logged:
-    `rbm/reconstruction` and `rnn/cross_entropy`, nats per frame. Raises `UserError` for a setting
-    outside its range.
+    A stage with 0 epochs is skipped; a resumed run skips both, and so does one with `init_from`.
+    Each of several processes trains on all of the data, and all continue with the result of the
+    first. Each epoch's metric is logged: `rbm/reconstruction` and `rnn/cross_entropy`, nats per
+    frame. Raises `UserError` for a setting outside its range.
     """
 
     @check_arguments
@@ -54,7 +54,7 @@ class Pretraining(pl.Callback):
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         assert isinstance(pl_module, RNNRBM)
-        if trainer.ckpt_path is not None:
+        if trainer.ckpt_path is not None or pl_module.initialised:
             return
         with single_process():
             batches = [pl_module.to_device(batch) for batch in pl_module.train_batches()]
