@@ -66,7 +66,7 @@ def main() -> None:
         console.quiet()
         arguments = console.key_values(sys.argv[1:])
         if "out" not in arguments:
-            raise UserError(f"where to? add out=DIR\n{__doc__}")
+            raise UserError("where to? add out=DIR")
         out = Path(arguments["out"])
         music = music_of(arguments)
         data = music.data

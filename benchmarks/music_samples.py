@@ -41,10 +41,13 @@ def music_of(arguments: dict[str, str]) -> Music:
     """
     overrides = [f"{k}={arguments.pop(k)}" for k in list(arguments) if k.split(".")[0] == "data"]
     if "folder" in arguments:
+        folder = Path(arguments.pop("folder"))
+        if unknown := arguments.keys() - {"out"}:
+            raise UserError(f"{', '.join(unknown)}: not with folder=DIR, whose pieces are given")
         data = build(overrides)
-        return Music({"folder": read_folder(Path(arguments.pop("folder")), data)}, data)
-    if "run" not in arguments:
-        raise UserError("which pieces? run=RUN, or folder=DIR data=NAME")
+        return Music({folder.name: read_folder(folder, data)}, data)
+    if "run" not in arguments or "out" not in arguments:
+        raise UserError("which pieces? run=RUN out=DIR, or folder=DIR data=NAME")
     checkpoint = find_checkpoint(Path(arguments.pop("run")).expanduser())
     model = load_model(checkpoint)
     settings = run_settings(checkpoint, model, overrides)
@@ -71,7 +74,7 @@ def music_of(arguments: dict[str, str]) -> Music:
 
 def read_folder(folder: Path, data: Any) -> list[np.ndarray]:
     """The pieces of a folder of .mid files and .npy piano-rolls as `NOTES`."""
-    paths = sorted(p for p in folder.iterdir() if p.suffix in (".mid", ".npy"))
+    paths = sorted(p for p in folder.glob("*") if p.suffix in (".mid", ".npy"))
     if not paths:
         raise UserError(f"folder={folder}: no .mid and no .npy file")
     return [
