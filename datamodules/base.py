@@ -22,6 +22,8 @@ from musegen.specs import Spec
 
 MAX_NAMES = 5
 """The number of pieces of a batch that an error names."""
+MAX_NOTES = 400_000
+"""Notes of a split with which samples are compared. All of the benchmark's sets have fewer."""
 
 
 class DataModule(pl.LightningDataModule):
@@ -125,9 +127,27 @@ class DataModule(pl.LightningDataModule):
             self.split_changes = describe_changes(self.record, self.pieces_by_split, without_record)
         return split
 
-    def training_notes(self) -> list[np.ndarray]:
-        """The training pieces as `NOTES`, after `setup`; none if the data are not music."""
+    def music(self, split: str) -> Sequence[Any]:
+        """The pieces of a split, for `to_notes`, after `setup`; none if the data are not music."""
         return []
+
+    def to_notes(self, piece: Any) -> np.ndarray:
+        """A piece of `music` as `NOTES`."""
+        raise NotImplementedError
+
+    def notes(self, split: str) -> list[np.ndarray]:
+        """The pieces of a split as `NOTES`, in order, after `setup`; none if they are not music.
+
+        Of a large split only a random part: pieces until they have `MAX_NOTES` notes.
+        """
+        pieces, total = self.music(split), 0
+        chosen: dict[int, np.ndarray] = {}
+        for i in np.random.default_rng(0).permutation(len(pieces)).tolist():
+            chosen[i] = self.to_notes(pieces[i])
+            total += len(chosen[i])
+            if total >= MAX_NOTES:
+                break
+        return [chosen[i] for i in sorted(chosen)]
 
     def sources(self, keys: list[Any]) -> list[str]:
         """The names of the pieces that the keys of a training batch refer to."""
@@ -153,6 +173,11 @@ class DataModule(pl.LightningDataModule):
     def beat(self) -> float:
         """The length of a beat in seconds, for metrics of rhythm."""
         return MICROSECONDS_PER_BEAT / 1e6
+
+    @property
+    def frame(self) -> float | None:
+        """The length of a frame in seconds, if the pieces are piano-rolls."""
+        return None
 
 
 def data_root(root: Path | None, folder: str) -> Path | None:

@@ -127,8 +127,11 @@ class MidiFolder(DataModule):
         """The pieces of a split as class indices, (T, F) each, after `setup`."""
         return [self.codec.encode(p.stream) for p in self.pieces[split]]
 
-    def training_notes(self) -> list[np.ndarray]:
-        return [messages_to_notes(self.codec.in_range(p.stream)) for p in self.pieces["train"]]
+    def music(self, split: str) -> list[Piece]:
+        return self.pieces[split]
+
+    def to_notes(self, piece: Piece) -> np.ndarray:
+        return messages_to_notes(self.codec.in_range(piece.stream))
 
     def dataset(self, split: str) -> MessageDataset:
         """The batches of a split by their slices, after `setup`."""

@@ -215,13 +215,20 @@ class PianoRolls(DataModule):
             for key in keys
         ]
 
-    def training_notes(self) -> list[np.ndarray]:
-        return [self.rolls_codec.decode(roll_TP) for roll_TP in self.rolls["train"]]
+    def music(self, split: str) -> list[np.ndarray]:
+        return self.rolls[split]
+
+    def to_notes(self, piece: np.ndarray) -> np.ndarray:
+        return self.rolls_codec.decode(piece)
 
     @property
     def beat(self) -> float:
         """Two frames, because a frame is an eighth note in most of these rolls."""
         return 2 * self.rolls_codec.dt
+
+    @property
+    def frame(self) -> float:
+        return self.rolls_codec.dt
 
     def train_dataloader(self) -> DataLoader:
         if self.view == "frames":

@@ -49,8 +49,8 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
             )
     checkpoint = find_checkpoint(run)
     model = load_model(checkpoint)
-    settings = _settings(checkpoint, model, overrides)
-    data = _data(settings, checkpoint, model)
+    settings = run_settings(checkpoint, model, overrides)
+    data = run_data(settings, checkpoint, model)
     metrics = all_test_metrics(model, data, settings)
     print(format_test_table(metrics))
     name = "evaluation.json" if overrides else "test.json"
@@ -60,7 +60,7 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     return metrics
 
 
-def _settings(checkpoint: Path, model: Model, overrides: list[str]) -> dict[str, Any]:
+def run_settings(checkpoint: Path, model: Model, overrides: list[str]) -> dict[str, Any]:
     """The resolved config of the test: the run's own, or that of the data in `overrides`."""
     if any(o.startswith("data=") for o in overrides):
         in_package = type(model).__module__.startswith("musegen.")
@@ -81,7 +81,7 @@ def _settings(checkpoint: Path, model: Model, overrides: list[str]) -> dict[str,
     return settings
 
 
-def _data(settings: dict[str, Any], checkpoint: Path, model: Model) -> Any:
+def run_data(settings: dict[str, Any], checkpoint: Path, model: Model) -> Any:
     """The data module with its test split. Raises `PairingError` for a spec that differs."""
     settings["data"].pop("codec", None)
     takes_codec = accepts_setting(settings["data"], "codec") and model.codec is not None

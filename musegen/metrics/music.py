@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 from musegen.codecs.midi import MICROSECONDS_PER_BEAT
+from musegen.metrics.grid import fraction_on_beat, fraction_on_grid
+from musegen.metrics.holds import long_note_time, longest_note, low_holds, sounding_time
 
 BEAT = MICROSECONDS_PER_BEAT / 1e6
 """Seconds per beat, by default."""
@@ -16,28 +20,76 @@ PATTERN = 4
 """Notes of a pattern that may be repeated."""
 MAJOR = (0, 2, 4, 5, 7, 9, 11)
 
-LABELS = {
-    "pitch_class_entropy": "Pitch-class entropy (bits)",
-    "pitch_range": "Pitch range (semitones)",
-    "polyphony": "Polyphony (notes at once)",
-    "note_density": "Note density (notes/s)",
-    "inter_onset_entropy": "Inter-onset entropy (bits)",
-    "scale_consistency": "Scale consistency",
-    "empty_beat_rate": "Empty beats",
-    "groove_consistency": "Groove consistency",
-    "repeated_patterns": "Notes in repeated patterns",
+
+class Measure(NamedTuple):
+    """How a metric is named in reports, and what it is, in one line."""
+
+    label: str
+    meaning: str
+
+
+MEASURES = {
+    "pitch_class_entropy": Measure(
+        "Pitch-class entropy (bits)", "0: one note name; 3.58: all twelve"
+    ),
+    "pitch_range": Measure("Pitch range (semitones)", "from the lowest to the highest note"),
+    "polyphony": Measure("Polyphony (notes at once)", "the mean while something sounds"),
+    "note_density": Measure("Note density (notes/s)", "how many notes start"),
+    "inter_onset_entropy": Measure(
+        "Inter-onset entropy (bits)", "how many different times there are between onsets"
+    ),
+    "scale_consistency": Measure(
+        "Scale consistency (fraction)", "notes in one major or natural minor scale: the key"
+    ),
+    "empty_beat_rate": Measure("Empty beats (fraction)", "beats in which nothing sounds"),
+    "groove_consistency": Measure(
+        "Groove consistency (fraction)", "how far a measure has the rhythm of the one before"
+    ),
+    "repeated_patterns": Measure(
+        "Notes in repeated figures (fraction)", "four successive pitches that occur again"
+    ),
+    "onsets_on_grid": Measure(
+        "Onsets on the grid (fraction)",
+        "on the best grid of sixteenths; in piano-rolls at the best phase of the beat",
+    ),
+    "longest_note": Measure("Longest note (s or frames)", "frames in piano-rolls"),
+    "long_note_time": Measure(
+        "Time under a long note (fraction)", "longer than 4 s; in piano-rolls than 16 frames"
+    ),
 }
-"""The labels of the metrics of `piece_metrics`."""
+"""The metrics of `piece_metrics` for all music."""
+ROLL_MEASURES = {
+    "longest_low_hold": Measure(
+        "Longest low hold (frames)", "the same notes below middle C; silence does not count"
+    ),
+    "low_hold_time": Measure(
+        "Time under a long low hold (fraction)",
+        "the same notes below middle C for more than 16 frames",
+    ),
+    "low_voice_time": Measure(
+        "Time with a low voice (fraction)", "frames in which something sounds below middle C"
+    ),
+}
+"""Further metrics, of piano-rolls only."""
 
 
-def piece_metrics(notes: np.ndarray, beat: float = BEAT) -> dict[str, float]:
-    """Nine metrics of a piece (`NOTES`), by the names of `LABELS`; NaN if undefined.
+def measures_for(frame: float | None) -> dict[str, Measure]:
+    """The metrics of piano-rolls with frames of so many seconds, or of other music (None)."""
+    return MEASURES if frame is None else MEASURES | ROLL_MEASURES
 
-    The metrics of rhythm use a grid of `beat` seconds from time 0, since notes have no tempo.
+
+def piece_metrics(
+    notes: np.ndarray, beat: float = BEAT, frame: float | None = None
+) -> dict[str, float]:
+    """The metrics of a piece (`NOTES`) by the names of `measures_for`; NaN if undefined.
+
+    Groove and empty beats use a grid of `beat` seconds from time 0, since notes have no tempo.
+    `frame` is the length of a frame in seconds, for pieces that are piano-rolls. Seconds and
+    fractions of time are counted from 0 to the last release.
     """
     if len(notes) == 0:
-        return dict.fromkeys(LABELS, float("nan"))
-    return {
+        return dict.fromkeys(measures_for(frame), float("nan"))
+    metrics = {
         "pitch_class_entropy": pitch_class_entropy(notes),
         "pitch_range": float(np.ptp(notes["pitch"].astype(int))),
         "polyphony": polyphony(notes),
@@ -47,6 +99,17 @@ def piece_metrics(notes: np.ndarray, beat: float = BEAT) -> dict[str, float]:
         "empty_beat_rate": empty_beat_rate(notes, beat),
         "groove_consistency": groove_consistency(notes, beat),
         "repeated_patterns": repeated_patterns(notes),
+        "onsets_on_grid": onsets_on_grid(notes, beat, frame),
+        "longest_note": longest_note(notes, frame),
+        "long_note_time": long_note_time(notes, frame),
+    }
+    if frame is None:
+        return metrics
+    low = low_holds(notes, frame)
+    return metrics | {
+        "longest_low_hold": low.longest(),
+        "low_hold_time": low.long_time(),
+        "low_voice_time": low.sounding(),
     }
 
 
@@ -57,7 +120,7 @@ def pitch_class_entropy(notes: np.ndarray) -> float:
 
 def polyphony(notes: np.ndarray) -> float:
     """The mean number of sounding notes, over the time in which at least one sounds."""
-    return float((notes["end"] - notes["start"]).sum() / _sounding_time(notes))
+    return float((notes["end"] - notes["start"]).sum() / sounding_time(notes))
 
 
 def inter_onset_entropy(notes: np.ndarray) -> float:
@@ -108,6 +171,24 @@ def groove_consistency(notes: np.ndarray, beat: float = BEAT) -> float:
     return float(1 - (groove_MP[:-1] != groove_MP[1:]).mean())
 
 
+def onsets_on_grid(notes: np.ndarray, beat: float = BEAT, frame: float | None = None) -> float:
+    """The fraction of onsets on the best grid: `fraction_on_grid`, or `fraction_on_beat` for rolls.
+
+    Onsets within 30 ms are one chord and count once.
+    """
+    if frame is not None:
+        return fraction_on_beat(notes["start"], beat, frame)
+    starts = np.sort(notes["start"])
+    return fraction_on_grid(starts[np.r_[True, np.diff(starts) > CHORD]])
+
+
+def in_chords(notes: np.ndarray) -> np.ndarray:
+    """The notes in the order of (onset, pitch), where onsets within 30 ms are one onset."""
+    notes = notes[np.argsort(notes["start"], kind="stable")]
+    chord = np.cumsum(np.diff(notes["start"], prepend=0.0) > CHORD)
+    return notes[np.lexsort((notes["pitch"], chord))]
+
+
 def repeated_patterns(notes: np.ndarray) -> float:
     """The fraction of notes in a pattern of four successive pitches that occurs more than once.
 
@@ -138,17 +219,11 @@ def degenerate(notes: np.ndarray) -> str | None:
     most_frequent = int(np.bincount(notes["pitch"]).argmax())
     if fraction > 0.9:
         return f"one repeated note: MIDI {most_frequent} is {fraction:.0%} of {len(notes)} notes"
-    sounding = _sounding_time(notes)
+    sounding = sounding_time(notes)
     total = float(notes["end"].max())
     if sounding < 0.5 * total:
         return f"mostly silence: {total - sounding:.0f} s of {total:.0f} s"
     return None
-
-
-def _sounding_time(notes: np.ndarray) -> float:
-    """Seconds during which at least one note sounds."""
-    reached = np.maximum.accumulate(np.r_[0.0, notes["end"][:-1]])
-    return float(np.maximum(0.0, notes["end"] - np.maximum(notes["start"], reached)).sum())
 
 
 def _entropy(counts: np.ndarray) -> float:

@@ -1,151 +1,86 @@
-"""Comparison of the metrics of generated pieces with those of the training set."""
+"""Distributions of a metric over excerpts of pieces, and how much two of them overlap."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TypeVar
 
 import numpy as np
+from scipy.ndimage import gaussian_filter1d
 
-from musegen.metrics.music import BEAT, LABELS, piece_metrics
-from musegen.runtime.random_streams import Stream, random_stream
-
-MAX_EXCERPTS = 64
-"""Excerpts per side at most. They give two thousand distances within a side."""
-MIN_BEATS = 16
-"""The minimum length of an excerpt in beats. A shorter one has no groove."""
-DRAWS = 10
-"""Draws of training pieces for the ceiling."""
+MAX_EXCERPTS = 128
+"""Excerpts per side at most. They give eight thousand distances within a side."""
 GRID = 256
 """Points at which the densities are compared."""
 
-
-def compare(
-    samples: Sequence[np.ndarray], training: Sequence[np.ndarray], beat: float = BEAT
-) -> dict[str, dict[str, float]]:
-    """Compare each metric of `LABELS` between the samples and the training set.
-
-    For each metric: the means `samples` and `training`, and after Yang & Lerch (2020) the
-    `overlap` and `kl` of two densities: of the distances between training excerpts, and of the
-    distances from sample excerpts to training excerpts (see `overlap_and_kl`). `ceiling_overlap`
-    and `ceiling_kl` are the same with training pieces in place of the samples: equally many of
-    them (at most half) against the others, the mean of ten draws. NaN if one side has no value.
-
-    Range, entropies and repetition increase with the length of a piece. Therefore all pieces are
-    cut into excerpts of one length, the smaller of the two sides' median lengths. Returns an empty
-    dict if no sample has a note, or for fewer than two training pieces.
-    """
-    samples, training = ([p for p in side if len(p)] for side in (samples, training))
-    if not samples or len(training) < 2:
-        return {}
-    medians = [float(np.median([p["end"].max() for p in side])) for side in (samples, training)]
-    seconds = max(min(medians), MIN_BEATS * beat)
-    of_samples, of_training = (_table(side, seconds, beat) for side in (samples, training))
-    n = min(len(of_samples), len(of_training) // 2)
-    rng = random_stream(Stream.MUSIC_OVERLAP, 0)
-    draws = [rng.choice(len(of_training), n, replace=False) for _ in range(DRAWS)]
-    return {
-        name: _compare_metric(_values(of_samples, name), _values(of_training, name), draws)
-        for name in LABELS
-    }
+Item = TypeVar("Item")
 
 
-def _compare_metric(
-    samples: list[np.ndarray], training: list[np.ndarray], draws: list[np.ndarray]
-) -> dict[str, float]:
-    """`compare` for one metric, from its values per piece."""
-    overlap, kl = overlap_and_kl(np.concatenate(samples), np.concatenate(training))
-    ceilings = []
-    for draw in draws:
-        drawn = [training[i] for i in draw]
-        others = [values for i, values in enumerate(training) if i not in draw]
-        ceilings.append(overlap_and_kl(np.concatenate(drawn), np.concatenate(others)))
-    ceiling_overlap, ceiling_kl = np.mean(ceilings, axis=0)
-    return {
-        "samples": _mean(samples),
-        "training": _mean(training),
-        "overlap": overlap,
-        "kl": kl,
-        "ceiling_overlap": float(ceiling_overlap),
-        "ceiling_kl": float(ceiling_kl),
-    }
-
-
-def overlap_and_kl(values: np.ndarray, reference: np.ndarray) -> tuple[float, float]:
-    """Overlap area ∫ min(p, q) and KL divergence ∫ p log(p/q), in nats, of two densities.
+def overlap(values: np.ndarray, reference: np.ndarray) -> float:
+    """The overlap ∫ min(p, q) of two densities of distances (Yang & Lerch 2020); 1 is best.
 
     p is the density of |a − b| over pairs within `reference`, and q that of |a − v| between
-    `reference` and `values`. Both are Gaussian kernel density estimates with Scott's bandwidth,
-    on one grid from 0 to the largest distance. The best values are overlap 1 and KL 0. NaN if
-    `values` is empty or `reference` has fewer than two values.
+    `reference` and `values`: Gaussian kernel density estimates on one grid from 0 to the largest
+    distance. Both have Scott's bandwidth for the pairs within `reference`; with bandwidths of
+    their own, two sets with nearly all values equal would not overlap. NaN if `values` is empty
+    or `reference` has fewer than two values.
     """
     if len(values) == 0 or len(reference) < 2:
-        return float("nan"), float("nan")
+        return float("nan")
     i, j = np.triu_indices(len(reference), 1)
     within = np.abs(reference[i] - reference[j])
     across = np.abs(reference[:, None] - values).ravel()
     largest = max(within.max(), across.max())
     if largest == 0:
-        return 1.0, 0.0
-    grid = np.linspace(0, largest, GRID)
-    p, q = _density(within, grid), _density(across, grid)
-    return float(np.minimum(p, q).sum()), float((p * np.log(p / q)).sum())
+        return 1.0
+    bandwidth = within.std(ddof=1) * len(within) ** -0.2 if len(within) > 1 else 0.0
+    p, q = (density(distances, largest, bandwidth) for distances in (within, across))
+    return float(np.minimum(p, q).sum())
 
 
-def _density(distances: np.ndarray, grid: np.ndarray) -> np.ndarray:
-    """A Gaussian kernel density at the points of the grid, positive and with sum 1."""
-    scott = distances.std(ddof=1) * len(distances) ** -0.2 if len(distances) > 1 else 0.0
-    # Equal distances have a standard deviation of 0. The bandwidth is at least the grid's step.
-    bandwidth = max(scott, grid[1])
-    density: np.ndarray = np.exp(-0.5 * ((grid[:, None] - distances) / bandwidth) ** 2).mean(1)
-    density = density + 1e-12
-    result: np.ndarray = density / density.sum()
+def density(distances: np.ndarray, largest: float, bandwidth: float) -> np.ndarray:
+    """A Gaussian kernel density at `GRID` points from 0 to `largest`; its sum is 1.
+
+    Each distance is divided between the two points beside it, in proportion to its closeness, so
+    that one convolution gives the density of any number of distances. The bandwidth is at least
+    one step of the grid.
+    """
+    step = largest / (GRID - 1)
+    below = np.minimum((distances / step).astype(int), GRID - 2)
+    above = distances / step - below
+    points = np.bincount(below, 1 - above, GRID) + np.bincount(below + 1, above, GRID)
+    smooth = gaussian_filter1d(points, max(bandwidth / step, 1.0), mode="constant", truncate=6)
+    result: np.ndarray = smooth / smooth.sum()
     return result
 
 
-def _table(
-    pieces: Sequence[np.ndarray], seconds: float, beat: float
-) -> list[list[dict[str, float]]]:
-    """`piece_metrics` of the excerpts of each piece, at most `MAX_EXCERPTS` in total."""
-    per_piece = max(1, MAX_EXCERPTS // len(pieces))
-    chosen = _evenly(pieces, MAX_EXCERPTS)
-    return [
-        [piece_metrics(e, beat) for e in _evenly(excerpts(piece, seconds), per_piece)]
-        for piece in chosen
-    ]
+def excerpts(piece: np.ndarray, seconds: float, most: int = MAX_EXCERPTS) -> list[np.ndarray]:
+    """Excerpts of a piece that have a note, each shifted to time 0: `most` of the successive ones.
 
-
-def excerpts(piece: np.ndarray, seconds: float) -> list[np.ndarray]:
-    """Successive excerpts of a piece that have a note, each shifted to time 0.
-
-    A note belongs to the excerpt in which it starts, and is cut at the excerpt's end. A last
-    excerpt of less than half the length is left out, unless it is the only one.
+    Notes are cut at both ends of an excerpt, so that a chord that never ends is in all of them. A
+    last excerpt of less than half the length is left out, unless it is the only one.
     """
-    length = float(piece["end"].max())
-    count = max(1, int(length / seconds + 0.5))
+    count = max(1, int(float(piece["end"].max()) / seconds + 0.5))
     result = []
-    for k in range(count):
+    for k in evenly(range(count), most):
         first = k * seconds
-        inside = piece[(piece["start"] >= first) & (piece["start"] < first + seconds)].copy()
-        inside["start"] -= first
+        inside = piece[(piece["end"] > first + 1e-6) & (piece["start"] < first + seconds - 1e-6)]
+        inside = inside.copy()
+        inside["start"] = np.maximum(inside["start"] - first, 0.0)
         inside["end"] = np.minimum(inside["end"] - first, seconds)
         if len(inside):
-            result.append(inside)
+            result.append(inside[np.lexsort((inside["pitch"], inside["start"]))])
     return result
 
 
-def _evenly(items: Sequence[np.ndarray], most: int) -> list[np.ndarray]:
+def excerpts_of(pieces: Sequence[np.ndarray], seconds: float) -> list[list[np.ndarray]]:
+    """The excerpts of each piece, evenly spaced, at most `MAX_EXCERPTS` in total."""
+    per_piece = max(1, MAX_EXCERPTS // max(1, len(pieces)))
+    return [excerpts(piece, seconds, per_piece) for piece in evenly(pieces, MAX_EXCERPTS)]
+
+
+def evenly(items: Sequence[Item], most: int) -> list[Item]:
     """At most `most` of the items, evenly spaced."""
     if len(items) <= most:
         return list(items)
     return [items[i] for i in np.linspace(0, len(items) - 1, most).round().astype(int)]
-
-
-def _values(table: list[list[dict[str, float]]], name: str) -> list[np.ndarray]:
-    """One array of a metric's values per piece, without NaN."""
-    values = [np.array([metrics[name] for metrics in piece], float) for piece in table]
-    return [v[~np.isnan(v)] for v in values]
-
-
-def _mean(values: list[np.ndarray]) -> float:
-    all_values = np.concatenate(values)
-    return float(all_values.mean()) if len(all_values) else float("nan")

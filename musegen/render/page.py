@@ -12,10 +12,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from musegen.baselines.by_spec import BASELINE_NAMES, with_baselines
-from musegen.metrics.music import LABELS
+from musegen.metrics.music_comparison import ALL_MEASURES
 from musegen.render import audio
 from musegen.render.charts import Series, line_chart
 from musegen.render.metric_labels import metric_label
+from musegen.render.music_table import copying_rows, hazard_rows
 
 NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 COLOURS = 6
@@ -58,7 +59,8 @@ class Run:
     """(epoch, value) of each logged metric. Epochs start at 1."""
     monitor: str
     test: Mapping[str, float]
-    music: Mapping[str, Mapping[str, float]]
+    music: Mapping[str, Any]
+    """The content of music.json: see `musegen.metrics.music_comparison.compare`."""
     pieces: Sequence[Audio] = field(default=())
     pictures: Sequence[Picture] = field(default=())
     texts: Mapping[str, str] = field(default_factory=dict)
@@ -79,7 +81,10 @@ def page(runs: Sequence[Run]) -> str:
         lstrip_blocks=True,
     )
     environment.filters.update(number=number, rounded=rounded, clock=clock)
-    environment.globals.update(piano_roll=piano_roll, notes_table=notes_table)
+    environment.globals.update(
+        piano_roll=piano_roll, notes_table=notes_table,
+        hazard_rows=hazard_rows, copying_rows=copying_rows,
+    )  # fmt: skip
     source = environment.loader
     assert source is not None
     return environment.get_template("report.html").render(
@@ -97,7 +102,7 @@ def page(runs: Sequence[Run]) -> str:
         charts=_charts(runs),
         tests=_test_rows(runs),
         by_label=_by_label(runs),
-        labels=LABELS,
+        music_measures=ALL_MEASURES,
     )  # fmt: skip
 
 

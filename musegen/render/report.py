@@ -61,7 +61,7 @@ def load_run(folder: Path, name: str) -> Run:
         history=_history(folder / "metrics.csv"),
         monitor=str(config.get("monitor")),
         test=_read_json(folder / "test.json"),
-        music=_read_json(folder / MUSIC),
+        music=_music(folder / MUSIC),
         pieces=[_audio(p, folder) for sub in PIECES for p in sorted((folder / sub).glob("*.mid"))],
         pictures=_pictures(folder),
         texts={
@@ -115,6 +115,12 @@ def _pictures(folder: Path) -> list[Picture]:
             tile_width = width if width < PLOT_WIDTH else None
             pictures.append(Picture(name, _data_url(path, "image/png"), tile_width))
     return pictures
+
+
+def _music(path: Path) -> dict[str, Any]:
+    """The content of music.json; empty if it is missing, or in the form of versions before 0.2."""
+    music = _read_json(path)
+    return music if "measures" in music else {}
 
 
 def _data_url(path: Path, media_type: str) -> str:

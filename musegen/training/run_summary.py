@@ -13,8 +13,9 @@ import pytorch_lightning as pl
 import torch
 
 from musegen.codecs.midi import read_notes
-from musegen.metrics.music_overlap import compare
+from musegen.metrics.music_comparison import compare
 from musegen.models import Model
+from musegen.render.music_table import summary_lines
 from musegen.render.report import FACTS, MUSIC, write_page
 from musegen.runtime.atomic import write_json
 from musegen.runtime.commands import train_command
@@ -27,15 +28,18 @@ def write_report(
     """Write run.json, music.json and the report page of a finished run; returns the page's path.
 
     run.json holds the model, the data, the device and the seconds since `started` (a
-    `time.time()`). music.json, for data that is music, holds the metrics of the samples and of
-    the training pieces (see `compare`).
+    `time.time()`). music.json, for data that is music, holds the metrics of the samples beside
+    those of the training pieces and of the validation split (see `compare`); the worst are printed.
     """
     run_dir = Path(settings["run_dir"])
     write_json(run_dir / FACTS, _facts(settings, model, data, trainer, started))
     paths = sorted((run_dir / "samples").glob("*.mid"))
-    if paths and (training := data.training_notes()):
-        metrics = compare([read_notes(path) for path in paths], training, data.beat)
-        write_json(run_dir / MUSIC, metrics)
+    if paths and (training := data.notes("train")):
+        samples = [read_notes(path) for path in paths]
+        music = compare(samples, training, data.notes("val"), data.beat, data.frame)
+        write_json(run_dir / MUSIC, music)
+        for line in summary_lines(music):
+            print(line)
     return write_page([run_dir])
 
 

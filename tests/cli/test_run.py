@@ -23,7 +23,8 @@ from omegaconf import OmegaConf
 from musegen.cli import count, dissect, evaluate, generate, report
 from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
-from musegen.metrics.music import LABELS
+from musegen.metrics.music import ROLL_MEASURES
+from musegen.metrics.music_comparison import ALL_MEASURES
 from tests.cli.test_resume import HANG
 
 TINY = ["model.hidden=16", "model.layers=1", "model.head_width=8", "data.window=16",
@@ -84,8 +85,11 @@ def test_a_run_ends_with_its_report(run: Path, cli) -> None:
     assert facts["command"].startswith("musegen train data=midi_folder data.root=")
     assert facts["data"].startswith("train 4 pieces")
     music = json.loads((run / "music.json").read_text())
-    assert list(music) == list(LABELS)
-    assert music["polyphony"]["training"] == pytest.approx(1, abs=0.01)
+    assert set(music["measures"]) == set(ALL_MEASURES) - set(ROLL_MEASURES)
+    assert music["measures"]["polyphony"]["training"] == pytest.approx(1, abs=0.01)
+    assert music["excerpts"]["held_out"] > 0
+    (line,) = [x for x in (run / "stdout.txt").read_text().splitlines() if x.startswith("music ")]
+    assert line.startswith(f"music {music['headline']:.2f} of the overlap of real pieces")
     before = (run / "report.html").read_text()
     assert "Play samples/01" in before
     assert facts["command"] in html.unescape(before)

@@ -41,11 +41,11 @@ def test_pieces_are_read_and_split(midi_folder: Path) -> None:
 
 def test_training_notes_are_the_notes_of_the_files(midi_folder: Path) -> None:
     data = ready(midi_folder)
-    for notes, piece in zip(data.training_notes(), data.pieces["train"], strict=True):
+    for notes, piece in zip(data.notes("train"), data.pieces["train"], strict=True):
         file = read_notes(midi_folder / piece.name)
         np.testing.assert_array_equal(notes[["pitch", "velocity"]], file[["pitch", "velocity"]])
         np.testing.assert_allclose(notes["start"], file["start"], atol=1e-4)
-    (narrow, *_) = ready(midi_folder, codec=MessageCodec((56, 60))).training_notes()
+    (narrow, *_) = ready(midi_folder, codec=MessageCodec((56, 60))).notes("train")
     assert 56 <= narrow["pitch"].min() <= narrow["pitch"].max() < 60
 
 

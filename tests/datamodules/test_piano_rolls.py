@@ -53,7 +53,7 @@ ALL_FRAMES = [(i, t) for i, n in enumerate(LENGTHS) for t in range(n)]
 def test_training_notes_encode_to_the_training_rolls() -> None:
     data = ready(dt=0.25)
     assert data.beat == 0.5
-    for notes, roll_TP in zip(data.training_notes(), random_rolls(0), strict=True):
+    for notes, roll_TP in zip(data.notes("train"), random_rolls(0), strict=True):
         np.testing.assert_array_equal(data.rolls_codec.encode(notes), roll_TP)
 
 

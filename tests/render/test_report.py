@@ -29,6 +29,22 @@ MIN_CONTRAST = 4.5
 """The contrast of text that WCAG 2.2 requires at level AA."""
 
 
+def music_json() -> dict[str, Any]:
+    """One metric with values, one without; hazards by age; copying."""
+    names = [s + q for s in ("samples", "training", "held_out") for q in ("", "_5", "_95", "_mean")]
+    missing = dict.fromkeys([*names, "overlap", "ceiling", "ratio", "held_out_ratio"])
+    polyphony = missing | {"samples": 2.5, "training": 3.0, "training_5": 1.25, "training_95": 4.75,
+                           "overlap": 0.72, "ceiling": 0.96, "ratio": 0.75}  # fmt: skip
+    copied = {"runs_of_8": 0.125, "longest": 9.0, "longest_max": 31.0}
+    return {
+        "headline": 0.875, "held_out_headline": 0.985,
+        "excerpts": {"seconds": 60.0, "samples": 4, "training": 128, "held_out": 20},
+        "measures": {"polyphony": polyphony, "groove_consistency": missing},
+        "hazard": {"unit": 1, "samples": [0.0625] * 63 + [None], "training": [0.5] * 64},
+        "copying": {"samples": copied, "held_out": dict.fromkeys(copied)},
+    }  # fmt: skip
+
+
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder made by hand: a tune, one long A4, a silent piece, pictures, texts."""
@@ -53,9 +69,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "seconds": 83.4, "command": "python train.py model=lstm_midi data=mozart",
         "commit": None, "versions": {"python": "3.11"},
     }))  # fmt: skip
-    music = {"samples": 2.5, "training": 3.0, "overlap": 0.75, "kl": 0.5,
-             "ceiling_overlap": 0.9, "ceiling_kl": 0.125}  # fmt: skip
-    (folder / "music.json").write_text(json.dumps({"polyphony": music}))
+    (folder / "music.json").write_text(json.dumps(music_json()))
     write_notes(tune(3, 24), folder / "samples" / "00.mid")
     write_notes(make_notes([(0.0, 3.0, 69, 100)] * 1), folder / "samples" / "01.mid")
     write_notes(make_notes([]), folder / "samples" / "02.mid")
@@ -105,6 +119,14 @@ def test_the_page_contains_the_data_of_the_folder(folder: Path) -> None:
         ["&lt;b&gt;", "1", "2", "1"],
         ["Oz", "3", "–", "–"],
     ]  # fmt: skip
+    (table,) = re.findall(r"<h2 id=\"music\">.*?</section>", html, re.S)
+    rows = re.findall(r"<tr.*?>\s*(.*?)</tr>", table, re.S)
+    cells = [re.sub(r"<[^>]+>", " ", row).split() for row in rows]
+    assert cells[1][-10:] == ["2.5", "3", "1.25", "…", "4.75", "0.72", "÷", "0.96", "=", "0.75"]
+    assert cells[2][-10:] == ["–", "–", "–", "…", "–", "–", "÷", "–", "=", "–"]
+    assert ["8-note", "runs", "(fraction)", "0.125", "–"] in cells
+    assert ["samples", *["0.0625"] * 11] in cells
+    assert "<strong>0.88</strong> of the overlap" in table
     assert "<script>alert" not in html
     assert "previews/epoch_002/filters" in html
     assert "previews/epoch_001/filters" not in html
@@ -120,6 +142,14 @@ def test_the_page_contains_the_midi_files(folder: Path, tmp_path: Path) -> None:
     np.testing.assert_array_equal(
         read_notes(tmp_path / "copy.mid"), read_notes(folder / "samples" / "00.mid")
     )
+
+
+def test_the_metrics_of_an_older_version_are_left_out(folder: Path, tmp_path: Path) -> None:
+    old = tmp_path / "old"
+    old.mkdir()
+    (old / "config.yaml").write_text((folder / "config.yaml").read_text())
+    (old / "music.json").write_text(json.dumps({"polyphony": {"samples": 2.5, "overlap": 0.75}}))
+    assert "Music metrics" not in write_page([old]).read_text()
 
 
 def test_several_runs_side_by_side(cli, folder: Path, other: Path, tmp_path: Path) -> None:
