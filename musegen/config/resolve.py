@@ -14,6 +14,7 @@ from musegen.config.overrides import command_line_overrides
 from musegen.config.pairing import check_pair, check_precision, check_view
 from musegen.config.renamed import check_renamed_value
 from musegen.config.signatures import is_node, target_of
+from musegen.config.sound import check_sound
 from musegen.config.typed import absolute, absolute_overrides
 from musegen.config.validation import check_seed, check_settings
 from musegen.errors import UserError, unknown_name
@@ -47,6 +48,7 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     plain["seed"] = check_seed(plain["seed"], "seed")
+    plain["sound"] = check_sound(plain["sound"])
     for group in ("model", "data", "optimizer", "trainer"):
         plain[group] = fill_defaults(plain[group], group)
     for key in SET_ELSEWHERE.keys() & plain["trainer"].keys():

@@ -60,7 +60,7 @@ def absolute_overrides(cfg: dict[str, Any], overrides: Iterable[str]) -> list[st
     result = []
     for override in overrides:
         key = override.partition("=")[0]
-        if "." in key and is_path(setting_hint(cfg, key)):
+        if key == "sound" or ("." in key and is_path(setting_hint(cfg, key))):
             value: Any = cfg
             for name in key.split("."):
                 value = value[name]

@@ -128,7 +128,7 @@ class Model(pl.LightningModule):
 
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
-        """New samples, in the form that `musegen.render.samples.WRITERS` expects for the spec."""
+        """New samples, in the form that `musegen.render.samples` writes for the spec."""
 
     def filters(self) -> np.ndarray | None:
         """The weights (H, D) of each hidden unit to a frame; None for models without such units."""

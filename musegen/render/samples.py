@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +10,10 @@ import numpy as np
 
 from musegen.codecs.midi import write_notes
 from musegen.metrics.music import degenerate
-from musegen.render.audio import synthesise, write_wave
+from musegen.render.audio import synthesise
 from musegen.render.plots import piano_roll
 from musegen.render.tiles import write_tiles
+from musegen.render.waveform import write_wave
 from musegen.runtime.atomic import write_text
 from musegen.specs import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
 
@@ -20,8 +21,10 @@ MAX_PRINTED = 100
 """Up to so many texts are also printed."""
 
 
-def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
+def write_pieces(pieces: Sequence[np.ndarray], folder: Path, sound: str = "piano") -> list[Path]:
     """Write each piece as .mid, .wav and .png into the folder. Returns their paths.
+
+    `sound` is as in `musegen.render.audio.synthesise`.
 
     A degenerate piece (`musegen.metrics.music.degenerate`) is written as well, and a line is
     printed.
@@ -31,7 +34,7 @@ def write_pieces(pieces: Sequence[np.ndarray], folder: Path) -> list[Path]:
     for i, notes in enumerate(pieces):
         stem = folder / f"{i:02d}"
         write_notes(notes, stem.with_suffix(".mid"))
-        write_wave(synthesise(notes), stem.with_suffix(".wav"))
+        write_wave(synthesise(notes, sound), stem.with_suffix(".wav"))
         piano_roll(notes, stem.with_suffix(".png"), title=stem.name)
         if problem := degenerate(notes):
             print(f"{stem.with_suffix('.mid')} is degenerate: {problem}")
@@ -75,20 +78,20 @@ def _lines(texts: Sequence[str | tuple[str, str]]) -> list[str]:
     return [t if isinstance(t, str) else "\t".join(t) for t in texts]
 
 
-WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
-    Frames: write_sheet,
-    Messages: write_pieces,
-    Rolls: write_pieces,
-    Tokens: write_texts,
-    LabelledTokens: write_texts,
-}
+def write_files(
+    spec: Spec, samples: Sequence[Any], folder: Path, sound: str = "piano"
+) -> list[Path]:
+    """Write samples of a model in the file types of its spec. Returns the paths."""
+    if isinstance(spec, (Messages, Rolls)):
+        return write_pieces(samples, folder, sound)
+    write = write_sheet if isinstance(spec, Frames) else write_texts
+    return write(samples, folder)
 
 
-def write_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Path]:
-    """Write samples of a model in the file types of its spec. Returns the paths.
-
-    Up to `MAX_PRINTED` texts are printed as well.
-    """
+def write_samples(
+    spec: Spec, samples: Sequence[Any], folder: Path, sound: str = "piano"
+) -> list[Path]:
+    """`write_files`; up to `MAX_PRINTED` texts are printed as well."""
     if isinstance(spec, (Tokens, LabelledTokens)) and len(samples) <= MAX_PRINTED:
         print(*_lines(samples), sep="\n")
-    return WRITERS[type(spec)](samples, folder)
+    return write_files(spec, samples, folder, sound)
