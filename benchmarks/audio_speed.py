@@ -1,4 +1,5 @@
-"""Speed of the synthesiser on a minute of music in four voices, as a multiple of real time.
+"""Speed of both instruments on a minute of music in four voices, as a multiple of real time (CPU
+time).
 
 python benchmarks/audio_speed.py
 """
@@ -10,7 +11,9 @@ import time
 import numpy as np
 
 from musegen.codecs.midi import NOTES, tidy
-from musegen.render.audio import RATE, _string, synthesise
+from musegen.render import additive, piano
+from musegen.render.audio import synthesise
+from musegen.render.waveform import RATE
 
 SECONDS = 60
 
@@ -28,13 +31,15 @@ def four_voices() -> np.ndarray:
 
 def main() -> None:
     notes = four_voices()
-    for cache in ("empty", "full"):
-        if cache == "empty":
-            _string.cache_clear()
-        started = time.process_time()
-        sound = synthesise(notes)
-        factor = len(sound) / RATE / (time.process_time() - started)
-        print(f"{len(notes)} notes, cache {cache}: {factor:.0f} times real time (CPU time)")
+    for name, strings in (("piano", piano.strings), ("additive", additive.string)):
+        for cache in ("empty", "full"):
+            if cache == "empty":
+                strings.cache_clear()
+                piano.samples.cache_clear()
+            started = time.process_time()
+            sound = synthesise(notes, name)
+            factor = len(sound) / RATE / (time.process_time() - started)
+            print(f"{name}, {len(notes)} notes, cache {cache}: {factor:.0f} times real time")
 
 
 if __name__ == "__main__":

@@ -12,10 +12,12 @@ from typing import Any, get_args
 from musegen.cli import console
 from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.config.formats import PieceFormat, check_formats
+from musegen.config.sound import check_sound
 from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import MODELS, load_model
+from musegen.render.audio import check_plays
 from musegen.render.samples import one_per_sample, write_samples
 from musegen.specs import Spec
 from musegen.training.checkpoint_files import find_checkpoint
@@ -26,7 +28,11 @@ CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=va
 
 
 def generate(
-    run: Path, out: Path | None = None, formats: list[PieceFormat] | None = None, **settings: Any
+    run: Path,
+    out: Path | None = None,
+    formats: list[PieceFormat] | None = None,
+    sound: str = "piano",
+    **settings: Any,
 ) -> list[Path]:
     """Generate samples from a checkpoint, which is all that this needs.
 
@@ -34,29 +40,37 @@ def generate(
     - out: the folder of the files; by default generated/ in the run folder.
     - formats: of pieces of music, by default [mid,wav,png]; musicxml is a score for score editors,
       and takes seconds per piece. The MIDI file is always written.
+    - sound: how music sounds: piano, additive, or a SoundFont (FILE.sf2, FILE.sf3,
+      FILE.sf2:PROGRAM).
 
     `settings` are those of the model's `generate`, as values or as they are typed.
     """
+    sound = check_sound(sound)
+    check_plays(sound)
     model = load_model(find_checkpoint(run))
     if formats is not None:
         formats = check_formats(formats, type(model), "generate.formats")
     read = read_typed(model.generate, settings)
     samples = model.generate(**check_settings(model.generate, read, "generate"))
     folder = out or (run if run.is_dir() else run.parent) / "generated"
-    paths = one_per_sample(replace_samples(model.spec, samples, folder, formats))
+    paths = one_per_sample(replace_samples(model.spec, samples, folder, formats, sound))
     for path in paths:
         print(path)
     return paths
 
 
 def replace_samples(
-    spec: Spec, samples: Sequence[Any], folder: Path, formats: Sequence[PieceFormat] | None = None
+    spec: Spec,
+    samples: Sequence[Any],
+    folder: Path,
+    formats: Sequence[PieceFormat] | None = None,
+    sound: str = "piano",
 ) -> list[Path]:
     """Write samples, and remove those of an earlier call, which would lie among the new ones.
 
     Only files that carry on the numbering from 00 are removed. Returns the paths.
     """
-    paths = write_samples(spec, samples, folder, formats)
+    paths = write_samples(spec, samples, folder, formats, sound)
     earlier = [folder / "samples.txt"]
     for i in itertools.count():
         name = re.compile(rf"{i:02d}(_.+)?\.({'|'.join(SUFFIXES)})")

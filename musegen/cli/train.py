@@ -27,6 +27,7 @@ from musegen.config.signatures import parameters_of
 from musegen.config.typed import keep_texts
 from musegen.errors import UserError
 from musegen.models import Model, load_model
+from musegen.render.audio import check_plays
 from musegen.render.samples import one_per_sample, text_rows
 from musegen.runtime import launch
 from musegen.runtime.atomic import write_json, write_text
@@ -163,8 +164,10 @@ def resumable(run_dir: Path) -> Iterator[None]:
 def check_generation(settings: dict[str, Any], model: Model) -> None:
     """Generate one short sample with the settings of `sample` and `preview`, and discard it.
 
-    Raises `UserError` for what `generate` would refuse after the training, e.g. a missing prime.
+    Raises `UserError` for what `generate` would refuse after the training, e.g. a missing prime,
+    and for a sound that cannot be played.
     """
+    check_plays(settings["sound"])
     parameters = parameters_of(model.generate)[0]
     short = {k: 1 for k in ("n", "length", "steps", "rows") if k in parameters}
     for group in ("sample", "preview"):
@@ -272,7 +275,8 @@ def sample(settings: dict[str, Any], model: Model, trainer: pl.Trainer) -> None:
     given = dict(settings["sample"])
     formats = given.pop("formats", None)
     samples = model.generate(**given)
-    files = replace_samples(model.spec, samples, Path(settings["run_dir"]) / "samples", formats)
+    folder = Path(settings["run_dir"]) / "samples"
+    files = replace_samples(model.spec, samples, folder, formats, settings["sound"])
     for path in one_per_sample(files):
         print(f"sample {path}")
     texts = text_rows(model.spec, samples)

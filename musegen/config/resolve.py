@@ -15,6 +15,7 @@ from musegen.config.overrides import command_line_overrides
 from musegen.config.pairing import check_pair, check_precision, check_view
 from musegen.config.renamed import check_renamed_value
 from musegen.config.signatures import is_node, target_of
+from musegen.config.sound import check_sound
 from musegen.config.typed import absolute, absolute_overrides
 from musegen.config.validation import check_seed, check_settings
 from musegen.errors import UserError, unknown_name
@@ -50,6 +51,7 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     plain["seed"] = check_seed(plain["seed"], "seed")
     if plain.get("init_from") is not None:  # configs of version 0.1 do not have it
         plain["init_from"] = absolute(plain["init_from"])
+    plain["sound"] = check_sound(plain["sound"])
     for group in ("model", "data", "optimizer", "trainer"):
         plain[group] = fill_defaults(plain[group], group)
     for key in SET_ELSEWHERE.keys() & plain["trainer"].keys():

@@ -60,7 +60,8 @@ def absolute_overrides(cfg: dict[str, Any], overrides: Iterable[str]) -> list[st
     result = []
     for override in overrides:
         key = override.partition("=")[0]
-        if key == "init_from" or ("." in key and is_path(setting_hint(cfg, key))):
+        named = key in ("init_from", "sound")
+        if named or ("." in key and is_path(setting_hint(cfg, key))):
             value: Any = cfg
             for name in key.split("."):
                 value = value[name]

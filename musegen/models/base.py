@@ -130,7 +130,7 @@ class Model(pl.LightningModule):
 
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
-        """New samples, in the form that `musegen.render.samples.WRITERS` expects for the spec."""
+        """New samples, in the form that `musegen.render.samples` writes for the spec."""
 
     def weights_from(self, source: Model) -> dict[str, Tensor]:
         """The weights of a trained model of this class, for the data of this model (`init_from`).

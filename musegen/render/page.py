@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from musegen.baselines.by_spec import BASELINE_NAMES, with_baselines
 from musegen.metrics.music_comparison import ALL_MEASURES
-from musegen.render import audio
+from musegen.render.audio import for_page
 from musegen.render.charts import Series, line_chart
 from musegen.render.metric_labels import metric_label
 from musegen.render.music_table import copying_rows, hazard_rows
@@ -64,6 +64,8 @@ class Run:
     pieces: Sequence[Audio] = field(default=())
     pictures: Sequence[Picture] = field(default=())
     texts: Mapping[str, str] = field(default_factory=dict)
+    sound: str = "piano"
+    """How the pieces sound: the setting `sound`."""
 
     @property
     def labelled(self) -> bool:
@@ -85,18 +87,22 @@ def page(runs: Sequence[Run]) -> str:
         piano_roll=piano_roll, notes_table=notes_table,
         hazard_rows=hazard_rows, copying_rows=copying_rows,
     )  # fmt: skip
-    source = environment.loader
-    assert source is not None
+    loader = environment.loader
+    assert loader is not None
+
+    def source(*names: str) -> Markup:
+        return Markup("\n".join(loader.get_source(environment, name)[0] for name in names))
+
+    sounds = [run.sound for run in runs if run.pieces]
+    instrument = "additive" if set(sounds) == {"additive"} else "piano"
     return environment.get_template("report.html").render(
         runs=runs,
         numbered=list(enumerate(runs)),
         colours=COLOURS,
-        css=Markup(source.get_source(environment, "report.css")[0]),
-        script=Markup(source.get_source(environment, "report.js")[0]),
-        synthesiser={
-            "rate": audio.RATE, "attack": audio.ATTACK, "release": audio.RELEASE,
-            "ring": audio.RING, "partials": audio.PARTIALS,
-        },
+        css=source("report.css"),
+        script=source("report.js"),
+        instrument=for_page(instrument) if sounds else None,
+        player_script=source(f"{instrument}.js", "player.js"),
         facts=_rows([run.facts for run in runs]),
         differing=_differing(runs),
         charts=_charts(runs),

@@ -69,6 +69,7 @@ def load_run(folder: Path, name: str) -> Run:
             for sub in PIECES
             for p in sorted((folder / sub).glob("*.txt"))
         },
+        sound=config.get("sound", "piano"),
     )
 
 

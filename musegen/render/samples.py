@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,11 @@ import numpy as np
 from musegen.codecs.midi import write_notes
 from musegen.config.formats import DEFAULT_FORMATS, PieceFormat
 from musegen.metrics.music import degenerate
-from musegen.render.audio import synthesise, write_wave
+from musegen.render.audio import synthesise
 from musegen.render.notation import write_musicxml
 from musegen.render.plots import piano_roll
 from musegen.render.tiles import write_tiles
+from musegen.render.waveform import write_wave
 from musegen.runtime.atomic import write_text
 from musegen.specs import (
     Frames,
@@ -35,12 +36,13 @@ def write_pieces(
     pieces: Sequence[np.ndarray | tuple[str, np.ndarray]],
     folder: Path,
     formats: Sequence[PieceFormat] = DEFAULT_FORMATS,
+    sound: str = "piano",
 ) -> list[Path]:
     """Write each piece in these formats into the folder. Returns their paths.
 
     The MIDI file is always written: the report and the metrics of music read it. The file names
-    of (label, piece) pairs have the label. A degenerate piece (`musegen.metrics.music.degenerate`)
-    is written as well, and a line is printed.
+    of (label, piece) pairs have the label. `sound` is as in `musegen.render.audio.synthesise`. A
+    degenerate piece (`musegen.metrics.music.degenerate`) is written as well, and a line is printed.
     """
     folder.mkdir(parents=True, exist_ok=True)
     paths = []
@@ -53,7 +55,7 @@ def write_pieces(
             if suffix == "mid":
                 write_notes(notes, path)
             elif suffix == "wav":
-                write_wave(synthesise(notes), path)
+                write_wave(synthesise(notes, sound), path)
             elif suffix == "png":
                 piano_roll(notes, path, title=stem)
             elif len(notes):  # music21 makes no score without notes
@@ -100,26 +102,33 @@ def _lines(texts: Sequence[str | tuple[str, str]]) -> list[str]:
     return [t if isinstance(t, str) else "\t".join(t) for t in texts]
 
 
-WRITERS: dict[type[Spec], Callable[[Sequence[Any], Path], list[Path]]] = {
-    Frames: write_sheet,
-    Messages: write_pieces,
-    LabelledMessages: write_pieces,
-    Rolls: write_pieces,
-    Tokens: write_texts,
-    LabelledTokens: write_texts,
-}
-
-
-def write_samples(
-    spec: Spec, samples: Sequence[Any], folder: Path, formats: Sequence[PieceFormat] | None = None
+def write_files(
+    spec: Spec,
+    samples: Sequence[Any],
+    folder: Path,
+    formats: Sequence[PieceFormat] | None = None,
+    sound: str = "piano",
 ) -> list[Path]:
     """Write samples of a model in the file types of its spec. Returns the paths.
 
-    `formats` are those of pieces of music (`check_formats`). Up to `MAX_PRINTED` texts are printed
-    as well.
+    `formats` are those of pieces of music (`check_formats`); `sound` is as in
+    `musegen.render.audio.synthesise`.
     """
+    if isinstance(spec, (Messages, LabelledMessages, Rolls)):
+        given = DEFAULT_FORMATS if formats is None else formats
+        return write_pieces(samples, folder, given, sound)
+    write = write_sheet if isinstance(spec, Frames) else write_texts
+    return write(samples, folder)
+
+
+def write_samples(
+    spec: Spec,
+    samples: Sequence[Any],
+    folder: Path,
+    formats: Sequence[PieceFormat] | None = None,
+    sound: str = "piano",
+) -> list[Path]:
+    """`write_files`; up to `MAX_PRINTED` texts are printed as well."""
     if isinstance(spec, (Tokens, LabelledTokens)) and len(samples) <= MAX_PRINTED:
         print(*_lines(samples), sep="\n")
-    if formats is not None:
-        return write_pieces(samples, folder, formats)
-    return WRITERS[type(spec)](samples, folder)
+    return write_files(spec, samples, folder, formats, sound)

@@ -7,6 +7,7 @@ import io
 import itertools
 import json
 import re
+import shutil
 import wave
 from collections.abc import Iterator
 from pathlib import Path
@@ -21,9 +22,10 @@ from render.test_audio import measured_frequency
 
 from musegen.cli import report
 from musegen.codecs.midi import read_notes, write_notes
-from musegen.render.audio import RATE, synthesise
+from musegen.render.audio import synthesise
 from musegen.render.report import write_page
 from musegen.render.tiles import write_tiles
+from musegen.render.waveform import RATE
 
 MIN_CONTRAST = 4.5
 """The contrast of text that WCAG 2.2 requires at level AA."""
@@ -203,7 +205,33 @@ def test_the_keyboard_plays_and_seeks(browser: Any, folder: Path) -> None:
         wait_until(page, "document.querySelector('audio').currentTime > 5")
 
 
-def test_the_page_and_the_wave_file_have_the_same_sound(browser: Any, folder: Path) -> None:
+def test_the_piano_is_only_in_reports_with_music(folder: Path, other: Path, tmp_path: Path) -> None:
+    piano, silent = folder / "report.html", write_page([other], tmp_path / "silent.html")
+    synthesised = write_page([with_sound(folder, "additive")], tmp_path / "synthesised.html")
+    kilobytes = [path.stat().st_size // 1000 for path in (piano, synthesised, silent)]
+    assert kilobytes[0] < 400
+    assert max(kilobytes[1:]) < 60
+    assert ["Salamander" in path.read_text() for path in (piano, synthesised, silent)] == [
+        True, False, False,
+    ]  # fmt: skip
+
+
+def with_sound(folder: Path, sound: str) -> Path:
+    """A copy of the run with another `sound`."""
+    copy = folder.parent / sound
+    if not copy.exists():
+        shutil.copytree(folder, copy)
+        with (copy / "config.yaml").open("a") as config:
+            config.write(f"sound: {sound}\n")
+        write_page([copy])
+    return copy
+
+
+@pytest.mark.parametrize("instrument", ["piano", "additive"])
+def test_the_page_and_the_wave_file_have_the_same_sound(
+    browser: Any, folder: Path, instrument: str
+) -> None:
+    folder = with_sound(folder, instrument)
     read = """async i => {
         const sound = await (await fetch(document.querySelectorAll('audio')[i].src)).arrayBuffer();
         return btoa(Array.from(new Uint8Array(sound), b => String.fromCharCode(b)).join(''));
@@ -213,13 +241,15 @@ def test_the_page_and_the_wave_file_have_the_same_sound(browser: Any, folder: Pa
         sounds = []
         for i in range(2):
             page.locator(".play").nth(i).click()
+            wait_until(page, f"document.querySelectorAll('audio')[{i}].src")
             with wave.open(io.BytesIO(base64.b64decode(page.evaluate(read, i)))) as file:
                 assert file.getframerate() == RATE
                 sounds.append(np.frombuffer(file.readframes(file.getnframes()), "<i2") / 32767)
     for i, sound in enumerate(sounds):
-        python = synthesise(read_notes(folder / "samples" / f"{i:02d}.mid"))
+        python = synthesise(read_notes(folder / "samples" / f"{i:02d}.mid"), instrument)
         assert len(sound) == len(python)
         assert np.abs(sound - python).max() < 1e-3
+        assert np.std(sound) == pytest.approx(np.std(python), rel=1e-3)
     cents = 1200 * np.log2(measured_frequency(sounds[1]) / 440)
     assert abs(cents) < 5
 

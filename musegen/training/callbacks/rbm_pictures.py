@@ -25,6 +25,8 @@ class RBMPictures(Samples):
       steps apart, each the mean field.
     - `reconstructions.png`: the same test examples, and below them the mean field one step later.
 
+    `sound`, which the config sets for every model, makes no difference to pictures.
+
     Raises `UserError` for a setting outside its range.
     """
 
@@ -37,8 +39,9 @@ class RBMPictures(Samples):
         chains: PositiveInt = 20,
         rows: PositiveInt = 10,
         steps: PositiveInt = 1000,
+        sound: str = "piano",
     ) -> None:
-        super().__init__(folder, every, settings)
+        super().__init__(folder, every, settings, sound)
         self.chains, self.rows, self.steps = chains, rows, steps
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

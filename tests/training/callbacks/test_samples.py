@@ -90,7 +90,7 @@ def test_sampling_changes_no_weight(name: str, tmp_path: Path, midi_folder: Path
     assert ("pictures/filters" in tags["images"]) == bool(filters)
 
     # The samples made after training are shown too, beside the previews.
-    settings = {"sample": {"n": 1}, "run_dir": str(tmp_path / "b")}
+    settings = {"sample": {"n": 1}, "sound": "piano", "run_dir": str(tmp_path / "b")}
     train.sample(settings, sampled, trainer)
     assert {path.name for path in (tmp_path / "b" / "samples").iterdir()} == FINAL_FILES[kind]
     shown = events.EventAccumulator(board).Reload().Tags()
