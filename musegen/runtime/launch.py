@@ -44,7 +44,7 @@ def num_processes(trainer: pl.Trainer) -> int:
     if trainer.num_nodes > 1 and not launched:
         raise UserError(
             f"trainer.num_nodes={trainer.num_nodes}: start it on every node, with torchrun "
-            "--nnodes=… train.py … or with srun (see docs/distributed.md)"
+            "--nnodes=… train.py … or with srun (see docs/how_to/several_gpus.md)"
         )
     if launched or starts_processes_by_fork(trainer.strategy):
         return 1

@@ -2,7 +2,7 @@
 
 `piano.ogg` has all samples one after the other, in tune (equal temperament, A4 = 440 Hz);
 `piano.json` has [MIDI pitch, first sample, number of samples] of each. `LICENSE` has the credit,
-and `tools/piano_samples.py` made the files. The page of a report plays the same samples
+and `benchmarks/piano_samples.py` made the files. The page of a report plays the same samples
 (`templates/piano.js`).
 """
 

