@@ -51,7 +51,7 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     plain["seed"] = check_seed(plain["seed"], "seed")
     if plain.get("init_from") is not None:  # configs of version 0.1 do not have it
         plain["init_from"] = absolute(plain["init_from"])
-    plain["sound"] = check_sound(plain["sound"])
+    plain["sound"] = check_sound(plain.get("sound", "piano"))  # older configs have none
     for group in ("model", "data", "optimizer", "trainer"):
         plain[group] = fill_defaults(plain[group], group)
     for key in SET_ELSEWHERE.keys() & plain["trainer"].keys():
