@@ -133,7 +133,7 @@ def evaluate_and_report(
     for logger in trainer.loggers:
         logger.log_metrics({f"test/{k}": v for k, v in metrics.items()}, trainer.global_step)
         logger.save()
-    print(format_test_table(metrics))
+    print(format_test_table(metrics, run_dir / "test.json"))
     write_json(run_dir / "test.json", metrics)
     sample(settings, model.cpu(), trainer)  # on the CPU a seed gives the same samples everywhere
     return best_score(trainer), write_report(settings, model, data, trainer, started)
