@@ -41,6 +41,7 @@ from musegen.training.loggers.media import MediaLog, log_media
 from musegen.training.loggers.wandb_logger import finishing
 from musegen.training.resume import prepare_resume
 from musegen.training.run_summary import write_report
+from musegen.training.scores import check_unstated_scores
 from musegen.training.testing import extra_metrics, format_test_table, run_test_pass
 
 
@@ -113,6 +114,7 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
         data.prepare_data()
     data.setup()
     check_interval(trainer, data)
+    check_unstated_scores(settings, model, data)
     fit(settings, trainer, model, data, checkpoint)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:

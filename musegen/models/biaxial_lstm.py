@@ -113,6 +113,8 @@ class BiaxialLSTM(Model):
     reads = (Rolls,)
     codec_type = RollCodec
     monitor = ("val/nll", "min")
+    scores = ("nll",)
+    loss_metric = (1, "nll")
     spec: Rolls
     absolute_PZ: Tensor
 
@@ -268,7 +270,7 @@ class BiaxialLSTM(Model):
     # --- Evaluation ---------------------------------------------------------------------------
 
     def new_metric(self) -> Metric:
-        return RowMeans(["nll"])
+        return RowMeans(self.scores)
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         metric.update(nll=-self.log_prob(batch)[batch.mask_BT])

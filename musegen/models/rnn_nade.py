@@ -95,6 +95,8 @@ class RNNNADE(Model):
     codec_type = RollCodec
     fits_16_bits = False
     monitor = ("val/log_likelihood", "max")
+    scores = ("log_likelihood",)
+    loss_metric = (-1, "log_likelihood")
     spec: Rolls
     smallest_age_A: Tensor
 
@@ -221,7 +223,7 @@ class RNNNADE(Model):
     # --- Evaluation -------------------------------------------------------------------------
 
     def new_metric(self) -> Metric:
-        return RowMeans(["log_likelihood"])
+        return RowMeans(self.scores)
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         metric.update(log_likelihood=self.log_prob(batch)[batch.mask_BT])

@@ -100,6 +100,8 @@ class RNNRBM(Model):
     codec_type = RollCodec
     fits_16_bits = False
     monitor = ("val/log_likelihood", "max")
+    scores = ("monitor", "log_likelihood", "accuracy")
+    train_scores = ("monitor",)
     spec: Rolls
 
     @check_arguments
@@ -212,7 +214,7 @@ class RNNRBM(Model):
     # --- Evaluation -------------------------------------------------------------------------
 
     def new_metric(self) -> Metric:
-        return RowMeans(["monitor", "log_likelihood", "accuracy"])
+        return RowMeans(self.scores)
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         generator = torch.Generator(self.device).manual_seed(0)
