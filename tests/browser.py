@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+HANG = 1800.0
+"""Seconds after which a test fails that would wait for ever. A busy computer needs many."""
 LOCAL_SCHEMES = ("file:", "data:", "blob:")
 """URLs that need no network."""
 
@@ -38,6 +40,7 @@ def opened(browser: Any, path: Path, **settings: Any) -> Iterator[Any]:
     Fails at the end if there was a request to the network or a message on the console.
     """
     context = browser.new_context(offline=True, **settings)
+    context.set_default_timeout(1000 * HANG)
     page = context.new_page()
     requests: list[str] = []
     messages: list[str] = []
@@ -53,13 +56,13 @@ def opened(browser: Any, path: Path, **settings: Any) -> Iterator[Any]:
     assert messages == []
 
 
-def wait_until(page: Any, expression: str, seconds: float = 20.0) -> None:
+def wait_until(page: Any, expression: str) -> None:
     """Wait until a JavaScript expression is true.
 
     playwright's `wait_for_function` evaluates strings in the page, which the page's content
     security policy forbids.
     """
-    end = time.monotonic() + seconds
+    end = time.monotonic() + HANG
     while not page.evaluate(expression):
-        assert time.monotonic() < end, f"not within {seconds} s: {expression}"
+        assert time.monotonic() < end, f"not within {HANG} s: {expression}"
         time.sleep(0.02)

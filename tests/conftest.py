@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -18,6 +20,17 @@ from musegen.codecs.midi import NOTES, write_notes
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # tests run in parallel, and their networks are tiny
+
+
+def max_cpu_seconds() -> float:
+    """The CPU time that reading a small file may take on this computer, at its present load.
+
+    It is a hundred times what SHA-256 needs for 64 MiB: a limit in seconds would be exceeded on a
+    slow or busy computer.
+    """
+    started = time.process_time()
+    hashlib.sha256(bytes(64 << 20))
+    return 100 * (time.process_time() - started)
 
 
 def make_notes(rows: list[tuple[float, float, int, int]]) -> np.ndarray:

@@ -35,21 +35,12 @@ from musegen.codecs.roll_codec import RollCodec
 from musegen.errors import UserError
 from musegen.models import load_model
 from musegen.models.char_rnn import CharRNN
-from tests.conftest import tune
+from tests.conftest import max_cpu_seconds, tune
 
 TRIES = int(os.environ.get("MUSEGEN_FUZZ", 300))
-MAX_HASHES = 100
-"""CPU time that a small file may take, in times that SHA-256 needs for 64 MiB."""
 MAX_GROWTH = 400 << 20
 """Bytes by which the memory may grow in all tries together."""
 BYTES = (0x00, 0x01, 0x7F, 0x80, 0xFF)
-
-
-def max_cpu_seconds() -> float:
-    """The limit for one file on this computer, at its present load."""
-    started = time.process_time()
-    hashlib.sha256(bytes(64 << 20))
-    return MAX_HASHES * (time.process_time() - started)
 
 
 def mutated(content: bytes, rng: random.Random) -> bytes:

@@ -52,9 +52,9 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     settings = run_settings(checkpoint, model, overrides)
     data = run_data(settings, checkpoint, model)
     metrics = all_test_metrics(model, data, settings)
-    print(format_test_table(metrics))
     name = "evaluation.json" if overrides else "test.json"
     target = (run if run.is_dir() else run.parent) / name
+    print(format_test_table(metrics, target))
     write_json(target, metrics)
     print(f"written to {target}")
     return metrics

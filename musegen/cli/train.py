@@ -43,6 +43,7 @@ from musegen.training.loggers.media import MediaLog, log_media
 from musegen.training.loggers.wandb_logger import finishing
 from musegen.training.resume import prepare_resume
 from musegen.training.run_summary import write_report
+from musegen.training.scores import check_unstated_scores
 from musegen.training.testing import extra_metrics, format_test_table, run_test_pass
 
 
@@ -121,6 +122,7 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     check_interval(trainer, data)
     if source is not None and trainer.is_global_zero:
         source.warn_of_overlap(data.pieces_by_split)
+    check_unstated_scores(settings, model, data)
     fit(settings, trainer, model, data, checkpoint)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:
@@ -141,7 +143,7 @@ def evaluate_and_report(
     for logger in trainer.loggers:
         logger.log_metrics({f"test/{k}": v for k, v in metrics.items()}, trainer.global_step)
         logger.save()
-    print(format_test_table(metrics))
+    print(format_test_table(metrics, run_dir / "test.json"))
     write_json(run_dir / "test.json", metrics)
     sample(settings, model.cpu(), trainer)  # on the CPU a seed gives the same samples everywhere
     return best_score(trainer), write_report(settings, model, data, trainer, started)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import sys
 import types
 import typing
@@ -11,7 +10,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
-from musegen.config.signatures import parameters_of
+from musegen.config.signatures import explanations, parameters_of
 
 HELP_FLAGS = ("-h", "--help")
 
@@ -55,15 +54,6 @@ def _section(section: Section) -> str:
         if name in texts:
             lines.append(f"      {texts[name]}")
     return "\n".join([f"{section.heading}:", *lines]) if lines else ""
-
-
-def explanations(docstring: str) -> dict[str, str]:
-    """The text of each setting in the items `- name: text` and `- name, other: text`."""
-    found = {}
-    for item in re.finditer(r"^- ([\w, ]+): (.+(?:\n  .+)*)", docstring, re.M):
-        text = " ".join(item[2].split())
-        found.update(dict.fromkeys(re.split(r",\s*", item[1]), text))
-    return found
 
 
 def type_name(hint: Any) -> str:

@@ -2,71 +2,64 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+from musegen.config.signatures import target_of
 from musegen.errors import UserError, unknown_name
+from musegen.models import Model
 
-LIKELIHOOD = [
-    "val/log_likelihood",
-    "val/log_z",
-    "val/log_z_error",
-    "val/effective_chains",
-    "val/log_likelihood_raise",
-    "val/log_z_reverse",
-    "val/log_z_reverse_error",
-]
-SCORES = {
-    "char_rnn": ["train/loss", "val/nll", "val/bpc", "val/perplexity", "val/accuracy"],
-    "lstm_midi": [
-        "train/loss",
-        "train/note",
-        "train/velocity",
-        "train/time",
-        "val/nll",
-        "val/note",
-        "val/velocity",
-        "val/time",
-        "val/note_accuracy",
-        "val/velocity_accuracy",
-        "val/time_accuracy",
-    ],
-    "rbm": [
-        "train/loss",
-        "train/pseudo_likelihood",
-        "train/reconstruction",
-        "val/pseudo_likelihood",
-        "val/reconstruction",
-        "val/free_energy",
-        "val/free_energy_gap",
-    ],
-    "rnn_rbm": ["train/loss", "train/monitor", "val/monitor", "val/log_likelihood", "val/accuracy"],
-}
-"""The scores that each model logs. Those of other models are not checked."""
+OUR_PACKAGES = ("musegen", "pytorch_lightning")
+"""Packages whose callbacks log no score that they do not state."""
 
 
-def check_consistency(settings: dict[str, Any], model: str) -> None:
+def check_consistency(settings: dict[str, Any], model: type[Model]) -> None:
     """Raise `UserError` for settings of a resolved config that contradict one another."""
-    if model in SCORES:
-        monitored = {"monitor": settings["monitor"]}
-        for name, node in settings["callbacks"].items():
-            monitored[f"callbacks.{name}.monitor"] = (node or {}).get("monitor")
-        for where, score in monitored.items():
-            known = scores(settings, model)
-            if score is not None and score not in known:
-                raise unknown_name(f"{where}={score}", score, known, f"score of this {model}")
+    if states_scores(model) and all_callbacks_known(settings):
+        check_monitors(settings, model, scores(settings, model))
     _check_schedule(settings["optimizer"], settings["trainer"], settings["monitor"])
 
 
-def scores(settings: dict[str, Any], model: str) -> list[str]:
-    """The scores that this run will log, as far as its model and callbacks are musegen's."""
-    known = list(SCORES[model])
-    if settings["data"]["_target_"].endswith(".GrammarStrings"):
-        known.append("val/capacity")
+def check_monitors(
+    settings: dict[str, Any], model: type[Model], known: Sequence[str], only: str = ""
+) -> None:
+    """Raise `UserError` for a monitored score, with a name that starts with `only`, that is not
+    among the `known` ones."""
+    monitored = {"monitor": settings["monitor"]}
+    for name, node in settings["callbacks"].items():
+        monitored[f"callbacks.{name}.monitor"] = (node or {}).get("monitor")
+    for where, score in monitored.items():
+        if score is not None and score.startswith(only) and score not in known:
+            raise unknown_name(f"{where}={score}", score, known, f"score of this {model.name}")
+
+
+def states_scores(model: type[Model]) -> bool:
+    """Whether a class states its scores itself. A subclass outside musegen may change them."""
+    return model.__module__.split(".")[0] == "musegen" or vars(model).get("scores") is not None
+
+
+def all_callbacks_known(settings: dict[str, Any]) -> bool:
+    """Whether all callbacks are musegen's or Lightning's. Others may log any score."""
+    return all(c.__module__.split(".")[0] in OUR_PACKAGES for c, _ in _callbacks(settings))
+
+
+def scores(settings: dict[str, Any], model: type[Model]) -> list[str]:
+    """The scores that a run with these settings logs, as its model and callbacks state them."""
+    validation = [*(model.scores or ())]
+    if any(c.__name__ == "GrammarStrings" for c in target_of(settings["data"], "data").__mro__):
+        validation.append("capacity")
     for composer in settings["data"].get("composers") or ():
-        known += [f"{s}/{composer}" for s in SCORES[model] if s.startswith("val/")]
-    if model == "rbm" and settings["callbacks"].get("likelihood"):
-        known += LIKELIHOOD
-    return known
+        validation += [f"{name}/{composer}" for name in model.scores or ()]
+    for callback, node in _callbacks(settings):
+        validation += getattr(callback, "scores", ()) if node.get("every") else ()
+    training = ["loss", *model.train_scores]
+    return [*(f"train/{name}" for name in training), *(f"val/{name}" for name in validation)]
+
+
+def _callbacks(settings: dict[str, Any]) -> list[tuple[Any, dict[str, Any]]]:
+    """The class and the settings of each callback."""
+    nodes = settings["callbacks"]
+    return [(target_of(node, f"callbacks.{k}"), node) for k, node in nodes.items() if node]
 
 
 def _check_schedule(optimizer: dict[str, Any], trainer: dict[str, Any], monitor: str) -> None:

@@ -61,7 +61,7 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     for group in ("logger", "callbacks"):
         plain[group] = _named_nodes(plain.get(group) or {}, group)  # logger=[] removes the group
     settings = {str(k): v for k, v in plain.items()}
-    check_consistency(settings, model.name)
+    check_consistency(settings, model)
     _check_model_settings(settings, model)
     return settings | {"overrides": absolute_overrides(settings, command_line_overrides())}
 

@@ -120,7 +120,8 @@ def anneal(
     base = rbm.base_v[..., None, :].sigmoid()
     u_SD = torch.empty(*lead, chains, base.shape[-1], device=base.device, dtype=base.dtype)
     v_SD = u_SD.uniform_(generator=generator).lt_(base)
-    return Particles(v_SD, _anneal(rbm, v_SD, inverse_temperatures(schedule), generator))
+    betas = inverse_temperatures(schedule)
+    return Particles(v_SD, _anneal("forward AIS", rbm, v_SD, betas, generator))
 
 
 def forward_ais(
@@ -166,34 +167,41 @@ def reverse_ais(
     row, their estimates of 1/Z are averaged.
     """
     v_NSD = x_ND[:, None].repeat(1, chains, 1)
-    log_w_NS = _anneal(rbm, v_NSD, inverse_temperatures(schedule)[::-1], generator)
+    betas = inverse_temperatures(schedule)[::-1]
+    log_w_NS = _anneal("reverse AIS", rbm, v_NSD, betas, generator)
     log_inverse_N = torch.logsumexp(log_w_NS, -1) - math.log(chains)
     return rbm.log_base_partition() - log_inverse_N
 
 
 def _anneal(
-    rbm: AnnealedRBM, v_SD: Tensor, betas: list[float], generator: Generator | None
+    what: str, rbm: AnnealedRBM, v_SD: Tensor, betas: list[float], generator: Generator | None
 ) -> Tensor:
     """Σ_k log f_{β_k}(v) − log f_{β_{k−1}}(v) along one chain per row, β in the given order.
 
     Between two weights the chain takes a Gibbs step at the β in between; v_SD is overwritten.
+    `what` is the name of this pass in the display of its progress.
     """
     log_w_S = torch.zeros(v_SD.shape[:-1], dtype=torch.float64, device=v_SD.device)
     if not fits_in_cache(rbm.W_DH):
-        return _anneal_by_torch(rbm, v_SD, log_w_S, betas, generator)
+        return _anneal_by_torch(what, rbm, v_SD, log_w_S, betas, generator)
     from musegen.energy import kernels
 
     deltas = rbm.b_v - rbm.base_v, rbm.b_h - rbm.base_h
     flat = v_SD.view(-1, v_SD.shape[-1]), log_w_S.view(-1)
     arguments = rbm.W_DH, rbm.base_v, rbm.base_h, *deltas, *flat
-    with begin("annealing", len(betas) - 1, "AIS steps") as progress:
+    with begin(what, len(betas) - 1, "steps") as progress:
         for done in kernels.anneal(betas, *arguments, generator):
             progress.at(done)
     return log_w_S
 
 
 def _anneal_by_torch(
-    rbm: AnnealedRBM, v_SD: Tensor, log_w_S: Tensor, betas: list[float], generator: Generator | None
+    what: str,
+    rbm: AnnealedRBM,
+    v_SD: Tensor,
+    log_w_S: Tensor,
+    betas: list[float],
+    generator: Generator | None,
 ) -> Tensor:
     """The same by torch's kernels, for a GPU, other dtypes and a W larger than the cache."""
     W_DH, base_v, base_h = rbm.W_DH, rbm.base_v, rbm.base_h
@@ -201,7 +209,7 @@ def _anneal_by_torch(
     W_HD = W_DH.t()
     base_v, base_h, delta_v, delta_h = (b[..., None, :] for b in (base_v, base_h, delta_v, delta_h))
     h_SH = torch.empty(*v_SD.shape[:-1], W_DH.shape[1], device=v_SD.device, dtype=v_SD.dtype)
-    for before, beta in track(pairwise(betas), "annealing", "AIS steps", len(betas) - 1):
+    for before, beta in track(pairwise(betas), what, "steps", len(betas) - 1):
         a_SH = affine(v_SD, W_DH).add_(delta_h)
         # Minus the logits of h at both temperatures: σ of them is the probability that h = 0.
         off_SH, off_before_SH = (torch.add(-base_h, a_SH, alpha=-b) for b in (beta, before))

@@ -26,6 +26,7 @@ from torch import Generator, Tensor
 from musegen.energy.ais import AnnealedRBM, anneal, log_z, reverse_ais
 from musegen.energy.gibbs import GibbsChains
 from musegen.metrics.accuracy import frame_accuracy
+from musegen.runtime.progress import track
 
 MAX_CHAINS = {"cpu": 2_000, "cuda": 200_000}
 """Chains that run together; on a CPU as many as fit into its cache."""
@@ -56,10 +57,10 @@ class ConditionalRBMs:
         parts = (t[frames] for t in (self.x_ND, self.b_v_ND, self.b_h_NH))
         return ConditionalRBMs(self.W_DH, *parts)
 
-    def blocks(self, chains: int) -> Iterator[ConditionalRBMs]:
+    def blocks(self, chains: int) -> list[ConditionalRBMs]:
         """All frames in blocks, so that at most `MAX_CHAINS` run together, `chains` per frame."""
         width = max(1, MAX_CHAINS[self.x_ND.device.type] // chains)
-        return (self.select(slice(i, i + width)) for i in range(0, len(self), width))
+        return [self.select(slice(i, i + width)) for i in range(0, len(self), width)]
 
     def gibbs(self, chains: int, steps: int, generator: Generator) -> Iterator[GibbsChains]:
         """Gibbs chains from v = 0, `chains` rows per frame; yields their state after each step."""
@@ -101,7 +102,8 @@ def estimate_log_prob(
     slowly in RBMs whose probabilities are close to 0 or 1; annealed chains, weighted, do not.
     """
     parts = []
-    for block in frames.blocks(chains):
+    what = f"log-likelihood by AIS of {ais_steps:,} steps"
+    for block in track(frames.blocks(chains), what, "blocks of frames"):
         rbm = block.with_bases(generator)
         v_NSD, log_w_NS = anneal(rbm, chains, ((ais_steps, 1.0),), generator)
         z = log_z(rbm, log_w_NS)
@@ -139,7 +141,8 @@ def raise_log_prob(
     the RBM (`musegen.energy.ais`).
     """
     parts = []
-    for block in frames.blocks(chains):
+    what = f"RAISE by reverse AIS of {ais_steps:,} steps"
+    for block in track(frames.blocks(chains), what, "blocks of frames"):
         rbm = block.with_bases(generator)
         z_N = reverse_ais(rbm, block.x_ND, chains, ((ais_steps, 1.0),), generator)
         parts.append(rbm.log_f(block.x_ND) - z_N)

@@ -72,6 +72,14 @@ class Model(pl.LightningModule):
     """Whether its weights may be kept in 16 bits, as by `trainer.precision=bf16-true`."""
     monitor: ClassVar[tuple[str, str]] = ("val/nll", "min")
     """The metric that decides which checkpoint is best, and whether "min" or "max" is best."""
+    scores: ClassVar[tuple[str, ...] | None] = None
+    """The metrics that `score` gives on the validation split, so that a `monitor` of another name
+    is refused at once. None: they are found out before training, by scoring a batch."""
+    train_scores: ClassVar[tuple[str, ...]] = ()
+    """The metrics of training that it logs besides `loss`."""
+    loss_metric: ClassVar[tuple[int, str] | None] = None
+    """(sign, name) of the metric of `score` that the loss is, e.g. (1, "nll"); None if the loss is
+    another quantity, as in contrastive divergence."""
 
     def __init_subclass__(cls, abstract: bool = False, **settings: Any) -> None:
         super().__init_subclass__(**settings)

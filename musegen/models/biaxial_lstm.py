@@ -118,6 +118,8 @@ class BiaxialLSTM(RollModel):
 
     name: ClassVar[str] = "biaxial_lstm"
     monitor = ("val/nll", "min")
+    scores = ("nll",)
+    loss_metric = (1, "nll")
     absolute_PZ: Tensor
 
     @check_arguments
@@ -264,7 +266,7 @@ class BiaxialLSTM(RollModel):
     # --- Evaluation ---------------------------------------------------------------------------
 
     def new_metric(self) -> Metric:
-        return RowMeans(["nll"])
+        return RowMeans(self.scores)
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         metric.update(nll=-self.log_prob(batch)[batch.mask_BT])

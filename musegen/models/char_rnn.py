@@ -76,6 +76,8 @@ class CharRNN(Model):
 
     name: ClassVar[str] = "char_rnn"
     reads = (Tokens, LabelledTokens)
+    scores = ("nll", "bpc", "perplexity", "accuracy")
+    loss_metric = (1, "nll")
     codec_type = CharCodec
     spec: Tokens | LabelledTokens
     codec: CharCodec

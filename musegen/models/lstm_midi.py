@@ -87,6 +87,9 @@ class LSTMMidi(Model):
     name: ClassVar[str] = "lstm_midi"
     reads = (Messages, LabelledMessages)
     codec_type = MessageCodec
+    scores = ("nll", *FIELDS, *(f"{field}_accuracy" for field in FIELDS))
+    train_scores = FIELDS
+    loss_metric = (1, "nll")
     spec: Messages | LabelledMessages
     codec: MessageCodec
 

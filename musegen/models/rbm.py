@@ -50,7 +50,6 @@ from musegen.specs import FrameBatch, Frames
 
 MEAN_RATE = 0.01
 """Weight of a batch in the running mean of the hidden units, for the centred gradient."""
-
 REFERENCE_ROWS = 1000
 """Training examples whose free energy is compared with that of the validation split."""
 
@@ -69,10 +68,10 @@ class RBM(Model):
     - sparsity: target probability that a hidden unit is on. The cross-entropy between it and the
       unit's mean over the batch, times sparsity_cost, is added to the loss.
 
-    Inputs are vectors in [0, 1]; values between 0 and 1 are read as probabilities, as in the
-    tutorial. Logged metrics, in nats: `pseudo_likelihood` (one bit per example; in the test every
-    bit), `reconstruction` (cross-entropy; in training with CD only) and in validation
-    `free_energy_gap`, mean F(validation) − mean F(training), which grows when the RBM overfits.
+    Inputs are in [0, 1]; values between are read as probabilities, as in the tutorial. Logged
+    metrics, in nats: `pseudo_likelihood` (one bit per example; in the test every bit),
+    `reconstruction` (cross-entropy; in training with CD only) and in validation `free_energy_gap`,
+    mean F(validation) − mean F(training), which grows when the RBM overfits.
 
     Raises `UserError` for a setting outside its range.
     """
@@ -81,6 +80,8 @@ class RBM(Model):
     reads = (Frames,)
     fits_16_bits = False
     monitor = ("val/pseudo_likelihood", "max")
+    scores = ("pseudo_likelihood", "reconstruction", "free_energy", "free_energy_gap")
+    train_scores = ("pseudo_likelihood", "reconstruction", "contrastive", "sparsity")
     spec: Frames
 
     mean_D: Tensor
@@ -317,8 +318,8 @@ class RBM(Model):
         `log_likelihood_raise` is a conservative estimate (RAISE, Burda et al. 2015): a bound, on
         average, for the annealed approximation, not for the RBM (`musegen.energy.ais`).
 
-        Intensities between 0 and 1 are put into F unchanged. F is concave, so the result is lower
-        than the mean over binary images drawn from them.
+        Intensities are put into F unchanged. F is concave, so the result is lower than the mean
+        over binary images drawn from them.
         """
         if 1 in (chains, reverse_rows):
             raise UserError(

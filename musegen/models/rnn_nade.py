@@ -86,6 +86,8 @@ class RNNNADE(RecurrentRolls):
     name: ClassVar[str] = "rnn_nade"
     fits_16_bits = False
     monitor = ("val/log_likelihood", "max")
+    scores = ("log_likelihood",)
+    loss_metric = (-1, "log_likelihood")
 
     @check_arguments
     def __init__(
@@ -163,7 +165,7 @@ class RNNNADE(RecurrentRolls):
     # --- Evaluation -------------------------------------------------------------------------
 
     def new_metric(self) -> Metric:
-        return RowMeans(["log_likelihood"])
+        return RowMeans(self.scores)
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         metric.update(log_likelihood=self.log_prob(batch)[batch.mask_BT])

@@ -110,6 +110,8 @@ class RNNRBM(RecurrentRolls):
     name: ClassVar[str] = "rnn_rbm"
     fits_16_bits = False
     monitor = ("val/log_likelihood", "max")
+    scores = ("monitor", "log_likelihood", "accuracy")
+    train_scores = ("monitor",)
 
     @check_arguments
     def __init__(
@@ -239,7 +241,7 @@ class RNNRBM(RecurrentRolls):
     # --- Evaluation -------------------------------------------------------------------------
 
     def new_metric(self) -> Metric:
-        return RowMeans(["monitor", "log_likelihood", "accuracy"])
+        return RowMeans(self.scores)
 
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         generator = torch_stream(Stream.VALIDATION, 0, device=self.device)

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from matplotlib import colormaps
+from matplotlib import colormaps, rc_context, rcParams
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.rcsetup import cycler
 
 from musegen.runtime.atomic import replacing
 
@@ -22,12 +23,25 @@ GATES = {
 """The values of an LSTM: title and range."""
 TICKS = 32
 """Symbols below the axis of a picture, at most."""
+DARK = "_dark"
+"""The end of the names of pictures for a dark page."""
+LIGHT_STYLE: Any = {"image.cmap": "Dark2"}
+DARK_STYLE: Any = {
+    "image.cmap": "Set2",
+    **{f"{part}.facecolor": "#1d2027" for part in ("figure", "axes", "savefig", "legend")},
+    **dict.fromkeys(("text.color", "axes.labelcolor", "xtick.color", "ytick.color"), "#e9eaee"),
+    **dict.fromkeys(("axes.edgecolor", "grid.color"), "#a4a9b5"),
+    "axes.prop_cycle": cycler(color=["#8fb2ff", "#ffb27a", "#5fd6c5", "#f29ad9", "#bcd86a",
+                                     "#c3adff", "#ff9c94", "#d9c27e"]),
+}  # fmt: skip
+"""The colours of the report's dark style sheet. `image.cmap` is that of the decision lines."""
 MIN_DISTANCE = 14
 """Pixels between step numbers. Closer ones are left out."""
 
 
 def draw(values: dict[str, Any], folder: Path) -> list[Path]:
-    """Write units.png, outputs.png, states.png and, for an LSTM, gates.png.
+    """Write units.png, outputs.png, states.png and, for an LSTM, gates.png, each of them also for
+    a dark page as `…_dark.png`.
 
     `values` are those of `musegen.models.dissection.dissect`. Returns the paths.
     """
@@ -36,11 +50,13 @@ def draw(values: dict[str, Any], folder: Path) -> list[Path]:
         pictures["gates"] = _gates
     paths = []
     for name, draw_picture in pictures.items():
-        figure = Figure(figsize=(9, 6), layout="constrained")
-        draw_picture(values, figure)
-        paths.append(folder / f"{name}.png")
-        with replacing(paths[-1], "wb") as file:
-            figure.savefig(file, format="png", dpi=110)
+        for suffix, style in {"": LIGHT_STYLE, DARK: DARK_STYLE}.items():
+            with rc_context(style):
+                figure = Figure(figsize=(9, 6), layout="constrained")
+                draw_picture(values, figure)
+                paths.append(folder / f"{name}{suffix}.png")
+                with replacing(paths[-1], "wb") as file:
+                    figure.savefig(file, format="png", dpi=110)
     return paths
 
 
@@ -82,8 +98,8 @@ def _states(values: dict[str, Any], figure: Figure) -> None:
     _set_limits(axes, values, path)
     for k, line in enumerate(values["decision_lines"]):
         names = " | ".join(_visible(s) for s in line["symbols"])
-        _draw_line(axes, line, colormaps["Dark2"](k), names)
-    axes.plot(path[:, 0], path[:, 1], color="0.75", linewidth=1, zorder=1)
+        _draw_line(axes, line, colormaps[rcParams["image.cmap"]](k), names)
+    axes.plot(path[:, 0], path[:, 1], color=rcParams["grid.color"], linewidth=1, zorder=1)
     symbols = list(dict.fromkeys(values["read"]))
     for k, symbol in enumerate(symbols):
         states = np.array([p for p, s in zip(path, values["read"], strict=True) if s == symbol])
@@ -129,7 +145,16 @@ def _draw_fixed_point(axes: Axes, point: dict[str, Any], symbol: str, colour: st
     marker, kind = ("*", "attracting") if point["attracting"] else ("X", "not attracting")
     x, y = point["path"]
     label = f"fixed point of {_visible(symbol)}, {kind}:\nλ = {eigenvalues}"
-    axes.scatter(x, y, marker=marker, s=140, color=colour, edgecolor="black", zorder=3, label=label)
+    axes.scatter(
+        x,
+        y,
+        marker=marker,
+        s=140,
+        color=colour,
+        edgecolor=rcParams["text.color"],
+        zorder=3,
+        label=label,
+    )
 
 
 def _is_visible(point: list[float], path: np.ndarray) -> bool:

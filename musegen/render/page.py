@@ -3,24 +3,24 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from musegen.baselines.by_spec import BASELINE_NAMES, with_baselines
 from musegen.metrics.music_comparison import ALL_MEASURES
 from musegen.render.audio import for_page
-from musegen.render.charts import Series, line_chart
-from musegen.render.metric_labels import metric_label
+from musegen.render.curves import COLOURS, panels
+from musegen.render.metric_labels import BASELINES, explanation, metric_label, picture_label
 from musegen.render.music_table import copying_rows, hazard_rows
+from musegen.render.setting_labels import setting_label
 
 NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
-COLOURS = 6
-"""The number of different colours for runs."""
 SHADES = 4
 """The number of shades for velocities."""
 
@@ -41,6 +41,8 @@ class Picture(NamedTuple):
     url: str
     tile_width: int | None
     """The width of a tile image in pixels; None for other pictures. Tiles are enlarged sharply."""
+    dark_url: str | None = None
+    """The same picture for a dark page, if there is one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,10 @@ class Run:
     texts: Mapping[str, str] = field(default_factory=dict)
     sound: str = "piano"
     """How the pieces sound: the setting `sound`."""
+    loss_metric: tuple[int, str] | None = None
+    """(sign, name) of the validation metric that the training loss is, if it is one."""
+    setting_texts: Mapping[str, str] = field(default_factory=dict)
+    """One line on each of the settings."""
 
     @property
     def labelled(self) -> bool:
@@ -82,7 +88,8 @@ def page(runs: Sequence[Run]) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters.update(number=number, rounded=rounded, clock=clock)
+    environment.filters.update(number=number, rounded=rounded, clock=clock, breakable=breakable)
+    environment.filters.update(picture_label=picture_label)
     environment.globals.update(
         piano_roll=piano_roll, notes_table=notes_table,
         hazard_rows=hazard_rows, copying_rows=copying_rows,
@@ -104,9 +111,10 @@ def page(runs: Sequence[Run]) -> str:
         instrument=for_page(instrument) if sounds else None,
         player_script=source(f"{instrument}.js", "player.js"),
         facts=_rows([run.facts for run in runs]),
-        differing=_differing(runs),
-        charts=_charts(runs),
+        settings=_settings(runs),
+        panels=panels(runs),
         tests=_test_rows(runs),
+        baselines=_baseline_texts(runs),
         by_label=_by_label(runs),
         music_measures=ALL_MEASURES,
     )  # fmt: skip
@@ -190,41 +198,39 @@ def _rows(tables: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
     return [(name, [table.get(name) for table in tables]) for name in names]
 
 
-def _differing(runs: Sequence[Run]) -> list[tuple[str, list[str | None]]]:
-    """Settings whose values differ between the runs."""
-    rows = _rows([run.settings for run in runs])
-    return [(name, values) for name, values in rows if len(set(values)) > 1]
+class Setting(NamedTuple):
+    """A setting with its value in each run."""
+
+    key: str
+    label: str
+    explanation: str
+    values: list[str | None]
 
 
-def _charts(runs: Sequence[Run]) -> list[tuple[str, Markup, list[Series]]]:
-    """A panel per metric, with training and validation. The monitored metric is first.
-
-    The metrics of each label, such as `val/nll/mozart`, are in the panel of the metric.
-    """
-    panels: dict[str, list[Series]] = {}
-    for i, run in enumerate(runs):
-        labels = list(dict.fromkeys(name.split("/")[2] for name in run.history if _label(name)))
-        for name, points in run.history.items():
-            stage, metric = [*name.split("/"), ""][:2]
-            text = " ".join(filter(None, [run.name if len(runs) > 1 else "", stage, _label(name)]))
-            colour = i + (1 + labels.index(_label(name)) if _label(name) else 0)
-            series = Series(text, points, colour % COLOURS, stage == "train")
-            panels.setdefault(metric or name, []).append(series)
-    monitored = {[*run.monitor.split("/"), ""][1] for run in runs}
-    order = sorted(panels, key=lambda metric: metric not in monitored)
+def _settings(runs: Sequence[Run]) -> list[Setting]:
+    """The settings of a single run, or those whose values differ between the runs."""
+    texts = {key: text for run in runs for key, text in run.setting_texts.items()}
     return [
-        (metric_label(metric), line_chart(metric_label(metric), panels[metric]), panels[metric])
-        for metric in order
+        Setting(key, setting_label(key), texts.get(key, ""), values)
+        for key, values in _rows([run.settings for run in runs])
+        if len(runs) == 1 or len(set(values)) > 1
     ]
 
 
-def _label(name: str) -> str:
-    """The label in a name such as `val/nll/mozart`, or an empty text."""
-    return [*name.split("/"), "", ""][2]
+def _baseline_texts(runs: Sequence[Run]) -> list[str]:
+    """One line on each kind of baseline in the test metrics."""
+    names = dict.fromkeys(name for run in runs for name in run.test if "/" not in name)
+    used = {baseline for _, _, baseline in with_baselines(names)}
+    return [text for baseline, text in BASELINES.items() if baseline in used]
 
 
-def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]:
-    """(label of the metric, baseline or "", values): each metric, followed by its baselines.
+def breakable(name: str) -> Markup:
+    """A long name or path that may be broken after its dots, slashes and underscores only."""
+    return Markup(re.sub(r"(?<=[a-z])([._/]+)(?=[A-Za-z_])", r"\1<wbr>", str(escape(name))))
+
+
+def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, str, list[float | None]]]:
+    """(label of the metric, explanation, baseline or "", values), baselines after their metric.
 
     Metrics that only baselines have are last, with the metric in the baseline's label. Metrics per
     label are in another table.
@@ -235,7 +241,7 @@ def _test_rows(runs: Sequence[Run]) -> list[tuple[str, str, list[float | None]]]
         baseline_label = BASELINE_NAMES.get(baseline, "")
         if baseline and metric not in metrics:
             baseline_label += f", {metric_label(metric)}"
-        rows.append((metric_label(metric), baseline_label, metrics[name]))
+        rows.append((metric_label(metric), explanation(metric), baseline_label, metrics[name]))
     return rows
 
 

@@ -14,7 +14,10 @@ from musegen.codecs.midi import read_notes
 from musegen.config.runs import load_run_config
 from musegen.errors import UserError
 from musegen.metrics.music import degenerate
+from musegen.render.dissection_plots import DARK
+from musegen.render.metric_labels import metric_label
 from musegen.render.page import Audio, Picture, Run, number, page
+from musegen.render.setting_labels import loaded_class, setting_texts
 from musegen.runtime.atomic import write_text
 
 REPORT, FACTS, MUSIC = "report.html", "run.json", "music.json"
@@ -70,6 +73,8 @@ def load_run(folder: Path, name: str) -> Run:
             for p in sorted((folder / sub).glob("*.txt"))
         },
         sound=config.get("sound", "piano"),
+        loss_metric=getattr(loaded_class(config["model"]), "loss_metric", None),
+        setting_texts=setting_texts(config),
     )
 
 
@@ -90,7 +95,9 @@ def _labelled_facts(facts: dict[str, Any], config: dict[str, Any]) -> dict[str, 
         "Started": facts["started"],
         "Duration": f"{hours} h {minutes} min" if hours else f"{minutes} min {seconds} s",
         "Epochs": str(facts["epochs"]),
-        f"Best {config.get('monitor')}": number(facts["best"]),
+        f"Best: {metric_label(str(config.get('monitor')).partition('/')[2])}": number(
+            facts["best"]
+        ),
         **seed,
         "Versions": ", ".join(f"{k} {v}" for k, v in facts["versions"].items()),
         **({"Commit": facts["commit"]} if facts["commit"] else {}),
@@ -105,16 +112,21 @@ def _audio(path: Path, folder: Path) -> Audio:
 
 def _pictures(folder: Path) -> list[Picture]:
     """The pictures of the folder, without those of earlier epochs and without piano-rolls, which
-    the page draws itself."""
+    the page draws itself. A version for a dark page belongs to its picture."""
     pictures = []
     for path in sorted(folder.rglob("*.png")):
-        parent = path.parent
+        parent, dark = path.parent, path.with_name(f"{path.stem}{DARK}.png")
         earlier = parent.name.startswith("epoch_") and parent != max(parent.parent.glob("epoch_*"))
-        if not earlier and not path.with_suffix(".mid").exists():
+        is_dark = (
+            path.stem.endswith(DARK)
+            and path.with_name(f"{path.stem.removesuffix(DARK)}.png").exists()
+        )
+        if not earlier and not is_dark and not path.with_suffix(".mid").exists():
             name = path.relative_to(folder).with_suffix("").as_posix()
             width = int.from_bytes(path.read_bytes()[16:20], "big")  # in the PNG's header
             tile_width = width if width < PLOT_WIDTH else None
-            pictures.append(Picture(name, _data_url(path, "image/png"), tile_width))
+            dark_url = _data_url(dark, "image/png") if dark.exists() else None
+            pictures.append(Picture(name, _data_url(path, "image/png"), tile_width, dark_url))
     return pictures
 
 

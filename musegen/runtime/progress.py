@@ -26,6 +26,8 @@ REFRESH = 0.25
 """Seconds between two drawings of a bar: each takes milliseconds."""
 FIRST_LINE = 10.0
 """Seconds before the first plain line; the wait doubles with each further line."""
+MIN_MEASURED = 2.0
+"""Seconds over which the speed is measured at least, before a time left is shown."""
 
 
 class Work:
@@ -38,15 +40,20 @@ class Work:
 
     def __init__(self, what: str, total: float | None, unit: str, done: float = 0) -> None:
         self.what, self.total, self.unit, self.done, self.note = what, total, unit, done, ""
-        self._done_before, self._started = done, time.perf_counter()
+        self._started = time.perf_counter()
         self._due = self._started + self.patience
+        self._warm: tuple[float, float] | None = None
+        """The time and the units done at the first report. Before it, kernels are compiled."""
 
     patience = float("inf")
 
     def at(self, done: float) -> None:
         """Report the number of units done so far."""
         self.done = done
-        if (now := time.perf_counter()) >= self._due:
+        now = time.perf_counter()
+        if self._warm is None:
+            self._warm = now, done
+        if now >= self._due:
             self._due = self.show(now - self._started) + now
 
     def show(self, seconds: float) -> float:
@@ -62,11 +69,19 @@ class Work:
         return f"{self.done:,.0f}{total} {self.unit}"
 
     def left(self) -> str:
-        """The time left at the present speed; empty if it is unknown."""
-        elapsed, done = time.perf_counter() - self._started, self.done - self._done_before
-        if self.total is None or done <= 0:
+        """The time left at the speed since the first report; empty without a fair estimate.
+
+        The first units are slow, because kernels are compiled and caches are filled. So the speed
+        is measured after the first report, for as long as that report took, and for at least
+        `MIN_MEASURED` seconds.
+        """
+        if self.total is None or self._warm is None or self.done >= self.total:
             return ""
-        return f"{duration(elapsed * (self.total - self.done) / done)} left"
+        warm_at, warm_done = self._warm
+        measured, done = time.perf_counter() - warm_at, self.done - warm_done
+        if done <= 0 or measured < max(MIN_MEASURED, warm_at - self._started):
+            return ""
+        return f"{duration(measured * (self.total - self.done) / done)} left"
 
     def __enter__(self) -> Work:
         return self
@@ -100,10 +115,11 @@ class Bar(Work):
             Bar.display = _new_display()
             Bar.display.start()
         if self.task is None:
-            self.task = Bar.display.add_task(self.what, total=self.total, counted="", note="")
+            self.task = Bar.display.add_task(self.what, total=self.total, text="")
+        parts = [self.counted(), self.left(), self.note]
         Bar.display.update(
-            self.task, completed=self.done, description=self.what, counted=self.counted(),
-            note=self.note, refresh=True,
+            self.task, completed=self.done, description=self.what, refresh=True,
+            text="  ".join(filter(None, parts)),
         )  # fmt: skip
         return REFRESH
 
@@ -118,15 +134,9 @@ class Bar(Work):
 
 
 def _new_display() -> Progress:
-    from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+    from rich.progress import BarColumn, Progress, TextColumn
 
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.fields[counted]}"),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
+    columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.fields[text]}"))
     # auto_refresh would start a thread, and processes are forked while a bar is shown.
     return Progress(*columns, auto_refresh=False, transient=True)
 

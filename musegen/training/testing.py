@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from musegen.baselines.by_spec import baselines, with_baselines
@@ -30,12 +31,29 @@ def extra_metrics(model: Model, data: Any, settings: dict[str, Any]) -> dict[str
     return metrics | (baselines(data) if settings["assess"].get("split", "test") == "test" else {})
 
 
-def format_test_table(metrics: dict[str, float]) -> str:
-    """The metrics as an aligned table, each baseline below the metric that it belongs to."""
+def format_test_table(metrics: dict[str, float], file: Path) -> str:
+    """The metrics as an aligned table, each baseline below the metric that it belongs to.
+
+    Metrics of single labels (`bpc/Dutch`) would fill the screen; `file`, which has all metrics,
+    is named instead.
+    """
     rows = [
-        (f"    {name}" if baseline else f"  {name}", metrics[name])
-        for name, _, baseline in with_baselines(metrics)
+        (f"    {name}" if baseline else f"  {name}", _rounded(metrics[name]))
+        for name, _, baseline in with_baselines(name for name in metrics if "/" not in name)
     ]
     width = max((len(name) for name, _ in rows), default=0)
+    before_point = max((len(value.partition(".")[0]) for _, value in rows), default=0)
     heading = "test" + (" (indented: baselines)" if any(name[2] == " " for name, _ in rows) else "")
-    return "\n".join([heading, *(f"{name:<{width}}  {value:.6f}" for name, value in rows)])
+    lines = [heading]
+    for name, value in rows:
+        indent = before_point - len(value.partition(".")[0])
+        lines.append(f"{name:<{width}}  {' ' * indent}{value}")
+    labels = {name.partition("/")[2] for name in metrics if "/" in name}
+    if labels:
+        lines.append(f"the metrics of each of {len(labels)} labels are in {file}")
+    return "\n".join(lines)
+
+
+def _rounded(value: float) -> str:
+    """Four significant digits; whole numbers from 10,000 on."""
+    return f"{value:.0f}" if abs(value) >= 10_000 else f"{value:.4g}"

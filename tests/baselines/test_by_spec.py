@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -84,6 +85,18 @@ def test_baselines_follow_their_metric() -> None:
         ("ngram_bpc/Oz", "bpc/Oz", "ngram"),
         ("ngram_order", "order", "ngram"),
     ]
-    assert format_test_table({"unigram_nll": 4.0, "nll": 2.0}).splitlines()[1:] == [
-        "  nll            2.000000", "    unigram_nll  4.000000"
-    ]  # fmt: skip
+
+
+def test_the_table_is_short() -> None:
+    metrics = {
+        "bpc/Oz": 6.0, "gain_error/Oz": 0.125, "bpc/Ur": 7.0, "unigram_nll": 14.21875, "nll": 2.0,
+        "log_z": -123456.7, "recognised": 0.123456,
+    }  # fmt: skip
+    assert format_test_table(metrics, Path("run/test.json")).splitlines() == [
+        "test (indented: baselines)",
+        "  nll                  2",
+        "    unigram_nll       14.22",
+        "  log_z          -123457",
+        "  recognised           0.1235",
+        "the metrics of each of 2 labels are in run/test.json",
+    ]

@@ -16,8 +16,9 @@ import pytorch_lightning as pl
 from musegen import __version__
 from musegen.cli import count, dissect, evaluate, generate, report, sweep
 from musegen.cli.main import COMMANDS, main
-from musegen.cli.usage import Section, _section, explanations, type_name
+from musegen.cli.usage import Section, _section, type_name
 from musegen.codecs.chars import CharCodec
+from musegen.config.signatures import explanations
 from musegen.constraints import DropoutRate, PositiveInt
 from musegen.models import MODELS
 from musegen.models.char_rnn import CharRNN

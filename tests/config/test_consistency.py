@@ -11,6 +11,8 @@ from musegen.cli import train
 from musegen.config.consistency import scores
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
+from musegen.models import MODELS
+from musegen.models import RBM as RBM_MODEL
 
 PLATEAU = "optimizer.schedule=plateau"
 
@@ -29,6 +31,9 @@ PLATEAU = "optimizer.schedule=plateau"
         (["callbacks=early_stopping", "callbacks.early_stopping.monitor=val/los"],
          "callbacks.early_stopping.monitor=val/los: no such score of this lstm_midi"),
         (["model=char_rnn", "data=names", "monitor=val/capacity"], "no such score of this"),
+        (["model=rnn_nade", "data=jsb", "monitor=val/nll"], "no such score of this rnn_nade"),
+        (["model=biaxial_lstm", "data=jsb", "monitor=val/accuracy"], "of this biaxial_lstm"),
+        (["model=rbm", "data=mnist_5k", "monitor=val/log_likelihood"], "no such score of this rbm"),
         (["trainer.accumulate_grad_batches=0"], "accumulate_grad_batches=0: should be greater"),
         (["trainer.check_val_every_n_epoch=0"], "check_val_every_n_epoch=0: should be greater"),
         (["trainer.gradient_clip_val=-1"], "gradient_clip_val=-1: should be greater than or"),
@@ -63,24 +68,75 @@ def test_training_for_a_time_works(cli, midi_folder: Path) -> None:
     assert code == 0, err
 
 
+ROLLS = ["data=piano_roll_folder", "data.root={}", "model.hidden=4"]
+RBM = ["model=rbm", *ROLLS, "data.view=frames", "assess.schedule=[[3,1.0]]", "model.sparsity=0.1"]
+
+
 @pytest.mark.parametrize(
     "typed",
     [
         ["model=char_rnn", "data=anbn", "data.train_size=50", "data.count_to=5"],
         ["model=lstm_midi", "data=midi_folder", "data.root={}", "model.hidden=4"],
-        ["model=rbm", "data=piano_roll_folder", "data.root={}", "data.view=frames",
-         "callbacks.likelihood.every=1", "callbacks.likelihood.schedule=[[3,1.0]]",
-         "assess.schedule=[[3,1.0]]", "model.hidden=4"],
-        ["model=rnn_rbm", "data=piano_roll_folder", "data.root={}", "model.hidden=4", "model.k=1",
-         "callbacks.pretraining=null", "assess.frames=2", "assess.ais_steps=2",
-         "assess.chains=2", "assess.reverse_frames=0"],
+        [*RBM, "callbacks.likelihood.every=1", "callbacks.likelihood.schedule=[[3,1.0]]",
+         "callbacks.likelihood.reverse_rows=2"],
+        [*RBM, "model.chain=cd"],
+        ["model=rnn_rbm", *ROLLS, "model.k=1", "callbacks.pretraining=null", "assess.frames=2",
+         "assess.ais_steps=2", "assess.chains=2", "assess.reverse_frames=0"],
+        ["model=rnn_nade", *ROLLS, "assess.samples=0"],
+        ["model=biaxial_lstm", *ROLLS, "assess.samples=0", "model.note_hidden=4"],
     ],
-    ids=lambda typed: typed[0],
+    ids=lambda typed: f"{typed[0]} {typed[-1]}",
 )  # fmt: skip
-def test_the_scores_are_those_that_a_run_logs(tmp_path: Path, midi_folder: Path, typed) -> None:
+def test_the_stated_scores_are_those_that_a_run_logs(
+    tmp_path: Path, midi_folder: Path, typed
+) -> None:
     more = ["sample=null", "callbacks.samples=null", "trainer.max_epochs=1", f"run_dir={tmp_path}"]
     settings = resolve_config(compose_config([t.format(midi_folder) for t in typed] + more))
     train.run(settings)
     with (tmp_path / "metrics.csv").open(newline="") as table:
         columns = [c for c in csv.DictReader(table).fieldnames if c.startswith(("val/", "train/"))]
-    assert set(columns) <= set(scores(settings, typed[0].removeprefix("model=")))
+    model = MODELS[typed[0].removeprefix("model=")]
+    stated = set(scores(settings, model))
+    if model is RBM_MODEL:  # in training it has a monitor for each kind of chain
+        other = "pseudo_likelihood" if "model.chain=cd" in typed else "reconstruction"
+        stated.remove(f"train/{other}")
+    assert set(columns) == stated
+
+
+def test_every_shipped_model_states_its_scores() -> None:
+    shipped = [m for m in MODELS.values() if m.__module__.startswith("musegen.")]
+    assert len(shipped) >= 6
+    for model in shipped:
+        assert model.monitor[0].removeprefix("val/") in model.scores
+
+
+OWN = """
+from musegen.models import CharRNN
+
+class Own(CharRNN):
+    def on_validation_epoch_end(self):
+        super().on_validation_epoch_end()
+        self.log("val/own", 1.0)
+"""
+
+
+@pytest.mark.parametrize(
+    ("monitor", "code"), [("val/own", 0), ("val/nll", 0), ("val/on", 1), ("val/capacity_", 1)]
+)
+def test_a_model_of_ones_own_is_asked_for_its_scores(
+    cli, tmp_path: Path, monkeypatch, monitor: str, code: int
+) -> None:
+    """It states none: a batch is scored before the training, with all that the class logs."""
+    (tmp_path / "own_scores.py").write_text(OWN)
+    monkeypatch.syspath_prepend(tmp_path)
+    run = tmp_path / "run"
+    done, _, err = cli(
+        train.main, "model._target_=own_scores.Own", "data=anbn", "data.train_size=40",
+        "data.count_to=3", f"monitor={monitor}", "sample=null", "trainer.max_epochs=1",
+        "+model.hidden=4", f"hydra.run.dir={run}",
+    )  # fmt: skip
+    assert done == code, err
+    assert run.exists() is (code == 0)
+    if code:
+        assert f"monitor={monitor}: no such score of this char_rnn; did you mean val/" in err
+        assert len(err.splitlines()) == 1

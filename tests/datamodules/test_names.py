@@ -187,6 +187,7 @@ def test_names_of_faker_by_country():
     data.setup()
     assert data.codec.labels == ("Japan", "Switzerland")
     japanese = [t for t, i in zip(data.texts["train"], data.labels["train"], strict=True) if i == 0]
+    assert len(japanese) > 20
     assert all(ord(c) > 0x2E80 for name in japanese for c in name)
     again = FakerNames(countries=["Japan", "Switzerland"], size=200)
     again.setup()

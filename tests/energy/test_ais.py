@@ -18,6 +18,7 @@ from musegen.energy.ais import (
     reverse_ais,
 )
 from musegen.errors import UserError
+from musegen.runtime import progress
 
 D, H = 6, 4
 COARSE = ((4, 1.0),)
@@ -177,3 +178,12 @@ def test_log_sigmoid_difference(scale: float) -> None:
     expected_S = (F.softplus(-after_SH.double()) - F.softplus(-before_SH.double())).sum(-1)
     result_S = ais._log_sigmoid_difference(before_SH.clone(), after_SH.clone())
     torch.testing.assert_close(result_S, expected_S, rtol=1e-5, atol=1e-5)
+
+
+def test_each_pass_is_named_in_the_display(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(progress.Lines, "patience", 0.0)
+    rbm, x_ND = small_rbm(), states(D)[:3].float()
+    forward_ais(rbm, 2, ((200, 1.0),), generator())
+    reverse_ais(rbm, x_ND, 2, ((200, 1.0),), generator())
+    passes = [line.partition("  ")[0] for line in capsys.readouterr().err.splitlines()]
+    assert list(dict.fromkeys(passes)) == ["forward AIS", "reverse AIS"]

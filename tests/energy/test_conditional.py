@@ -16,6 +16,7 @@ from musegen.energy.conditional import (
     raise_log_prob,
 )
 from musegen.metrics.accuracy import frame_accuracy
+from musegen.runtime import progress
 
 N, D, H = 12, 6, 4
 
@@ -122,3 +123,13 @@ def test_blocks_have_a_bounded_number_of_chains(monkeypatch) -> None:
     joined = torch.cat([b.x_ND for b in frames.blocks(10)])
     assert torch.equal(joined, frames.x_ND)
     assert len(estimate_log_prob(frames, 10, 5, generator()).log_prob_N) == N
+
+
+def test_estimates_say_what_they_compute_and_how_far_they_are(capsys, monkeypatch) -> None:
+    monkeypatch.setattr(progress.Lines, "patience", 0.0)
+    monkeypatch.setitem(conditional.MAX_CHAINS, "cpu", 50)
+    estimate_log_prob(random_frames(), 10, 5, generator())
+    raise_log_prob(random_frames(), 10, 5, generator())
+    lines = capsys.readouterr().err
+    assert "log-likelihood by AIS of 5 steps  1/3 blocks of frames\n" in lines
+    assert "RAISE by reverse AIS of 5 steps  1/3 blocks of frames\n" in lines

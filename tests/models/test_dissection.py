@@ -3,6 +3,7 @@
 import json
 import math
 
+import matplotlib.image
 import numpy as np
 import pytest
 import torch
@@ -118,8 +119,17 @@ def test_pictures_and_values_are_written(tmp_path, cli, monkeypatch):
     assert code == 0, err
     folder = tmp_path / "dissection"
     assert sorted(p.name for p in folder.iterdir()) == [
-        "dissection.json", "gates.png", "outputs.png", "states.png", "units.png"
+        "dissection.json", "gates.png", "gates_dark.png", "outputs.png", "outputs_dark.png",
+        "states.png", "states_dark.png", "units.png", "units_dark.png",
     ]  # fmt: skip
+    for name in ("gates", "outputs", "states", "units"):
+        light, dark = (
+            matplotlib.image.imread(folder / f"{name}{end}.png")[..., :3] for end in ("", "_dark")
+        )
+        assert light.shape == dark.shape
+        assert light[0, 0].tolist() == [1, 1, 1]
+        assert np.allclose(dark[0, 0] * 255, [0x1D, 0x20, 0x27])
+        assert dark.mean() < 0.4 < light.mean()
     values = json.loads((folder / "dissection.json").read_text())
     assert values["string"] == "0011"  # a string, not the number 11
     for arguments in (["string=2"], ["string="], []):

@@ -149,7 +149,9 @@ def test_metrics_stay_finite_with_very_large_weights() -> None:
     metric = model.new_metric()
     for stage in ("val", "test"):
         model.score(FrameBatch(DATA_ND), metric, stage)
-    assert all(np.isfinite(float(v)) for v in metric.compute().values())
+    metrics = metric.compute()
+    assert set(metrics) == {"pseudo_likelihood", "reconstruction", "free_energy"}
+    assert all(np.isfinite(float(v)) for v in metrics.values())
 
 
 def test_centred_gradient_is_that_of_the_rbm_written_with_offsets() -> None:

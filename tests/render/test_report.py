@@ -110,6 +110,9 @@ def test_the_page_contains_the_data_of_the_folder(folder: Path) -> None:
         assert text in html, text
     (table,) = re.findall(r"<h2 id=\"test\">.*?</section>", html, re.S)
     rows = re.findall(r"<tr.*?>\s*(.*?)</tr>", table, re.S)
+    assert "Baselines. Unigram: the frequencies of the training split, without context." in html
+    assert '<span class="explanation">−log p of each prediction; 0 is best</span>' in rows[1]
+    rows = [re.sub(r'<span class="explanation">.*?</span>', "", row) for row in rows]
     assert [re.sub(r"<[^>]+>", " ", row).split() for row in rows] == [
         ["test", "split", "this", "run"],
         ["Negative", "log-likelihood", "(nats)", "4.5"],
@@ -133,7 +136,7 @@ def test_the_page_contains_the_data_of_the_folder(folder: Path) -> None:
     assert "previews/epoch_002/filters" in html
     assert "previews/epoch_001/filters" not in html
     assert html.count("<img") == 1
-    description = "val from 5.5 in epoch 1 to 4.25 in epoch 2; train from 6 in epoch 1"
+    description = "validation from 5.5 in epoch 1 to 4.25 in epoch 2; training from 6 in epoch 1"
     assert f"Negative log-likelihood (nats): {description}" in html
 
 
@@ -159,11 +162,64 @@ def test_several_runs_side_by_side(cli, folder: Path, other: Path, tmp_path: Pat
     assert code == 0, err
     assert out.strip() == "both.html"
     html = (tmp_path / "both.html").read_text()
-    (differing,) = re.findall(r"<h3>Different settings</h3>.*?</section>", html, re.S)
-    rows = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", differing, re.S)
-    assert [re.sub(r"<[^>]+>", " ", row).split() for row in rows] == [["model.hidden", "16", "32"]]
-    assert "one val from 5.5" in html
-    assert "two val from 5.25" in html
+    (differing,) = re.findall(r"<h3>Settings that differ</h3>.*?</section>", html, re.S)
+    (row,) = re.findall(r"<tr><th scope=\"row\">(.*?)</tr>", differing, re.S)
+    name, cells = row.replace("<wbr>", "").split("</th>")
+    assert name.startswith("Model: hidden <code>model.hidden</code><span")
+    assert re.findall(r"<td>(.*?)</td>", cells) == ["16", "32"]
+    assert "one, validation from 5.5" in html
+    assert "two, validation from 5.25" in html
+
+
+def test_a_picture_has_a_version_for_a_dark_page(
+    browser: Any, folder: Path, tmp_path: Path
+) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    for name, grey in (("units", 1.0), ("units_dark", 0.0)):
+        write_tiles([np.full((1, 4), grey)], run / "dissection" / f"{name}.png")
+    page_file = write_page([run])
+    assert page_file.read_text().count("Every hidden unit while the network reads the text") == 1
+    colour = """() => {
+        const [canvas, img] = [document.createElement('canvas'),
+                               document.querySelector('img[alt="dissection/units"]')];
+        const context = canvas.getContext('2d');
+        context.drawImage(img, 0, 0);
+        return context.getImageData(0, 0, 1, 1).data[0];
+    }"""
+    for scheme, value in (("light", 255), ("dark", 0)):
+        with opened(browser, page_file, color_scheme=scheme) as page:
+            assert page.evaluate(colour) == value
+
+
+def test_no_word_of_the_settings_is_broken(browser: Any, folder: Path, tmp_path: Path) -> None:
+    """On a phone, lines end after words, or after a dot, slash or underscore of a long name."""
+    run = tmp_path / "run"
+    shutil.copytree(folder, run)
+    text = (run / "config.yaml").read_text()
+    (run / "config.yaml").write_text(text.replace("Mozart", "MidiFolder"))
+    lines = """() => [...document.querySelectorAll('.settings code, .settings td')].flatMap(e => {
+        const found = [];
+        let last = null;
+        for (const node of [...e.childNodes].filter(n => n.nodeType === 3))
+            for (let i = 0; i < node.length; i++) {
+                const range = document.createRange();
+                range.setStart(node, i); range.setEnd(node, i + 1);
+                const rect = range.getBoundingClientRect();
+                if (!rect.width) continue;
+                if (last !== null && rect.top > last) found.push('');
+                last = rect.top;
+                if (found.length === 0) found.push('');
+                found[found.length - 1] += node.data[i];
+            }
+        return found.slice(0, -1);
+    })"""
+    with opened(browser, write_page([folder, run], tmp_path / "both.html"),
+                viewport={"width": 320, "height": 800}) as page:  # fmt: skip
+        ends = page.evaluate(lines)
+        assert ends  # `musegen.training.…` needs several lines
+        assert [end for end in ends if not end.endswith((".", "/", "_", " ", ","))] == []
+        assert page.evaluate("document.documentElement.scrollWidth") <= 320
 
 
 def test_a_wrong_call_prints_one_line(cli, folder: Path, tmp_path: Path) -> None:

@@ -54,9 +54,36 @@ def test_an_unknown_total_has_no_time_left(clock, capsys) -> None:
 
 def test_units_done_before_do_not_count_for_the_speed(clock) -> None:
     work = begin("training", 100, "updates", done=50)
-    clock[0] += 10
-    work.at(60)
-    assert work.left() == "0:40 left"
+    for done in (60, 70):
+        clock[0] += 10
+        work.at(done)
+    assert work.left() == "0:30 left"
+
+
+def test_the_time_left_is_not_computed_from_the_warm_up(clock, capsys) -> None:
+    """An epoch of 81 s, whose first update takes 12 s: its kernels are compiled."""
+    work = begin("epoch 1/1", 1001, "updates")
+    clock[0] += 12
+    work.at(1)
+    for done in range(2, 1002):
+        clock[0] += 0.081
+        work.at(done)
+    assert capsys.readouterr().err.splitlines() == [
+        "epoch 1/1  1/1,001 updates",
+        "epoch 1/1  150/1,001 updates  1:09 left",  # 12 + 149 · 0.081 s = 24 s
+        "epoch 1/1  448/1,001 updates  0:45 left",
+    ]
+    assert work.left() == ""
+
+
+def test_two_seconds_are_measured_at_least(clock) -> None:
+    work = begin("training", 100, "updates")
+    lefts = []
+    for done in range(6):
+        work.at(done)
+        lefts.append(work.left())
+        clock[0] += 0.5
+    assert lefts == ["", "", "", "", "0:48 left", "0:48 left"]
 
 
 def test_bars_share_the_terminal_and_are_removed(clock, monkeypatch) -> None:

@@ -19,6 +19,17 @@ class RBMLikelihood(pl.Callback):
     Raises `UserError` for a setting outside its range.
     """
 
+    scores = (
+        "log_likelihood",
+        "log_z",
+        "log_z_error",
+        "effective_chains",
+        "log_likelihood_raise",
+        "log_z_reverse",
+        "log_z_reverse_error",
+    )
+    """The metrics of `RBM.assess`, which it logs for the validation split."""
+
     @check_arguments
     def __init__(
         self,
