@@ -22,9 +22,12 @@ def play(notes: np.ndarray, font: SoundFont) -> np.ndarray:
     synth = tinysoundfont.Synth(samplerate=RATE)
     try:
         number = synth.sfload(str(font.file))
+    except RuntimeError as e:
+        raise UserError(f"sound={font.file}: damaged; the file cannot be played") from e
+    try:
         synth.program_select(0, number, 0, font.program)
-    except (RuntimeError, tinysoundfont.SoundFontException) as e:
-        raise UserError(f"sound={font.file}:{font.program}: cannot be played ({e})") from e
+    except RuntimeError as e:
+        raise UserError(f"sound={font.file}: there is no program {font.program} in it") from e
     # A repeated pitch ends before it starts again.
     events = [(end, 0, pitch, 0) for _, end, pitch, _ in notes.tolist()]
     events += [(start, 1, pitch, velocity) for start, _, pitch, velocity in notes.tolist()]

@@ -62,7 +62,7 @@ def test_onset_release_and_silence(font: Path) -> None:
 def test_what_cannot_be_played_is_refused_in_one_line(font: Path, tmp_path: Path) -> None:
     damaged = tmp_path / "damaged.sf2"
     damaged.write_bytes(font.read_bytes()[:2000])
-    for sound in (str(damaged), f"{font}:41"):
-        with pytest.raises(UserError, match="cannot be played") as refused:
+    for sound, message in ((str(damaged), "damaged.sf2: damaged"), (f"{font}:41", "no program 41")):
+        with pytest.raises(UserError, match=message) as refused:
             check_plays(check_sound(sound))
         assert "\n" not in str(refused.value)
