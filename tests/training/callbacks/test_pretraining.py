@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 import pytorch_lightning as pl
@@ -15,6 +18,7 @@ from musegen.models.rnn_rbm import RNNRBM
 from musegen.runtime.distributed import this_rank
 from musegen.specs import RollBatch, Rolls
 from musegen.training.callbacks.pretraining import Pretraining, log_odds
+from tests.runtime.test_distributed import QUICK, TWO, train_to_the_end
 
 D = 4
 RBM_PART = {"W_DH", "b_v", "b_h"}
@@ -109,6 +113,26 @@ def test_every_process_pretrains_on_all_data(rank: int, two_processes, monkeypat
     Pretraining().on_fit_start(trainer, model)
     assert frames == [sum(lengths)]
     assert this_rank() == (rank, 2)
+
+
+@pytest.mark.slow
+def test_two_processes_pretrain_like_one(midi_folder: Path, tmp_path: Path) -> None:
+    """Each has all frames and the same random numbers; without its half every value differs."""
+    values = []
+    for name, processes in (("one", []), ("two", TWO)):
+        run = tmp_path / name
+        train_to_the_end(
+            tmp_path, "model=rnn_rbm", "data=piano_roll_folder", f"data.root={midi_folder}",
+            "data.dt=0.25", "data.chunk_length=10", "model.hidden=6", "model.recurrent=8",
+            "callbacks.pretraining.rbm_epochs=3", "callbacks.pretraining.rbm_batch_size=10",
+            "callbacks.pretraining.rnn_epochs=3", "assess.frames=20", "assess.ais_steps=20",
+            "assess.reverse_frames=0", *QUICK, *processes, f"hydra.run.dir={run}",
+        )  # fmt: skip
+        rows = csv.DictReader((run / "metrics.csv").open(newline=""))
+        logged = [(row["rbm/reconstruction"], row["rnn/cross_entropy"]) for row in rows]
+        values.append([pair for pair in logged if any(pair)])
+    assert len(values[0]) in (3, 6)
+    assert values[0] == values[1]
 
 
 def test_log_odds_stay_finite() -> None:
