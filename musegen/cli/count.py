@@ -18,6 +18,7 @@ from musegen.models.char_rnn import CharRNN
 from musegen.training.checkpoint_files import find_checkpoint
 
 CALL = "count run=<run folder or checkpoint> [show=20] [up_to=1000]"
+EXAMPLES = ("count run=runs/anbn up_to=1000",)
 
 
 @check_arguments
@@ -56,7 +57,7 @@ def main() -> None:
     with console.one_line_errors():
         console.quiet()
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, description(table), Section("settings", table))
+            print_usage(CALL, description(table), Section("settings", table), examples=EXAMPLES)
         settings = console.key_values(sys.argv[1:])
         if "run" not in settings:
             raise UserError(f"which run? musegen {CALL}")

@@ -19,6 +19,10 @@ from musegen.runtime.atomic import write_json
 from musegen.training.checkpoint_files import find_checkpoint
 
 CALL = "dissect run=<run folder or checkpoint> string=00001111 [label=NAME] [out=DIR]"
+EXAMPLES = (
+    "dissect run=runs/anbn string=00001111",
+    "dissect run=runs/names string=Tanaka label=Japanese",
+)
 
 
 def write(run: Path, string: str, label: str | None = None, out: Path | None = None) -> list[Path]:
@@ -47,7 +51,7 @@ def main() -> None:
     with console.one_line_errors():
         console.quiet()
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, description(write), Section("settings", write))
+            print_usage(CALL, description(write), Section("settings", write), examples=EXAMPLES)
         settings = console.key_values(sys.argv[1:])
         if not {"run", "string"} <= set(settings):
             raise UserError(f"which run, and which string? musegen {CALL}")

@@ -29,6 +29,11 @@ from musegen.training.testing import all_test_metrics, format_test_table
 from musegen.training.trainer import one_device
 
 CALL = "evaluate run=<run folder or checkpoint> [data=NAME] [data.root=DIR] [assess.NAME=value]"
+EXAMPLES = (
+    "evaluate run=runs/mozart",
+    "evaluate run=runs/mozart data=midi_folder data.root=other/midi",
+    "evaluate run=runs/jsb assess.ais_steps=100",
+)
 
 
 def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
@@ -108,7 +113,7 @@ def print_help(runs: list[str]) -> None:
         for model in models
     ]
     settings = Section("settings", evaluate, without=("overrides",))
-    print_usage(CALL, __doc__ or "", settings, *sections)
+    print_usage(CALL, __doc__ or "", settings, *sections, examples=EXAMPLES)
 
 
 def main() -> None:

@@ -19,6 +19,11 @@ from musegen.specs import Spec
 from musegen.training.checkpoint_files import find_checkpoint
 
 CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=value …]"
+EXAMPLES = (
+    "generate run=runs/mozart n=4 length=800 temperature=0.9",
+    "generate run=runs/mozart prime=my.mid include_prime=true",
+    "generate run=runs/names label=Japanese n=20",
+)
 
 
 def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
@@ -66,7 +71,9 @@ def print_help(settings: dict[str, Any]) -> None:
         Section(f"settings of {model.name}", model.generate, without=("start_ND",))
         for model in models
     ]
-    print_usage(CALL, description(generate), Section("settings", generate), *sections)
+    print_usage(
+        CALL, description(generate), Section("settings", generate), *sections, examples=EXAMPLES
+    )
 
 
 def main() -> None:

@@ -16,6 +16,7 @@ COMMANDS = {
     "generate": "generate new samples from a run or a checkpoint",
     "evaluate": "compute the test metrics of a run again, on its own data or on other data",
     "report": "write the page of a run, or of several runs side by side",
+    "list": "list the models, data sets, experiments, runs and pretrained models",
     "sweep": "search for good settings with Optuna",
     "dissect": "show what a char_rnn computes while it reads one string",
     "count": "test up to which n a char_rnn predicts the strings of a grammar, e.g. 0ⁿ1ⁿ",

@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from musegen.cli.console import one_line_errors, quiet
 from musegen.cli.generate import replace_samples
 from musegen.cli.jobs import isolate_failures
+from musegen.cli.train_help import print_train_help
+from musegen.cli.usage import help_requested
 from musegen.config.groups import CONF
 from musegen.config.instantiation import build_data, build_model, build_trainer
 from musegen.config.overrides import expand_resume, force_add_overrides, sweep_job
@@ -301,6 +303,8 @@ def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
         require_supported_lightning()
         launch.share_source_path(os.environ)
+        if help_requested(sys.argv[1:]):
+            print_train_help(expand_resume(sys.argv[1:]))
         arguments = launch.shared_run_dir(sys.argv[1:], os.environ)
         sys.argv[1:] = force_add_overrides(expand_resume(arguments))
         train()
