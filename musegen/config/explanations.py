@@ -22,6 +22,7 @@ SHARED = {
     "codec": "how data become classes and samples become data; its own settings are data.codec.*.",
     "num_workers": "processes that prepare batches; 0 prepares them in the training process.",
     "seed": "of the random numbers; the same seed gives the same result.",
+    "schedule": "of annealed importance sampling (AIS): (steps, last β) pairs.",
     "split": "the split that is tested.",
     "hidden": "the number of hidden units.",
     "recurrent": "units of the recurrent network.",

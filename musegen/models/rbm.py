@@ -307,7 +307,6 @@ class RBM(Model):
     ) -> dict[str, float]:
         """The mean log-likelihood of a split in nats, by forward and reverse AIS.
 
-        - schedule: of AIS, (steps, last β) pairs.
         - chains: forward chains, for `log_likelihood` (biased upward); 0 leaves it out.
         - reverse_rows: examples of the split, chosen at random and binarised at random, from which
           reverse chains start, for `log_likelihood_raise`; 0 leaves it out.
