@@ -24,12 +24,14 @@ if TYPE_CHECKING:
         Model,
         load,
     )
+    from musegen.render.shown import Piece
     from musegen.specs import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
 
 __version__ = "0.2.0"
 
 _MODULE_OF = {
     "UserError": "musegen.errors",
+    "Piece": "musegen.render.shown",
     "PairingError": "musegen.errors",
     **dict.fromkeys(("Spec", "Frames", "Rolls", "Tokens", "LabelledTokens", "Messages"),
                     "musegen.specs"),
@@ -50,6 +52,7 @@ __all__ = [
     "Messages",
     "Model",
     "PairingError",
+    "Piece",
     "Rolls",
     "Spec",
     "Tokens",

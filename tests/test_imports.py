@@ -24,6 +24,11 @@ LAYERS = {
     # The parts of training that models need: no trainer, no callback.
     "training.checkpoint_files": 3,
     "training.optimizer": 3,
+    # How samples show themselves: no report, no config.
+    "render.audio": 4,
+    "render.plots": 4,
+    "render.tiles": 4,
+    "render.shown": 5,
     "models": 6,
     "config": 7,
     "render": 8,

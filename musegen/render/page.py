@@ -16,8 +16,8 @@ from musegen.metrics.music import LABELS
 from musegen.render import audio
 from musegen.render.charts import Series, line_chart
 from musegen.render.metric_labels import metric_label
+from musegen.render.shown import pitch_name
 
-NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 COLOURS = 6
 """The number of different colours for runs."""
 SHADES = 4
@@ -166,11 +166,6 @@ def _strokes(notes: np.ndarray, high: int) -> list[str]:
         )
         for k in range(SHADES)
     ]
-
-
-def pitch_name(pitch: int) -> str:
-    """MIDI 60 → C4."""
-    return f"{NOTE_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def _rows(tables: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:
