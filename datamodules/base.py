@@ -36,6 +36,8 @@ class DataModule(pl.LightningDataModule):
 
     yields: ClassVar[tuple[type[Spec], ...]]
     """The kinds of spec that this class can have, one for each of its views."""
+    licence: ClassVar[str] = "not stated"
+    """The licence of the data, for the card of a model that was trained on them."""
     codec: Any = None
     """Decodes a model's output to music or text. The checkpoint contains its settings."""
 

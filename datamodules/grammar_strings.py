@@ -46,6 +46,7 @@ class GrammarStrings(CharDataModule):
     """
 
     yields = (Tokens,)
+    licence = "none: the strings are generated"
     pool = 1  # a pool would be sorted by length, and a batch of one n trains only that length
 
     @check_arguments

@@ -32,8 +32,10 @@ class Maestro(MidiFolder):
       MUSEGEN_DATA/maestro is used, or the zip file (56 MB) is downloaded once to the cache.
 
     The other settings are those of `MidiFolder`. Raises `UserError` for an unknown composer and
-    for files that are not MAESTRO v3.
+    and for files that are not MAESTRO v3.
     """
+
+    licence = "CC BY-NC-SA 4.0"
 
     @classmethod
     def availability(cls, **settings: Any) -> Availability:

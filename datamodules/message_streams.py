@@ -180,6 +180,8 @@ class Mozart(MidiFolder):
     The settings are those of `MidiFolder`; `root` is not used.
     """
 
+    licence = "works in the public domain; for the encodings, see the corpus of music21"
+
     @classmethod
     def availability(cls, **settings: Any) -> Availability:
         return Availability(CONVERTED, is_converted("mozart"))

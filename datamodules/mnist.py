@@ -77,6 +77,7 @@ class MNIST(DataModule):
     """
 
     yields = (Frames,)
+    licence = "CC BY-SA 3.0"
 
     @classmethod
     def availability(cls, **settings: Any) -> Availability:

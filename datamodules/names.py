@@ -175,6 +175,8 @@ class Names(LabelledNames):
     The other settings are those of `LabelledNames`.
     """
 
+    licence = "MIT (spro/practical-pytorch)"
+
     @classmethod
     def availability(cls, **settings: Any) -> Availability:
         return Availability(
@@ -226,6 +228,8 @@ class FakerNames(LabelledNames):
     Locales of one country are joined; locales without names of their own are left out. The other
     settings are those of `LabelledNames`.
     """
+
+    licence = "MIT (Faker)"
 
     @classmethod
     def availability(cls, **settings: Any) -> Availability:

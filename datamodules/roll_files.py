@@ -122,6 +122,8 @@ class BachChorales(RollFolder):
     The settings are those of `RollFolder`; `root` is not used.
     """
 
+    licence = "works in the public domain; for the encodings, see the corpus of music21"
+
     @classmethod
     def availability(cls, **settings: Any) -> Availability:
         return Availability(CONVERTED, is_converted("chorales"))

@@ -33,8 +33,10 @@ LAYERS = {
     "config": 7,
     "render": 8,
     "training": 9,
+    "sharing": 9,
     "cli": 10,
-    "__main__": 11,
+    "api": 11,
+    "__main__": 12,
 }
 """The layer of each package of musegen/: it imports only from itself and from lower layers."""
 HYDRA = ("config", "cli.train", "cli.sweep")

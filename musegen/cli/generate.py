@@ -13,10 +13,10 @@ from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
-from musegen.models import MODELS, load_model
+from musegen.models import MODELS
 from musegen.render.samples import one_per_sample, write_samples
+from musegen.sharing.locate import load, output_folder
 from musegen.specs import Spec
-from musegen.training.checkpoint_files import find_checkpoint
 
 CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=value …]"
 EXAMPLES = (
@@ -29,15 +29,17 @@ EXAMPLES = (
 def generate(run: Path, out: Path | None = None, **settings: Any) -> list[Path]:
     """Generate samples from a checkpoint, which is all that this needs.
 
-    - run: a run folder or a checkpoint.
-    - out: the folder of the files; by default generated/ in the run folder.
+    - run: a run folder or a checkpoint, a pretrained model (`musegen list what=pretrained`), or
+      hf:USER/NAME.
+    - out: the folder of the files; by default generated/ in the run folder, and generated/NAME for
+      a pretrained model.
 
     `settings` are those of the model's `generate`, as values or as they are typed.
     """
-    model = load_model(find_checkpoint(run))
+    model = load(run)
     read = read_typed(model.generate, settings)
     samples = model.generate(**check_settings(model.generate, read, "generate"))
-    folder = out or (run if run.is_dir() else run.parent) / "generated"
+    folder = out or output_folder(run, "generated")
     paths = one_per_sample(replace_samples(model.spec, samples, folder))
     for path in paths:
         print(path)
@@ -63,10 +65,7 @@ def replace_samples(spec: Spec, samples: Sequence[Any], folder: Path) -> list[Pa
 
 def print_help(settings: dict[str, Any]) -> None:
     """The settings of the run's model; without a run, those of every model."""
-    if "run" in settings:
-        models = [type(load_model(find_checkpoint(Path(settings["run"]).expanduser())))]
-    else:
-        models = list(MODELS.values())
+    models = [type(load(settings["run"]))] if "run" in settings else MODELS.values()
     sections = [
         Section(f"settings of {model.name}", model.generate, without=("start_ND",))
         for model in models

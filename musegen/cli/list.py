@@ -13,6 +13,8 @@ from musegen.config import listing
 from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.constraints import check_arguments
+from musegen.sharing.folder import read_config
+from musegen.sharing.locate import PRETRAINED, pretrained
 
 CALL = "list [what=models|data|experiments|runs|pretrained] [runs=DIR]"
 EXAMPLES = ("list", "list what=data", "list what=runs runs=runs/sweeps")
@@ -22,8 +24,9 @@ HEADINGS = {
     "data": "Data sets: musegen train data=NAME",
     "experiments": "Experiments: musegen train experiment=NAME",
     "runs": "Runs: musegen generate run=FOLDER",
+    "pretrained": "Pretrained models: musegen generate run=NAME",
 }
-What = Literal["models", "data", "experiments", "runs"]
+What = Literal["models", "data", "experiments", "runs", "pretrained"]
 
 
 @check_arguments
@@ -38,11 +41,23 @@ def show(what: What | None = None, runs: Path = Path("runs")) -> None:
         "data": listing.data_sets,
         "experiments": listing.experiments,
         "runs": lambda: listing.runs(runs),
+        "pretrained": pretrained_models,
     }
     for name, entries in sections.items():
         if what in (None, name):
             lines = [_text(entry) for entry in entries()] or ["  none"]
             print("\n".join([HEADINGS[name], *lines]) + "\n")
+
+
+def pretrained_models() -> list[listing.Entry]:
+    """The pretrained models of the package, with the metrics of their cards."""
+    entries = []
+    for name in pretrained():
+        config = read_config(PRETRAINED / name)
+        data = config["data"].get("name") or config["data"]["_target_"].rpartition(".")[2]
+        details = listing.first_metrics(config.get("metrics", {}))
+        entries.append(listing.Entry(name, f"{config['model_type']} on {data}", details))
+    return entries
 
 
 def _text(entry: listing.Entry) -> str:

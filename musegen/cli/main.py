@@ -16,6 +16,8 @@ COMMANDS = {
     "generate": "generate new samples from a run or a checkpoint",
     "evaluate": "compute the test metrics of a run again, on its own data or on other data",
     "report": "write the page of a run, or of several runs side by side",
+    "export": "write a model for other programs, or to share: safetensors, ONNX, TorchScript",
+    "publish": "write a model with its card to the Hugging Face Hub",
     "list": "list the models, data sets, experiments, runs and pretrained models",
     "sweep": "search for good settings with Optuna",
     "dissect": "show what a char_rnn computes while it reads one string",

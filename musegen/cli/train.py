@@ -62,14 +62,22 @@ def train(cfg: DictConfig) -> float:
                 Path(cfg.run_dir).rmdir()
 
 
-def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> float:
+def run(
+    settings: dict[str, Any],
+    callbacks: Sequence[pl.Callback] = (),
+    model: Model | None = None,
+    data: Any = None,
+) -> float:
     """The complete run of a resolved config, in as many processes as the config says.
 
-    `callbacks` are added to those of the config; not in a run of several processes. Raises
-    `UserError` if the folder already holds a run and `resume` is not set.
+    `callbacks` are added to those of the config; not in a run of several processes. A `model` and
+    `data` that are given are used instead of those of the config. Raises `UserError` if the folder
+    already holds a run and `resume` is not set.
     """
     processes = launch.num_processes(build_trainer(settings, bare=True))
     if processes > 1:
+        if not (model is data is None):
+            raise UserError("objects of your own are trained in one process: set devices=1")
         if not settings["resume"]:
             refuse_existing_run(Path(settings["run_dir"]))
         return launch.launch(run_in_process, settings, processes)
@@ -82,7 +90,7 @@ def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> floa
     if trainer.strategy.root_device.type == "cpu":
         pin_cpu_affinity(os.environ)
     with finishing(trainer.loggers):
-        score, report = fit_and_report(settings, trainer)
+        score, report = fit_and_report(settings, trainer, model, data)
     if report is not None:
         # The last line, after those of the loggers, as an address that a terminal can open.
         print(f"report {report.as_uri()}")
@@ -96,16 +104,20 @@ def run_in_process(settings: dict[str, Any]) -> float:
         return run(settings)
 
 
-def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | None]:
-    """Build data and model, fit, test, sample and write the report.
+def fit_and_report(
+    settings: dict[str, Any], trainer: pl.Trainer, model: Model | None = None, data: Any = None
+) -> tuple[float, Path | None]:
+    """Build data and model unless they are given, fit, test, sample and write the report.
 
     Returns the best score and, in the process that wrote the report, its path.
     """
     started = time.time()
     run_dir = Path(settings["run_dir"])
     pl.seed_everything(settings["seed"], workers=True, verbose=False)
-    data = build_data(settings)
-    model = build_model(settings, data)  # before the data work: it may refuse its settings
+    if data is None:
+        data = build_data(settings)
+    if model is None:
+        model = build_model(settings, data)  # before the data work: it may refuse its settings
     check_generation(settings, model)
     checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     if checkpoint is not None:

@@ -107,12 +107,16 @@ def _configs(folder: Path, depth: int) -> Iterator[Path]:
 def _result(run: Path) -> tuple[str, ...]:
     """The first metrics of the test, or how far the run is."""
     try:
-        metrics = json.loads((run / "test.json").read_text(encoding="utf-8"))
-        shown = [f"{name} {value:.4g}" for name, value in list(metrics.items())[:3]]
-        return (f"test: {', '.join(shown)}",)
+        return first_metrics(json.loads((run / "test.json").read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError, AttributeError):
         resumable = (run / "checkpoints" / "last.ckpt").exists()
         return (f"not finished; to resume: resume={run}" if resumable else "no checkpoint",)
+
+
+def first_metrics(metrics: dict[str, float | None]) -> tuple[str, ...]:
+    """The first metrics of a test, in one line; no line without a test."""
+    shown = [f"{name} {value:.4g}" for name, value in metrics.items() if value is not None]
+    return (f"test: {', '.join(shown[:3])}",) if shown else ()
 
 
 def _target(group: str, name: str) -> Any:
