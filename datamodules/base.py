@@ -7,7 +7,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 import numpy as np
 import platformdirs
@@ -26,11 +26,20 @@ MAX_NOTES = 400_000
 """Notes of a split with which samples are compared. All of the benchmark's sets have fewer."""
 
 
+class Availability(NamedTuple):
+    """What a data set needs, and whether it is here; None if only the user can say."""
+
+    needs: str
+    here: bool | None
+
+
 class DataModule(pl.LightningDataModule):
     """Knows its spec and codec without reading a file; `prepare_data` and `setup` read files."""
 
     yields: ClassVar[tuple[type[Spec], ...]]
     """The kinds of spec that this class can have, one for each of its views."""
+    licence: ClassVar[str] = "not stated"
+    """The licence of the data, for the card of a model that was trained on them."""
     codec: Any = None
     """Decodes a model's output to music or text. The checkpoint contains its settings."""
 
@@ -44,6 +53,11 @@ class DataModule(pl.LightningDataModule):
         """One line on how the pieces differ from those of `record`, after `setup`."""
         self._missing_record: Path | None = None
         """The file of a record that does not exist."""
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        """What the data set with these settings needs, without reading or downloading it."""
+        return Availability("nothing", True)
 
     @property
     @abstractmethod
@@ -196,13 +210,25 @@ def data_root(root: Path | None, folder: str) -> Path | None:
     return None
 
 
+def has_file(name: str, data_folder: str, cache_name: str) -> bool:
+    """Whether a file is below `data_folder` of MUSEGEN_DATA, or in the cache."""
+    root = data_root(None, data_folder)
+    folder = cache_path(None, cache_name) if root is None else root
+    return any(folder.rglob(f"{name}*"))
+
+
+def cache_path(cache_dir: Path | None, name: str) -> Path:
+    """The path of the folder `name` in the cache, which need not exist."""
+    root = cache_dir or os.environ.get("MUSEGEN_CACHE") or platformdirs.user_cache_dir("musegen")
+    return Path(root).expanduser() / name
+
+
 def cache_folder(cache_dir: Path | None, name: str) -> Path:
     """Create the folder `name` under data.cache_dir, MUSEGEN_CACHE or the user's cache folder.
 
     Raises `UserError` if it cannot be created.
     """
-    root = cache_dir or os.environ.get("MUSEGEN_CACHE") or platformdirs.user_cache_dir("musegen")
-    folder = Path(root).expanduser() / name
+    folder = cache_path(cache_dir, name)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as e:

@@ -37,6 +37,7 @@ class GrammarStrings(CharDataModule):
     - val_n, test_n: validation and test have every n from the first to the last of this range.
     - copies: how many strings validation and test have for each n. Brackets have many different
       strings for the same n.
+    - first_n: the largest n at the start of the curriculum.
     - curriculum: the largest n grows from `first_n` to n_max during this number of epochs. With 0
       all n occur from the first epoch on. An epoch always draws `train_size` strings, from those
       that are short enough.
@@ -46,6 +47,7 @@ class GrammarStrings(CharDataModule):
     """
 
     yields = (Tokens,)
+    licence = "none: the strings are generated"
     pool = 1  # a pool would be sorted by length, and a batch of one n trains only that length
 
     @check_arguments

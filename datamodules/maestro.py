@@ -7,7 +7,7 @@ import io
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from datamodules.base import cache_folder, data_root
+from datamodules.base import Availability, cache_folder, data_root, has_file
 from datamodules.files import files_below
 from datamodules.message_streams import MidiFolder
 from datamodules.sources.archives import unpack
@@ -32,8 +32,16 @@ class Maestro(MidiFolder):
       MUSEGEN_DATA/maestro is used, or the zip file (56 MB) is downloaded once to the cache.
 
     The other settings are those of `MidiFolder`. Raises `UserError` for an unknown composer and
-    for files that are not MAESTRO v3.
+    and for files that are not MAESTRO v3.
     """
+
+    licence = "CC BY-NC-SA 4.0"
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability(
+            "a download of 56 MB, or data.root=DIR", has_file("maestro-v3", "maestro", "maestro")
+        )
 
     @check_arguments
     def __init__(self, composer: str | None = "Mozart", **settings: Any) -> None:

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 from torch.utils.data import DataLoader
 
-from datamodules.base import SPLITS, DataModule, cache_folder, data_root
+from datamodules.base import SPLITS, Availability, DataModule, cache_folder, data_root
 from datamodules.message_rows import (
     Augmentation,
     MessageDataset,
@@ -19,7 +19,7 @@ from datamodules.message_rows import (
 )
 from datamodules.midi_files import Piece, in_parallel, midi_files, read_pieces
 from datamodules.samplers import EpochBatchSampler, batch_loader
-from datamodules.sources.music21_scores import convert_mozart
+from datamodules.sources.music21_scores import CONVERTED, convert_mozart, is_converted
 from musegen.codecs.messages import MessageCodec, messages_to_notes
 from musegen.constraints import (
     NonNegativeFloat,
@@ -56,6 +56,10 @@ class MidiFolder(DataModule):
     """
 
     yields: ClassVar[tuple[type[Messages], ...]] = (Messages,)
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability("data.root=DIR", None)
 
     @check_arguments
     def __init__(
@@ -183,6 +187,12 @@ class Mozart(MidiFolder):
 
     The settings are those of `MidiFolder`; `root` is not used.
     """
+
+    licence = "works in the public domain; for the encodings, see the corpus of music21"
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability(CONVERTED, is_converted("mozart"))
 
     def files(self) -> list[tuple[str, Path]]:
         return midi_files(convert_mozart(cache_folder(self.cache_dir, "mozart"), in_parallel))

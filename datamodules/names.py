@@ -5,12 +5,13 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from abc import abstractmethod
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from datamodules.base import SPLITS, cache_folder, data_root
+from datamodules.base import SPLITS, Availability, cache_folder, data_root, has_file
 from datamodules.char_data import CharDataModule, read_text
 from datamodules.files import files_below
 from datamodules.sources.fetch import fetch
@@ -29,6 +30,7 @@ from musegen.errors import UserError, unknown_name
 from musegen.specs import LabelledTokens
 
 COMMIT = "c520c52e68e945d88fff563dba1c028b6ec0197b"
+CACHE = f"names18-{COMMIT[:7]}"
 NAMES_URL = f"https://raw.githubusercontent.com/spro/practical-pytorch/{COMMIT}/data/names/"
 NAMES_SHA256 = {
     "Arabic": "6f424a8dbe51cbbbabab7a57d38b617210125e4e3991f3c657cb79b8f104bafc",
@@ -173,6 +175,14 @@ class Names(LabelledNames):
     The other settings are those of `LabelledNames`.
     """
 
+    licence = "MIT (spro/practical-pytorch)"
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability(
+            "a download of 0.2 MB, or data.root=DIR", has_file("Arabic.txt", "names18", CACHE)
+        )
+
     @check_arguments
     def __init__(
         self, root: Path | None = None, cache_dir: Path | None = None, **settings: Any
@@ -201,7 +211,7 @@ class Names(LabelledNames):
     def _folder(self) -> Path:
         if (root := data_root(self.root, "names18")) is not None:
             return root
-        folder = cache_folder(self.cache_dir, f"names18-{COMMIT[:7]}")
+        folder = cache_folder(self.cache_dir, CACHE)
         for label, sha256 in NAMES_SHA256.items():
             fetch(f"{label}.txt", [f"{NAMES_URL}{label}.txt"], sha256, folder)
         return folder
@@ -218,6 +228,12 @@ class FakerNames(LabelledNames):
     Locales of one country are joined; locales without names of their own are left out. The other
     settings are those of `LabelledNames`.
     """
+
+    licence = "MIT (Faker)"
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability("pip install 'musegen[faker]'", find_spec("faker") is not None)
 
     @check_arguments
     def __init__(

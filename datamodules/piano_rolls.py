@@ -144,7 +144,10 @@ class PianoRolls(DataModule):
     """The piano-rolls of each split. Subclasses read them.
 
     - view: `rolls` gives sequences; `frames` gives single frames, which are shuffled in training.
-    - dt, pitch_range, repeats: as in `RollCodec`.
+    - dt: the seconds of a frame.
+    - pitch_range: the lowest MIDI pitch, and the one above the highest.
+    - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in each
+      (`retrigger`).
     - chunk_length: the largest number of frames of a training chunk; null keeps pieces whole.
     - batch_size: the number of chunks (16 by default; the tutorial uses 1) or of frames (100 by
       default) of an update.

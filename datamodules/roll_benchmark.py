@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 import scipy.io
 
-from datamodules.base import cache_folder, data_root
+from datamodules.base import Availability, cache_folder, data_root, has_file
 from datamodules.piano_rolls import PianoRolls
 from datamodules.sources.fetch import fetch
 from musegen.constraints import check_arguments
@@ -34,11 +34,12 @@ MAX_BYTES = 16 << 20
 
 
 class RollBenchmark(PianoRolls):
-    """One of the four sets, in its published split.
+    """One of the four piano-roll sets of the ICML 2012 benchmark, in its published split.
 
     The rolls have 88 pitches, are transposed to C, and have one frame per eighth note (per quarter
     note in JSB_Chorales).
 
+    - name: which of the four sets.
     - root: the .mat file or a folder with it. Without it MUSEGEN_DATA/icml2012 is used, or the
       file is downloaded once to the cache. It is always checked by hash.
     - dt: the seconds of a frame when it is played; the rolls have no tempo.
@@ -46,6 +47,13 @@ class RollBenchmark(PianoRolls):
     The other settings are those of `PianoRolls`. A narrower pitch_range removes columns. Raises
     `UserError` for a wider pitch_range and for a file with another hash.
     """
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability(
+            "a download of less than 1 MB, or data.root=DIR",
+            has_file(f"{settings['name']}.mat", "icml2012", "icml2012"),
+        )
 
     @check_arguments
     def __init__(

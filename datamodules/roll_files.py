@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from datamodules.base import SPLITS, cache_folder, data_root
+from datamodules.base import SPLITS, Availability, cache_folder, data_root, has_file
 from datamodules.midi_files import File, Onsets, in_parallel, midi_files, read_all, warn_left_out
 from datamodules.piano_rolls import PianoRolls
 from datamodules.sources.archives import unpack
 from datamodules.sources.fetch import fetch
-from datamodules.sources.music21_scores import convert_chorales
+from datamodules.sources.music21_scores import CONVERTED, convert_chorales, is_converted
 from musegen.codecs.midi import read_notes
 from musegen.codecs.tonality import semitones_to_c, transposed
 from musegen.constraints import OpenFraction, PositiveInt, check_arguments
@@ -32,6 +32,10 @@ class RollFolder(PianoRolls):
     Files without a note in pitch_range and files that are too long for a roll are left out and
     named in one warning. The other settings are those of `PianoRolls`.
     """
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability("data.root=DIR", None)
 
     @check_arguments
     def __init__(
@@ -118,6 +122,12 @@ class BachChorales(RollFolder):
     The settings are those of `RollFolder`; `root` is not used.
     """
 
+    licence = "works in the public domain; for the encodings, see the corpus of music21"
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability(CONVERTED, is_converted("chorales"))
+
     def files(self) -> list[tuple[str, Path]]:
         return midi_files(convert_chorales(cache_folder(self.cache_dir, "chorales"), in_parallel))
 
@@ -143,6 +153,13 @@ class NottinghamTunes(RollFolder):
 
     The other settings are those of `RollFolder`.
     """
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability(
+            "a download of 0.7 MB, or data.root=DIR",
+            has_file("", "nottingham_midi", "nottingham_midi"),
+        )
 
     def files(self) -> list[tuple[str, Path]]:
         root = data_root(self.root, "nottingham_midi")

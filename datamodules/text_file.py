@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from torch.utils.data import DataLoader, Dataset
 
-from datamodules.base import SPLITS
+from datamodules.base import SPLITS, Availability
 from datamodules.char_data import CharDataModule, read_text
 from datamodules.samplers import EpochBatchSampler, batch_loader
 from musegen.codecs.chars import CharCodec, normalise
@@ -97,6 +97,10 @@ class TextFile(CharDataModule):
     """
 
     yields = (Tokens,)
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        return Availability("data.path=FILE", None)
 
     @check_arguments
     def __init__(

@@ -24,12 +24,25 @@ LAYERS = {
     # The parts of training that models need: no trainer, no callback.
     "training.checkpoint_files": 3,
     "training.optimizer": 3,
-    "models": 6,
-    "config": 7,
-    "render": 8,
-    "training": 9,
-    "cli": 10,
-    "__main__": 11,
+    "config.sound": 3,
+    # How samples show themselves: no report, no other config.
+    "render.waveform": 3,
+    "render.notation": 4,
+    "render.additive": 4,
+    "render.piano": 4,
+    "render.soundfont": 4,
+    "render.plots": 4,
+    "render.tiles": 4,
+    "render.audio": 5,
+    "render.shown": 6,
+    "models": 7,
+    "config": 8,
+    "render": 9,
+    "training": 10,
+    "sharing": 10,
+    "cli": 11,
+    "api": 12,
+    "__main__": 13,
 }
 """The layer of each package of musegen/: it imports only from itself and from lower layers."""
 HYDRA = ("config", "cli.train", "cli.sweep")

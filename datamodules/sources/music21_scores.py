@@ -3,13 +3,29 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+from datamodules.base import cache_path
 from musegen.runtime.atomic import replacing
 
 CONVERSION = 2
 """A part of the cache's name. Increase it when a change here changes the files."""
+COMPLETE = "complete"
+"""The name of a file that says that all scores are converted."""
+CONVERTED = "nothing: it is converted from music21's corpus once"
+
+
+def is_converted(cache_name: str) -> bool:
+    """Whether all scores of a data set are in its folder of the cache."""
+    try:
+        return (cache_path(None, cache_name) / _folder_name() / COMPLETE).exists()
+    except PackageNotFoundError:
+        return False
+
+
+def _folder_name() -> str:
+    return f"music21-{version('music21')}-{CONVERSION}"
 
 
 def convert_mozart(cache: Path, in_parallel: Callable) -> Path:
@@ -71,8 +87,8 @@ def _convert_all(
     renamed, so that an interrupted conversion can be resumed. The folder's name contains
     music21's version, because another version may have other scores.
     """
-    folder = cache / f"music21-{version('music21')}-{CONVERSION}"
-    complete = folder / "complete"
+    folder = cache / _folder_name()
+    complete = folder / COMPLETE
     if not complete.exists():
         folder.mkdir(exist_ok=True)
         missing = [

@@ -13,11 +13,11 @@ from musegen.config.validation import check_settings
 from musegen.constraints import PositiveInt, check_arguments
 from musegen.errors import UserError
 from musegen.metrics.capacity import capacity, counted
-from musegen.models import load_model
 from musegen.models.char_rnn import CharRNN
-from musegen.training.checkpoint_files import find_checkpoint
+from musegen.sharing.locate import load
 
 CALL = "count run=<run folder or checkpoint> [show=20] [up_to=1000]"
+EXAMPLES = ("count run=runs/anbn up_to=1000",)
 
 
 @check_arguments
@@ -43,7 +43,7 @@ def table(run: Path, show: PositiveInt = 20, up_to: PositiveInt = 1000) -> int:
 
 def _load_with_grammar(run: Path) -> tuple[CharRNN, Grammar]:
     """The model and the grammar with its symbols. Raises `UserError` if there is none."""
-    model = load_model(find_checkpoint(run))
+    model = load(run)
     if not isinstance(model, CharRNN) or model.codec.end_class is None:
         raise UserError(f"run={run}: not a char_rnn that was trained on a grammar")
     fitting = [g for g in GRAMMARS.values() if g.symbols == model.codec.symbols]
@@ -56,7 +56,7 @@ def main() -> None:
     with console.one_line_errors():
         console.quiet()
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, description(table), Section("settings", table))
+            print_usage(CALL, description(table), Section("settings", table), examples=EXAMPLES)
         settings = console.key_values(sys.argv[1:])
         if "run" not in settings:
             raise UserError(f"which run? musegen {CALL}")

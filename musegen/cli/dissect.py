@@ -11,14 +11,17 @@ from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
-from musegen.models import load_model
 from musegen.models.char_rnn import CharRNN
 from musegen.models.dissection import dissect
 from musegen.render.dissection_plots import draw
 from musegen.runtime.atomic import write_json
-from musegen.training.checkpoint_files import find_checkpoint
+from musegen.sharing.locate import load, output_folder
 
 CALL = "dissect run=<run folder or checkpoint> string=00001111 [label=NAME] [out=DIR]"
+EXAMPLES = (
+    "dissect run=runs/anbn string=00001111",
+    "dissect run=runs/names string=Tanaka label=Japanese",
+)
 
 
 def write(run: Path, string: str, label: str | None = None, out: Path | None = None) -> list[Path]:
@@ -29,11 +32,11 @@ def write(run: Path, string: str, label: str | None = None, out: Path | None = N
     - label: the label of the text, for a model with labels.
     - out: the folder of the files; by default dissection/ in the run folder.
     """
-    model = load_model(find_checkpoint(run))
+    model = load(run)
     if not isinstance(model, CharRNN):
         raise UserError(f"run={run}: a checkpoint of {model.name}; only char_rnn can be dissected")
     numbers = dissect(model, string, label)
-    folder = out or (run if run.is_dir() else run.parent) / "dissection"
+    folder = out or output_folder(run, "dissection")
     folder.mkdir(parents=True, exist_ok=True)
     target = folder / "dissection.json"
     write_json(target, numbers)
@@ -47,7 +50,7 @@ def main() -> None:
     with console.one_line_errors():
         console.quiet()
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, description(write), Section("settings", write))
+            print_usage(CALL, description(write), Section("settings", write), examples=EXAMPLES)
         settings = console.key_values(sys.argv[1:])
         if not {"run", "string"} <= set(settings):
             raise UserError(f"which run, and which string? musegen {CALL}")

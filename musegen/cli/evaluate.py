@@ -21,20 +21,27 @@ from musegen.config.runs import settings_beside
 from musegen.config.signatures import accepts_setting
 from musegen.config.typed import merge_typed
 from musegen.errors import PairingError, UserError
-from musegen.models import MODELS, Model, load_model
+from musegen.models import MODELS, Model
 from musegen.models.base import import_path
 from musegen.runtime.atomic import write_json
-from musegen.training.checkpoint_files import find_checkpoint
+from musegen.sharing.folder import read_config
+from musegen.sharing.locate import load, load_located, locate, output_folder, own_folder
 from musegen.training.testing import all_test_metrics, format_test_table
 from musegen.training.trainer import one_device
 
+SPLIT = "split.json"
 CALL = "evaluate run=<run folder or checkpoint> [data=NAME] [data.root=DIR] [assess.NAME=value]"
+EXAMPLES = (
+    "evaluate run=runs/mozart",
+    "evaluate run=runs/mozart data=midi_folder data.root=other/midi",
+    "evaluate run=runs/jsb assess.ais_steps=100",
+)
 
 
 def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
     """Compute the test metrics of a run's best checkpoint, on its own data or on other data.
 
-    - run: a run folder or a checkpoint.
+    - run: a run folder or a checkpoint, a pretrained model, or hf:USER/NAME.
     - overrides: settings of `data`, `assess` and `trainer`.
 
     Data modules that take a codec get the checkpoint's, so that the classes are the same. The
@@ -47,13 +54,15 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
                 f"{override}: a trained run keeps this setting; data.*, assess.* and trainer.* can "
                 "be set"
             )
-    checkpoint = find_checkpoint(run)
-    model = load_model(checkpoint)
+    checkpoint = locate(run)
+    model = load_located(checkpoint)
     settings = run_settings(checkpoint, model, overrides)
     data = run_data(settings, checkpoint, model)
     metrics = all_test_metrics(model, data, settings)
-    name = "evaluation.json" if overrides else "test.json"
-    target = (run if run.is_dir() else run.parent) / name
+    # The test.json of a shared model stays: its card shows these metrics.
+    name = "evaluation.json" if overrides or checkpoint.is_dir() else "test.json"
+    target = (own_folder(run) or output_folder(run, "evaluation")) / name
+    target.parent.mkdir(parents=True, exist_ok=True)
     print(format_test_table(metrics, target))
     write_json(target, metrics)
     print(f"written to {target}")
@@ -63,11 +72,14 @@ def evaluate(run: Path, overrides: list[str]) -> dict[str, float]:
 def run_settings(checkpoint: Path, model: Model, overrides: list[str]) -> dict[str, Any]:
     """The resolved config of the test: the run's own, or that of the data in `overrides`."""
     if any(o.startswith("data=") for o in overrides):
-        in_package = type(model).__module__.startswith("musegen.")
-        choice = (
-            f"model={model.name}" if in_package else f"model._target_={import_path(type(model))}"
-        )
-        cfg = compose_config([choice, f"run_dir={checkpoint.parent}", *overrides])
+        cfg = compose_config([_model_choice(model), f"run_dir={checkpoint.parent}", *overrides])
+        settings = resolve_config(cfg)
+    elif checkpoint.is_dir():
+        cfg = compose_config([_model_choice(model), f"run_dir={checkpoint}"])
+        saved = read_config(checkpoint)
+        for key in ("data", "assess", "seed"):
+            OmegaConf.update(cfg, key, saved[key], merge=False)
+        merge_typed(cfg, overrides)
         settings = resolve_config(cfg)
     else:
         # A test needs neither loggers nor callbacks, and those of an older version may have been
@@ -81,6 +93,12 @@ def run_settings(checkpoint: Path, model: Model, overrides: list[str]) -> dict[s
     return settings
 
 
+def _model_choice(model: Model) -> str:
+    """The override that chooses the model's class."""
+    in_package = type(model).__module__.startswith("musegen.")
+    return f"model={model.name}" if in_package else f"model._target_={import_path(type(model))}"
+
+
 def run_data(settings: dict[str, Any], checkpoint: Path, model: Model) -> Any:
     """The data module with its test split. Raises `PairingError` for a spec that differs."""
     settings["data"].pop("codec", None)
@@ -90,7 +108,7 @@ def run_data(settings: dict[str, Any], checkpoint: Path, model: Model) -> Any:
         raise PairingError(
             f"{checkpoint} was trained on {model.spec}, but this data is {data.spec}"
         )
-    data.keep_split(checkpoint.parent.parent / "split.json")
+    data.keep_split(checkpoint / SPLIT if checkpoint.is_dir() else checkpoint.parent.parent / SPLIT)
     data.prepare_data()
     data.setup("test")
     if data.split_changes:
@@ -100,15 +118,13 @@ def run_data(settings: dict[str, Any], checkpoint: Path, model: Model) -> Any:
 
 def print_help(runs: list[str]) -> None:
     """The settings, with those of `assess` of the run's model, or of every model."""
-    models = [
-        type(load_model(find_checkpoint(Path(run).expanduser()))) for run in runs
-    ] or MODELS.values()
+    models = [type(load(run)) for run in runs] or MODELS.values()
     sections = [
         Section(f"settings of {model.name}", model.assess, prefix="assess.", without=("data",))
         for model in models
     ]
     settings = Section("settings", evaluate, without=("overrides",))
-    print_usage(CALL, __doc__ or "", settings, *sections)
+    print_usage(CALL, __doc__ or "", settings, *sections, examples=EXAMPLES)
 
 
 def main() -> None:

@@ -16,15 +16,20 @@ from musegen.config.sound import check_sound
 from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
-from musegen.models import MODELS, load_model
+from musegen.models import MODELS
 from musegen.render.audio import check_plays
 from musegen.render.samples import one_per_sample, write_samples
+from musegen.sharing.locate import load, output_folder
 from musegen.specs import Spec
-from musegen.training.checkpoint_files import find_checkpoint
 
 SUFFIXES = (*get_args(PieceFormat), "txt")
 """Of the files that hold one sample each."""
 CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=value …]"
+EXAMPLES = (
+    "generate run=runs/mozart n=4 length=800 temperature=0.9",
+    "generate run=runs/mozart prime=my.mid include_prime=true",
+    "generate run=runs/names label=Japanese n=20",
+)
 
 
 def generate(
@@ -36,8 +41,10 @@ def generate(
 ) -> list[Path]:
     """Generate samples from a checkpoint, which is all that this needs.
 
-    - run: a run folder or a checkpoint.
-    - out: the folder of the files; by default generated/ in the run folder.
+    - run: a run folder or a checkpoint, a pretrained model (`musegen list what=pretrained`), or
+      hf:USER/NAME.
+    - out: the folder of the files; by default generated/ in the run folder, and generated/NAME for
+      a pretrained model.
     - formats: of pieces of music, by default [mid,wav,png]; musicxml is a score for score editors,
       and takes seconds per piece. The MIDI file is always written.
     - sound: how music sounds: piano, additive, or a SoundFont (FILE.sf2, FILE.sf3,
@@ -47,12 +54,12 @@ def generate(
     """
     sound = check_sound(sound)
     check_plays(sound)
-    model = load_model(find_checkpoint(run))
+    model = load(run)
     if formats is not None:
         formats = check_formats(formats, type(model), "generate.formats")
     read = read_typed(model.generate, settings)
     samples = model.generate(**check_settings(model.generate, read, "generate"))
-    folder = out or (run if run.is_dir() else run.parent) / "generated"
+    folder = out or output_folder(run, "generated")
     paths = one_per_sample(replace_samples(model.spec, samples, folder, formats, sound))
     for path in paths:
         print(path)
@@ -85,15 +92,14 @@ def replace_samples(
 
 def print_help(settings: dict[str, Any]) -> None:
     """The settings of the run's model; without a run, those of every model."""
-    if "run" in settings:
-        models = [type(load_model(find_checkpoint(Path(settings["run"]).expanduser())))]
-    else:
-        models = list(MODELS.values())
+    models = [type(load(settings["run"]))] if "run" in settings else MODELS.values()
     sections = [
         Section(f"settings of {model.name}", model.generate, without=("start_ND",))
         for model in models
     ]
-    print_usage(CALL, description(generate), Section("settings", generate), *sections)
+    print_usage(
+        CALL, description(generate), Section("settings", generate), *sections, examples=EXAMPLES
+    )
 
 
 def main() -> None:

@@ -11,6 +11,10 @@ from musegen.errors import UserError
 from musegen.render.report import write_page
 
 CALL = "report run=<run folder> [run=<another>] [out=FILE]"
+EXAMPLES = (
+    "report run=runs/mozart",
+    "report run=runs/one run=runs/two out=both.html",
+)
 
 
 def report(run: list[Path], out: Path | None = None) -> Path:
@@ -27,7 +31,7 @@ def main() -> None:
     with console.one_line_errors():
         console.quiet()
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, description(report), Section("settings", report))
+            print_usage(CALL, description(report), Section("settings", report), examples=EXAMPLES)
         settings = [argument.partition("=") for argument in sys.argv[1:]]
         runs = [Path(value).expanduser() for key, _, value in settings if key == "run"]
         outs = [Path(value).expanduser() for key, _, value in settings if key == "out"]

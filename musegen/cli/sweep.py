@@ -38,6 +38,10 @@ except ModuleNotFoundError as e:
 SETTINGS = ("trials", "out", "prune", "seed")
 OUT = Path("runs/study")
 CALL = "sweep [trials=20] [out=DIR] [prune=false] [seed=1] key=value key=choice(…) …"
+EXAMPLES = (
+    'sweep trials=20 data=jsb model=rnn_rbm "model.hidden=int(interval(64,512))"',
+    "sweep out=runs/study model=char_rnn data=anbn model.cell=lstm,gru",
+)
 FINISHED = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
 
 
@@ -189,7 +193,12 @@ def main() -> None:
     with console.one_line_errors():
         console.quiet()
         if help_requested(sys.argv[1:]):
-            print_usage(CALL, __doc__ or "", Section("settings", search, without=("overrides",)))
+            print_usage(
+                CALL,
+                __doc__ or "",
+                Section("settings", search, without=("overrides",)),
+                examples=EXAMPLES,
+            )
         own = [a for a in sys.argv[1:] if a.partition("=")[0] in SETTINGS]
         overrides = [a for a in sys.argv[1:] if a not in own]
         given = check_settings(

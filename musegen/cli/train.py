@@ -18,6 +18,8 @@ from omegaconf import DictConfig, OmegaConf
 from musegen.cli.console import one_line_errors, quiet
 from musegen.cli.generate import replace_samples
 from musegen.cli.jobs import isolate_failures
+from musegen.cli.train_help import print_train_help
+from musegen.cli.usage import help_requested
 from musegen.config.groups import CONF
 from musegen.config.instantiation import build_data, build_model, build_trainer
 from musegen.config.overrides import expand_resume, force_add_overrides, sweep_job
@@ -63,14 +65,22 @@ def train(cfg: DictConfig) -> float:
                 Path(cfg.run_dir).rmdir()
 
 
-def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> float:
+def run(
+    settings: dict[str, Any],
+    callbacks: Sequence[pl.Callback] = (),
+    model: Model | None = None,
+    data: Any = None,
+) -> float:
     """The complete run of a resolved config, in as many processes as the config says.
 
-    `callbacks` are added to those of the config; not in a run of several processes. Raises
-    `UserError` if the folder already holds a run and `resume` is not set.
+    `callbacks` are added to those of the config; not in a run of several processes. A `model` and
+    `data` that are given are used instead of those of the config. Raises `UserError` if the folder
+    already holds a run and `resume` is not set.
     """
     processes = launch.num_processes(build_trainer(settings, bare=True))
     if processes > 1:
+        if not (model is data is None):
+            raise UserError("objects of your own are trained in one process: set devices=1")
         if not settings["resume"]:
             refuse_existing_run(Path(settings["run_dir"]))
         return launch.launch(run_in_process, settings, processes)
@@ -83,7 +93,7 @@ def run(settings: dict[str, Any], callbacks: Sequence[pl.Callback] = ()) -> floa
     if trainer.strategy.root_device.type == "cpu":
         pin_cpu_affinity(os.environ)
     with finishing(trainer.loggers):
-        score, report = fit_and_report(settings, trainer)
+        score, report = fit_and_report(settings, trainer, model, data)
     if report is not None:
         # The last line, after those of the loggers, as an address that a terminal can open.
         print(f"report {report.as_uri()}")
@@ -97,8 +107,10 @@ def run_in_process(settings: dict[str, Any]) -> float:
         return run(settings)
 
 
-def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float, Path | None]:
-    """Build data and model, fit, test, sample and write the report.
+def fit_and_report(
+    settings: dict[str, Any], trainer: pl.Trainer, model: Model | None = None, data: Any = None
+) -> tuple[float, Path | None]:
+    """Build data and model unless they are given, fit, test, sample and write the report.
 
     Returns the best score and, in the process that wrote the report, its path.
     """
@@ -108,8 +120,10 @@ def fit_and_report(settings: dict[str, Any], trainer: pl.Trainer) -> tuple[float
     checkpoint = last_checkpoint(run_dir) if settings["resume"] else None
     # A resumed run no longer needs the run whose weights it started with.
     source = Source(Path(path)) if (path := settings["init_from"]) and not checkpoint else None
-    data = build_data(settings)
-    model = build_model(settings, data)  # before the data work: it may refuse its settings
+    if data is None:
+        data = build_data(settings)
+    if model is None:
+        model = build_model(settings, data)  # before the data work: it may refuse its settings
     if source is not None:
         source.initialise(model)
     check_generation(settings, model)
@@ -319,6 +333,8 @@ def main() -> None:
         os.environ["HYDRA_FULL_ERROR"] = "1"  # Hydra then raises errors instead of printing them
         require_supported_lightning()
         launch.share_source_path(os.environ)
+        if help_requested(sys.argv[1:]):
+            print_train_help(expand_resume(sys.argv[1:]))
         arguments = launch.shared_run_dir(sys.argv[1:], os.environ)
         sys.argv[1:] = force_add_overrides(expand_resume(arguments))
         train()

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import inspect
 import sys
+import textwrap
 import types
 import typing
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
-from musegen.config.signatures import explanations, parameters_of
+from musegen.config.explanations import explanations
+from musegen.config.signatures import parameters_of
 
 HELP_FLAGS = ("-h", "--help")
+WIDTH = 96
+INDENTED: dict[str, Any] = {"initial_indent": 6 * " ", "subsequent_indent": 6 * " "}
+"""Arguments of `textwrap.wrap` for the explanation of a setting."""
 
 
 class Section(NamedTuple):
-    """A list of settings under a heading; `prefix` is the config group, as in `assess.seed`."""
+    """A list of settings under a heading; `prefix` is the config group, as in `assess.seed`.
+
+    - values: the values of a composed config, which replace the defaults of the signature.
+    """
 
     heading: str
     function: Callable[..., Any]
     prefix: str = ""
     without: tuple[str, ...] = ()
+    values: Mapping[str, Any] = MappingProxyType({})
 
 
 def help_requested(arguments: Iterable[str]) -> bool:
@@ -29,10 +39,11 @@ def help_requested(arguments: Iterable[str]) -> bool:
     return any(a in HELP_FLAGS for a in arguments)
 
 
-def print_usage(call: str, summary: str, *sections: Section) -> None:
+def print_usage(call: str, summary: str, *sections: Section, examples: Sequence[str] = ()) -> None:
     """Print the help of a command and exit with code 0."""
-    parts = [f"usage: musegen {call}", summary.strip(), *map(_section, sections)]
-    print("\n\n".join(filter(None, parts)))
+    shown = "\n".join(["examples:", *(f"  musegen {example}" for example in examples)])
+    parts = [f"usage: musegen {call}", summary.strip(), *map(section_text, sections)]
+    print("\n\n".join(filter(None, [*parts, shown if examples else ""])))
     sys.exit(0)
 
 
@@ -41,18 +52,18 @@ def description(function: Callable[..., Any]) -> str:
     return (inspect.getdoc(function) or "").partition("\n\n- ")[0]
 
 
-def _section(section: Section) -> str:
+def section_text(section: Section) -> str:
+    """The settings of a section, each with its type, its default and one explanation."""
     parameters, hints = parameters_of(section.function)
-    texts = explanations(inspect.getdoc(section.function) or "")
+    texts = explanations(section.function, parameters)
     lines = []
     for name, parameter in parameters.items():
         if name in section.without or parameter.kind is parameter.VAR_KEYWORD:
             continue
-        required = parameter.default is parameter.empty
-        default = "required" if required else f"default {_value(parameter.default)}"
+        value = section.values.get(name, parameter.default)
+        default = "required" if value is parameter.empty else f"default {value_text(value)}"
         lines.append(f"  {section.prefix}{name}  {type_name(hints.get(name, Any))}, {default}")
-        if name in texts:
-            lines.append(f"      {texts[name]}")
+        lines += textwrap.wrap(texts.get(name, ""), WIDTH, **INDENTED)
     return "\n".join([f"{section.heading}:", *lines]) if lines else ""
 
 
@@ -66,7 +77,7 @@ def type_name(hint: Any) -> str:
     if origin is Annotated:
         return type_name(arguments[0]) + _constraints(arguments[1:])
     if origin is Literal:
-        return "|".join(map(_value, arguments))
+        return "|".join(map(value_text, arguments))
     if origin in (Union, types.UnionType):
         return " or ".join(map(type_name, arguments))
     if origin is tuple and Ellipsis not in arguments:
@@ -88,12 +99,12 @@ def _constraints(annotations: Iterable[Any]) -> str:
     return f" {', '.join(limits)}" if limits else ""
 
 
-def _value(value: Any) -> str:
+def value_text(value: Any) -> str:
     """A value as it is written on the command line."""
     if value is None:
         return "null"
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, (list, tuple)):
-        return f"[{','.join(map(_value, value))}]"
+        return f"[{','.join(map(value_text, value))}]"
     return str(value)

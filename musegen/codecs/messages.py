@@ -71,6 +71,8 @@ class MessageCodec:
       pauses have the same relative precision (by default a bin is 12 % longer than the one
       before). `"linear"` is the scale of the "Neural Mozart" course: `time_bins` equal bins from
       0 to `time_max`; in the course 10 bins up to 1 s.
+    - pitch_range: the lowest pitch, and the one above the highest. velocity_bins, time_bins: how
+      many bins. time_scale: `log` or `linear`. time_min, time_max: the range of times, in seconds.
     - sustain: whether notes last under the pedal in the files that `read` reads; the data module
       sets it to what it did itself, so that a prime is read like the training data.
     - labels: the names of the labels, for labelled pieces.

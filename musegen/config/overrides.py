@@ -90,6 +90,20 @@ def compose_config(overrides: list[str]) -> DictConfig:
     return cfg
 
 
+def with_search_path(arguments: list[str]) -> list[str]:
+    """The arguments with `--config-dir` as an override that `compose_config` takes."""
+    rest, folders = [], []
+    remaining = iter(arguments)
+    for argument in remaining:
+        name, equals, value = argument.partition("=")
+        if name in ("--config-dir", "-cd"):
+            folder = Path(value if equals else next(remaining, "")).expanduser().absolute()
+            folders.append(_in_quotes(f"file://{folder}"))
+        else:
+            rest.append(argument)
+    return [*([f"hydra.searchpath=[{','.join(folders)}]"] if folders else []), *rest]
+
+
 def command_line_overrides() -> list[str]:
     """The overrides of the job that Hydra is running; in a sweep, only those of this job.
 

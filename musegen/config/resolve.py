@@ -29,21 +29,21 @@ SET_ELSEWHERE = {
 """Arguments of Lightning's Trainer that are not set under `trainer.`, and where they are set."""
 
 
-def resolve_config(cfg: DictConfig) -> dict[str, Any]:
+def resolve_config(cfg: DictConfig, model: Model | None = None, data: Any = None) -> dict[str, Any]:
     """The config as plain values, with interpolations resolved and every default added.
 
+    The settings of a `model` and of `data` that are given are not checked again: they are built.
     Raises `UserError` for unknown keys, wrong types and a model that cannot read the data.
     """
     for key in cfg:
         if key not in GROUPS and key not in top_level_keys():
             raise unknown_name(str(key), str(key), [*GROUPS, *top_level_keys()], "key or group")
-    model, data = target_of(cfg.model, "model"), target_of(cfg.data, "data")
-    if not (isinstance(model, type) and issubclass(model, Model)):
-        raise UserError(f"model._target_={cfg.model._target_}: not a musegen Model")
-    check_pair(model, data)
-    if cfg.monitor != model.monitor[0]:  # another model may use an old name for its own metric
+    model_class = _model_class(cfg) if model is None else type(model)
+    data_class = target_of(cfg.data, "data") if data is None else type(data)
+    check_pair(model_class, data_class)
+    if cfg.monitor != model_class.monitor[0]:  # a model may have a metric with an old name
         check_renamed_value("monitor", cfg.monitor)
-    for key, value in zip(("monitor", "mode"), model.monitor, strict=True):
+    for key, value in zip(("monitor", "mode"), model_class.monitor, strict=True):
         if cfg[key] is None:
             cfg[key] = value
     plain = OmegaConf.to_container(cfg, resolve=True)
@@ -52,18 +52,28 @@ def resolve_config(cfg: DictConfig) -> dict[str, Any]:
     if plain.get("init_from") is not None:  # configs of version 0.1 do not have it
         plain["init_from"] = absolute(plain["init_from"])
     plain["sound"] = check_sound(plain.get("sound", "piano"))  # older configs have none
+    built = {"model": model, "data": data}
     for group in ("model", "data", "optimizer", "trainer"):
-        plain[group] = fill_defaults(plain[group], group)
+        if built.get(group) is None:
+            plain[group] = fill_defaults(plain[group], group)
     for key in SET_ELSEWHERE.keys() & plain["trainer"].keys():
         raise UserError(f"trainer.{key}: not set here; use {SET_ELSEWHERE[key]}")
-    check_view(model, data, plain["data"])
-    check_precision(model, plain["trainer"])
+    if data is None:
+        check_view(model_class, data_class, plain["data"])
+    check_precision(model_class, plain["trainer"])
     for group in ("logger", "callbacks"):
         plain[group] = _named_nodes(plain.get(group) or {}, group)  # logger=[] removes the group
     settings = {str(k): v for k, v in plain.items()}
-    check_consistency(settings, model)
-    _check_model_settings(settings, model)
+    check_consistency(settings, model_class)
+    _check_model_settings(settings, model_class)
     return settings | {"overrides": absolute_overrides(settings, command_line_overrides())}
+
+
+def _model_class(cfg: DictConfig) -> type[Model]:
+    model = target_of(cfg.model, "model")
+    if not (isinstance(model, type) and issubclass(model, Model)):
+        raise UserError(f"model._target_={cfg.model._target_}: not a musegen Model")
+    return model
 
 
 def _named_nodes(nodes: dict[str, Any], group: str) -> dict[str, Any]:

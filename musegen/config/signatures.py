@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import re
 import typing
 from collections.abc import Callable
 from typing import Any
@@ -42,22 +41,6 @@ def parameters_of(
 def passed_on_to(target: Callable[..., Any]) -> tuple[Callable[..., Any], ...]:
     """The callable that receives the target's **settings, if the target names one."""
     return (target.passes_to,) if hasattr(target, "passes_to") else ()
-
-
-def explanations(docstring: str) -> dict[str, str]:
-    """The text of each setting in a docstring, as `inspect.getdoc` returns it.
-
-    Reads the items `- name: text` and `- name, other: text`, and those below `Args:` as Lightning
-    writes them.
-    """
-    found = {}
-    google = docstring.partition("Args:\n")[2]
-    for item in re.finditer(r"^ {4}(\w+): (.+(?:\n {8}.+)*)", google, re.M):
-        found[item[1]] = " ".join(item[2].split())
-    for item in re.finditer(r"^- ([\w, ]+): (.+(?:\n  .+)*)", docstring, re.M):
-        text = " ".join(item[2].split())
-        found.update(dict.fromkeys(re.split(r",\s*", item[1]), text))
-    return found
 
 
 def target_of(node: Any, where: str) -> Any:

@@ -14,30 +14,29 @@ from musegen.models.lstm_midi import LSTMMidi
 from musegen.models.rbm import RBM
 from musegen.models.rnn_nade import RNNNADE
 from musegen.models.rnn_rbm import RNNRBM
-from musegen.training.checkpoint_files import CheckpointFiles, find_checkpoint
-
-
-def load(run: str | Path) -> Model:
-    """Load the trained model of a run folder (its best checkpoint) or of a checkpoint file.
-
-    The model is on the CPU and in evaluation mode, and needs no data. Raises `UserError` as
-    `load_model` does, and for a folder without a checkpoint.
-    """
-    return load_model(find_checkpoint(Path(run).expanduser()))
+from musegen.training.checkpoint_files import CheckpointFiles
 
 
 def load_model(path: str | Path) -> Model:
     """Load the model of a checkpoint, on the CPU and in evaluation mode. It needs no data.
 
-    No code in the file is executed: it is read with `weights_only=True`, and a class outside
-    musegen is imported only if its run's config names it (`find_foreign_class`). Raises `UserError`
-    for a missing or truncated file, for a file of another program, and for a checkpoint that does
-    not fit this version's models.
+    No code in the file is executed: it is read with `weights_only=True`. Raises `UserError` for a
+    missing or truncated file, for a file of another program, and as `restore_model`.
     """
-    checkpoint = CheckpointFiles().load_checkpoint(path)
-    settings: dict[str, Any] = (
-        dict(checkpoint.get("hyper_parameters", {})) if isinstance(checkpoint, dict) else {}
-    )
+    loaded = CheckpointFiles().load_checkpoint(path)
+    checkpoint = loaded if isinstance(loaded, dict) else {}
+    settings = dict(checkpoint.get("hyper_parameters", {}))
+    return restore_model(settings, checkpoint.get("state_dict", {}), path)
+
+
+def restore_model(settings: dict[str, Any], state: dict[str, Any], path: str | Path) -> Model:
+    """The model with these saved settings and weights, which were read from the file `path`.
+
+    A class outside musegen is imported only if its run's config names it (`find_foreign_class`).
+    Raises `UserError` for settings of another program, and for settings or weights that do not fit
+    this version's models.
+    """
+    settings = dict(settings)
     kind, version = settings.pop("name", None), settings.pop("musegen_version", None)
     target = str(settings.pop("import_path", "musegen."))
     foreign = not target.startswith("musegen.")
@@ -54,7 +53,7 @@ def load_model(path: str | Path) -> Model:
     model_class = find_foreign_class(target, Path(path)) if foreign else MODELS[kind]
     try:
         model = model_class(**settings)
-        model.load_state_dict(checkpoint["state_dict"])
+        model.load_state_dict(state)
     except (KeyError, TypeError, ValueError, RuntimeError) as e:
         reason = str(e).splitlines()[0] if str(e) else type(e).__name__
         raise UserError(
@@ -72,6 +71,6 @@ __all__ = [
     "CharRNN",
     "LSTMMidi",
     "Model",
-    "load",
     "load_model",
+    "restore_model",
 ]

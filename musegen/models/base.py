@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Sequence
-from functools import reduce
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar
 
 import numpy as np
@@ -19,6 +19,7 @@ from torchmetrics import Metric
 
 from musegen import __version__
 from musegen.errors import PairingError, UserError
+from musegen.render.shown import Samples, as_samples
 from musegen.runtime.distributed import all_reduce_sum, this_rank
 from musegen.runtime.random_streams import Stream, seed_default_generators
 from musegen.specs import Spec, spec_from_dict
@@ -49,6 +50,16 @@ class LossReadback:
 def import_path(cls: type) -> str:
     """The import path of a class, `module.Class`."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def _as_samples(generate: Callable[..., Sequence[Any]]) -> Callable[..., Samples]:
+    """The same `generate`, with samples that show themselves in Jupyter."""
+
+    @functools.wraps(generate)
+    def generate_samples(self: Model, *args: Any, **settings: Any) -> Samples:
+        return as_samples(self.spec, generate(self, *args, **settings))
+
+    return generate_samples
 
 
 MODELS: dict[str, type[Model]] = {}
@@ -83,6 +94,8 @@ class Model(pl.LightningModule):
 
     def __init_subclass__(cls, abstract: bool = False, **settings: Any) -> None:
         super().__init_subclass__(**settings)
+        if "generate" in cls.__dict__:
+            cls.generate = _as_samples(cls.generate)  # type: ignore[method-assign]
         if abstract:
             return
         if not hasattr(cls, "name"):
@@ -138,7 +151,10 @@ class Model(pl.LightningModule):
 
     @abstractmethod
     def generate(self, *args: Any, **settings: Any) -> Sequence[Any]:
-        """New samples, in the form that `musegen.render.samples` writes for the spec."""
+        """New samples, in the form that `musegen.render.samples` writes for the spec.
+
+        Callers get them as `musegen.render.shown.Samples`, a list.
+        """
 
     def weights_from(self, source: Model) -> dict[str, Tensor]:
         """The weights of a trained model of this class, for the data of this model (`init_from`).
@@ -239,7 +255,7 @@ class Model(pl.LightningModule):
 
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.losses(batch)
-        loss = reduce(torch.add, parts.values())
+        loss = functools.reduce(torch.add, parts.values())
         self._check(loss, batch_idx)
         steps = self.num_predictions(batch)
         self.accumulate(steps, loss=loss, **(parts if len(parts) > 1 else {}))

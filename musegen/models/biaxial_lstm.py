@@ -93,6 +93,8 @@ class PastState(NamedTuple):
 class BiaxialLSTM(RollModel):
     """`hidden` units along time and `note_hidden` units along pitch, with shared weights.
 
+    - hidden: units of the LSTM along time.
+    - note_hidden: units of the LSTM along pitch.
     - features: the number of features of e.
     - window: semitones above and below each pitch in its inputs from the frame before.
     - notes_below: semitones below each note in the inputs of the LSTM along pitch.

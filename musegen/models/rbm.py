@@ -55,18 +55,18 @@ REFERENCE_ROWS = 1000
 
 
 class RBM(Model):
-    """A binary RBM with `hidden` units; initial weights W ~ U(±4 √(6 / (D + H))).
+    """A binary RBM; initial weights W ~ U(±4 √(6 / (D + H))).
 
-    - chain: `pcd` or `cd`, with k Gibbs steps per update. PCD has as many chains as the first
-      batch has examples; each process has its own, which are saved in the checkpoint.
+    - chain: `pcd` or `cd`. k: Gibbs steps per update. PCD has as many chains as the first batch
+      has examples; each process has its own, which are saved in the checkpoint.
     - visible_bias: initial value, `zero` or the `log_odds` of the training data's means.
     - centered: use the centred gradient (Cho et al. 2011, Montavon & Müller 2012), that of the
       same RBM written with v − μ and h − λ, where μ and λ are the units' means over the data.
       Training then does not depend on whether ink is 1 or 0, and is faster.
     - monitor_every: updates between two evaluations of the tutorial's monitor (a fifth of the
       time of PCD-1); 0 turns it off.
-    - sparsity: target probability that a hidden unit is on. The cross-entropy between it and the
-      unit's mean over the batch, times sparsity_cost, is added to the loss.
+    - sparsity: target probability that a hidden unit is on. sparsity_cost: the weight, in the
+      loss, of the cross-entropy between it and the unit's mean over the batch.
 
     Inputs are in [0, 1]; values between are read as probabilities, as in the tutorial. Logged
     metrics, in nats: `pseudo_likelihood` (one bit per example; in the test every bit),
@@ -314,9 +314,8 @@ class RBM(Model):
           reverse chains start, for `log_likelihood_raise`; 0 leaves it out.
 
         Both are −mean F over the *whole* split minus an estimate of log Z. `log_z_error` and
-        `log_z_reverse_error` are standard errors of log Z, over chains and over examples.
-        `log_likelihood_raise` is a conservative estimate (RAISE, Burda et al. 2015): a bound, on
-        average, for the annealed approximation, not for the RBM (`musegen.energy.ais`).
+        `log_z_reverse_error` are its standard errors, over chains and examples. The second is a
+        conservative estimate (RAISE, Burda et al. 2015; see `musegen.energy.ais`).
 
         Intensities are put into F unchanged. F is concave, so the result is lower than the mean
         over binary images drawn from them.
@@ -364,10 +363,12 @@ class RBM(Model):
         start_ND: Tensor | None = None,
         seed: Seed = 0,
     ) -> list[np.ndarray]:
-        """`rows` arrays (n, D) of n Gibbs chains, `steps` apart: p(v=1 | h) in [0, 1].
+        """Arrays (n, D) of n Gibbs chains, p(v=1 | h) in [0, 1]; chains start at `start_ND` (n is
+        then its length), or else at bits drawn from the training data's means.
 
-        Chains start at `start_ND` (n is then its length), or else at bits drawn from the training
-        data's means. Global random streams do not change. A setting out of range: `UserError`.
+        - rows: how many arrays. steps: Gibbs steps between two of them.
+
+        Global random streams do not change. A setting outside its range: `UserError`.
         """
         generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         if start_ND is None:

@@ -277,6 +277,7 @@ class RNNRBM(RecurrentRolls):
         - chains, ais_steps: of forward AIS for each frame. With null, the number of steps is
           raised until the mean changes by less than `tolerance`. A fixed number is faster; the
           metric is then called `log_likelihood_upper_estimate`, since few steps bias it upward.
+        - tolerance: that change, in nats.
         - reverse_frames: how many of the frames are also used for reverse AIS; 0 leaves it out.
 
         `…_error` is the standard error of the mean: of choosing frames (0 if all are used) and,

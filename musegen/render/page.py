@@ -19,8 +19,8 @@ from musegen.render.curves import COLOURS, panels
 from musegen.render.metric_labels import BASELINES, explanation, metric_label, picture_label
 from musegen.render.music_table import copying_rows, hazard_rows
 from musegen.render.setting_labels import setting_label
+from musegen.render.shown import pitch_name
 
-NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 SHADES = 4
 """The number of shades for velocities."""
 
@@ -185,11 +185,6 @@ def _strokes(notes: np.ndarray, high: int) -> list[str]:
         )
         for k in range(SHADES)
     ]
-
-
-def pitch_name(pitch: int) -> str:
-    """MIDI 60 → C4."""
-    return f"{NOTE_NAMES[pitch % 12]}{pitch // 12 - 1}"
 
 
 def _rows(tables: Sequence[Mapping[str, Any]]) -> list[tuple[str, list[Any]]]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
 from contextlib import suppress
 from typing import Any
 
-from musegen.config.signatures import explanations, passed_on_to, target_of
+from musegen.config.explanations import explanations, first_line
+from musegen.config.signatures import target_of
 from musegen.errors import UserError
 from musegen.render.metric_labels import in_words
 
@@ -136,13 +136,9 @@ def _documented(node: dict[str, Any], name: str, model: Any) -> dict[str, str]:
             "assess": "assess", "codec": "codec_type",
         }  # fmt: skip
         target = getattr(model, functions.get(name, ""), None)
-    classes = target.__mro__[:-1] if inspect.isclass(target) else (target,)
-    owners: list[Any] = [*classes, *passed_on_to(target)]
-    texts: dict[str, str] = {}
-    for owner in owners:
-        for documented in (owner, getattr(owner, "__init__", None)):
-            texts = explanations(inspect.getdoc(documented) or "") | texts
-    return {"_target_": (inspect.getdoc(target) or "").partition("\n")[0]} | texts
+    if target is None:
+        return {}
+    return {"_target_": first_line(target)} | explanations(target, node)
 
 
 def _first_sentence(text: str) -> str:

@@ -38,6 +38,8 @@ class Optimizer:
     - schedule: `none`; `cosine`, from `lr` to `final_lr` along half a cosine over all steps;
       `plateau`, which multiplies the rate by `factor` after `patience` epochs without a better
       monitored score.
+    - final_lr: the rate at the end of `cosine`.
+    - factor, patience: of `plateau`.
     - warmup_steps: the rate rises linearly over these first steps (`none` and `cosine`).
 
     Raises `UserError` for values that the optimizer would refuse.

@@ -15,10 +15,10 @@ import pytorch_lightning as pl
 
 from musegen import __version__
 from musegen.cli import count, dissect, evaluate, generate, report, sweep
+from musegen.cli import list as list_command
 from musegen.cli.main import COMMANDS, main
-from musegen.cli.usage import Section, _section, type_name
+from musegen.cli.usage import Section, section_text, type_name
 from musegen.codecs.chars import CharCodec
-from musegen.config.signatures import explanations
 from musegen.constraints import DropoutRate, PositiveInt
 from musegen.models import MODELS
 from musegen.models.char_rnn import CharRNN
@@ -27,6 +27,7 @@ from tests.conftest import ROOT
 FUNCTIONS = {
     "generate": generate.generate,
     "evaluate": evaluate.evaluate,
+    "list": list_command.show,
     "report": report.report,
     "sweep": sweep.search,
     "dissect": dissect.write,
@@ -78,6 +79,7 @@ def test_every_command_answers_help(cli, command: str) -> None:
         assert "model=NAME data=NAME" in out
         return
     assert out.startswith(f"usage: musegen {command} ")
+    assert f"examples:\n  musegen {command}" in out
     for name, parameter in inspect.signature(FUNCTIONS[command]).parameters.items():
         if name in ("overrides", "settings"):
             continue
@@ -106,29 +108,13 @@ def test_help_with_a_run_lists_only_its_model(cli, tmp_path: Path) -> None:
     code, out, err = cli(main, "evaluate", f"run={tmp_path / 'a.ckpt'}", "--help")
     assert code == 0, err
     assert "assess.temperature  number" in out
-    assert "ais_steps" not in out
+    assert "  assess.ais_steps  " not in out
 
 
 def test_help_with_a_missing_run_is_one_line(cli, tmp_path: Path) -> None:
     code, out, err = cli(main, "generate", f"run={tmp_path / 'none'}", "--help")
     assert (code, out) == (1, "")
     assert err == f"musegen: run={tmp_path / 'none'}: no such run folder or checkpoint\n"
-
-
-def test_explanations_are_the_items_of_a_docstring() -> None:
-    docstring = """One line.
-
-    - n: how many,
-      in all.
-    - top_k, top_p: limits: of both kinds.
-
-    - not an item
-    """
-    assert explanations(inspect.cleandoc(docstring)) == {
-        "n": "how many, in all.",
-        "top_k": "limits: of both kinds.",
-        "top_p": "limits: of both kinds.",
-    }
 
 
 @pytest.mark.parametrize(
@@ -150,7 +136,7 @@ def test_types_are_written_as_a_user_types_them(hint, message: str) -> None:
 
 
 def test_a_section_without_settings_is_left_out() -> None:
-    assert _section(Section("settings", lambda: None)) == ""
+    assert section_text(Section("settings", lambda: None)) == ""
 
 
 @pytest.mark.slow

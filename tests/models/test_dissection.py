@@ -113,7 +113,7 @@ def test_two_components_are_exact_for_states_in_a_plane():
 
 
 def test_pictures_and_values_are_written(tmp_path, cli, monkeypatch):
-    monkeypatch.setattr(dissect_module, "load_model", lambda path: net(hidden=1))
+    monkeypatch.setattr(dissect_module, "load", lambda path: net(hidden=1))
     (tmp_path / "x.ckpt").touch()
     code, _, err = cli(dissect_module.main, f"run={tmp_path / 'x.ckpt'}", "string=0011")
     assert code == 0, err

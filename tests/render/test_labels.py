@@ -10,7 +10,6 @@ from conftest import ROOT
 
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
-from musegen.config.signatures import explanations
 from musegen.models import MODELS
 from musegen.render.metric_labels import METRICS, explanation, metric_label, picture_label
 from musegen.render.report import _flatten
@@ -65,8 +64,3 @@ def test_every_score_has_a_label() -> None:
     assert (metric_label("my_score"), explanation("my_score")) == ("My score", "")
     assert picture_label("dissection/gates").startswith("The gates and the cell")
     assert picture_label("mine") == ""
-
-
-def test_explanations_are_read_from_both_styles_of_docstrings() -> None:
-    google = "Stops.\n\nArgs:\n    patience: epochs\n        without a score.\n    mode: min.\n"
-    assert explanations(google) == {"patience": "epochs without a score.", "mode": "min."}

@@ -29,10 +29,14 @@ class Pretraining(pl.Callback):
     - `rnn`: trains the recurrent network and W_uv as a network that predicts every frame directly,
       p(v(t)) = σ(c + u(t−1) W_uv), by cross-entropy with AdamW (ICML 2012, section 4).
 
-    A stage with 0 epochs is skipped; a resumed run skips both, and so does one with `init_from`.
-    Each of several processes trains on all of the data, and all continue with the result of the
-    first. Each epoch's metric is logged: `rbm/reconstruction` and `rnn/cross_entropy`, nats per
-    frame. Raises `UserError` for a setting outside its range.
+    - rbm_epochs, rnn_epochs: the epochs of the stage; 0 skips it.
+    - rbm_lr, rnn_lr: the highest learning rate of the stage.
+    - rbm_k: Gibbs steps per update. rbm_batch_size: frames of an update.
+
+    A resumed run skips both, and so does one with `init_from`. Each of several processes trains on
+    all of the data, and all continue with the result of the first. Each epoch's metric is logged:
+    `rbm/reconstruction` and `rnn/cross_entropy`, nats per frame. Raises `UserError` for a setting
+    outside its range.
     """
 
     @check_arguments

@@ -23,6 +23,7 @@ class RBMPictures(Samples):
 
     - `chains.png`: `chains` Gibbs chains that start at test examples; `rows` rows, `steps` Gibbs
       steps apart, each the mean field.
+    - chains, rows, steps: of these chains.
     - `reconstructions.png`: the same test examples, and below them the mean field one step later.
 
     `sound`, which the config sets for every model, makes no difference to pictures.

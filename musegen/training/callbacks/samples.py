@@ -20,7 +20,9 @@ NUM_FILTERS = 100
 
 
 class Samples(pl.Callback):
-    """Generates samples every `every` epochs, with the same `settings` and the same seed.
+    """Generates samples during training, with the same `settings` and the same seed.
+
+    - every: epochs between two previews.
 
     The files go to `folder/epoch_NNN`, in the formats of `musegen.render.samples`; `sound` is how
     music sounds: `piano`, `additive` or a SoundFont. If the model has filters, the first 100 are
