@@ -24,15 +24,23 @@ if TYPE_CHECKING:
         Model,
         load,
     )
-    from musegen.specs import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
+    from musegen.specs import (
+        Frames,
+        LabelledMessages,
+        LabelledTokens,
+        Messages,
+        Rolls,
+        Spec,
+        Tokens,
+    )
 
 __version__ = "0.2.0"
 
 _MODULE_OF = {
     "UserError": "musegen.errors",
     "PairingError": "musegen.errors",
-    **dict.fromkeys(("Spec", "Frames", "Rolls", "Tokens", "LabelledTokens", "Messages"),
-                    "musegen.specs"),
+    **dict.fromkeys(("Spec", "Frames", "Rolls", "Tokens", "LabelledTokens", "Messages",
+                     "LabelledMessages"), "musegen.specs"),
     **dict.fromkeys(("Model", "RBM", "RNNRBM", "RNNNADE", "BiaxialLSTM", "CharRNN", "LSTMMidi",
                      "load"), "musegen.models"),
 }  # fmt: skip
@@ -46,6 +54,7 @@ __all__ = [
     "CharRNN",
     "Frames",
     "LSTMMidi",
+    "LabelledMessages",
     "LabelledTokens",
     "Messages",
     "Model",
