@@ -29,7 +29,15 @@ if TYPE_CHECKING:
     )
     from musegen.render.shown import Piece
     from musegen.sharing.locate import load
-    from musegen.specs import Frames, LabelledTokens, Messages, Rolls, Spec, Tokens
+    from musegen.specs import (
+        Frames,
+        LabelledMessages,
+        LabelledTokens,
+        Messages,
+        Rolls,
+        Spec,
+        Tokens,
+    )
 
 __version__ = "0.2.0"
 
@@ -40,8 +48,8 @@ _MODULE_OF = {
     **dict.fromkeys(("Run", "evaluate_rolls", "train"), "musegen.api"),
     **dict.fromkeys(("ais", "raise_estimate"), "musegen.energy.estimates"),
     "PairingError": "musegen.errors",
-    **dict.fromkeys(("Spec", "Frames", "Rolls", "Tokens", "LabelledTokens", "Messages"),
-                    "musegen.specs"),
+    **dict.fromkeys(("Spec", "Frames", "Rolls", "Tokens", "LabelledTokens", "Messages",
+                     "LabelledMessages"), "musegen.specs"),
     **dict.fromkeys(("Model", "RBM", "RNNRBM", "RNNNADE", "BiaxialLSTM", "CharRNN", "LSTMMidi"),
                     "musegen.models"),
 }  # fmt: skip
@@ -55,6 +63,7 @@ __all__ = [
     "CharRNN",
     "Frames",
     "LSTMMidi",
+    "LabelledMessages",
     "LabelledTokens",
     "Messages",
     "Model",

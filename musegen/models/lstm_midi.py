@@ -282,7 +282,6 @@ class LSTMMidi(Model):
     def generate(
         self,
         n: SampleCount = 1,
-        label: str | None = None,
         length: SampleLength = 800,
         temperature: Temperature = 0.9,
         top_k: NonNegativeInt = 0,
@@ -291,6 +290,7 @@ class LSTMMidi(Model):
         prime_seconds: float | None = None,
         include_prime: bool = False,
         seed: Seed = 0,
+        label: str | None = None,
     ) -> list[Sample]:
         """Generate n pieces of `length` messages each, as `NOTES` arrays.
 

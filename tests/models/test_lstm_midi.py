@@ -231,7 +231,9 @@ def test_generation_settings_out_of_range(tmp_path) -> None:
 
 
 def test_other_data_and_settings_out_of_range_are_refused() -> None:
-    with pytest.raises(PairingError, match="lstm_midi reads Messages, but the data yields Frames"):
+    with pytest.raises(
+        PairingError, match="reads Messages or Labelled.*, but the data yields Frames"
+    ):
         LSTMMidi(Frames(784))  # type: ignore[arg-type]
     for settings, message in (
         ({"hidden": 0}, "hidden=0: should be greater than or equal to 1"),
