@@ -16,7 +16,7 @@ from musegen.metrics.music_comparison import ALL_MEASURES
 from musegen.render import audio
 from musegen.render.charts import Series, line_chart
 from musegen.render.metric_labels import metric_label
-from musegen.render.music_table import copying_rows, hazard_rows
+from musegen.render.music_table import copying_rows, hazard_rows, spread
 
 NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 COLOURS = 6
@@ -83,7 +83,7 @@ def page(runs: Sequence[Run]) -> str:
     environment.filters.update(number=number, rounded=rounded, clock=clock)
     environment.globals.update(
         piano_roll=piano_roll, notes_table=notes_table,
-        hazard_rows=hazard_rows, copying_rows=copying_rows,
+        hazard_rows=hazard_rows, copying_rows=copying_rows, spread=spread,
     )  # fmt: skip
     source = environment.loader
     assert source is not None
