@@ -11,8 +11,8 @@ real. 0.5 is indistinguishable, 1 is told apart without an error.
 
 The judge (Lopez-Paz & Oquab 2017, arXiv 1610.06545) is a logistic regression with an L2 penalty on
 normalised counts of an excerpt: figures of 2 and 3 intervals between successive notes in the order
-of (onset, pitch), lengths of notes, times between onsets, pairs of notes that sound together (by
-pitch class relative to the lower one and by distance), pitches, and the number of notes at once.
+of (onset, pitch), lengths of notes, times between onsets, pitches, and what sounds at each onset:
+how many notes, the distances of all pairs, the pitch classes relative to the lowest note.
 The AUC is that of 5-fold cross-validation (fewer if there are fewer pieces), where all excerpts of
 a piece are in one fold; the mean of `REPEATS` random choices of equally many excerpts of both sides
 and of folds, with the standard deviation over the choices.
@@ -87,7 +87,8 @@ def log_bins(seconds: np.ndarray) -> list[int]:
 
 
 def simultaneities(notes: np.ndarray) -> dict[str, Counter]:
-    """The notes that sound at each onset: how many, and every pair of them."""
+    """The notes that sound at each onset: how many, the distances of all pairs, and the pitch
+    classes relative to the lowest note."""
     sizes, pairs, classes = Counter(), Counter(), Counter()
     for onset in np.unique(notes["start"]):
         sounding = (notes["start"] <= onset) & (notes["end"] > onset + 1e-6)
@@ -95,8 +96,18 @@ def simultaneities(notes: np.ndarray) -> dict[str, Counter]:
         sizes[len(pitches)] += 1
         low, high = np.triu_indices(len(pitches), 1)
         pairs.update((pitches[high] - pitches[low]).tolist())
-        classes.update((pitches[1:] - pitches[:1]).__mod__(12).tolist())
+        classes.update(((pitches[1:] - pitches[:1]) % 12).tolist())
     return {"size": sizes, "pair": pairs, "class": classes}
+
+
+def spread(pieces: list[int], n: int, rng: np.random.Generator) -> list[int]:
+    """n excerpts at random: one of every piece before a second one of any."""
+    times: Counter[int] = Counter()
+    ranked = []
+    for i in rng.permutation(len(pieces)).tolist():
+        ranked.append((times[pieces[i]], len(ranked), i))
+        times[pieces[i]] += 1
+    return [i for _, _, i in sorted(ranked)[:n]]
 
 
 def auc(a: Side, b: Side) -> tuple[float, float]:
@@ -105,7 +116,7 @@ def auc(a: Side, b: Side) -> tuple[float, float]:
     for seed in range(REPEATS):
         rng = np.random.default_rng(seed)
         n = min(len(a.features), len(b.features))
-        chosen = [rng.permutation(len(s.features))[:n] for s in (a, b)]
+        chosen = [spread(s.pieces, n, rng) for s in (a, b)]
         rows = [s.features[i] for s, few in zip((a, b), chosen, strict=True) for i in few]
         label = np.repeat([0, 1], n)
         groups = [(k, s.pieces[i]) for k, (s, few) in enumerate(zip((a, b), chosen, strict=True))

@@ -77,9 +77,15 @@ def read_folder(folder: Path, data: Any) -> list[np.ndarray]:
     paths = sorted(p for p in folder.glob("*") if p.suffix in (".mid", ".npy"))
     if not paths:
         raise UserError(f"folder={folder}: no .mid and no .npy file")
-    return [
-        read_notes(p) if p.suffix == ".mid" else data.rolls_codec.decode(np.load(p)) for p in paths
-    ]
+    return [read_piece(path, data) for path in paths]
+
+
+def read_piece(path: Path, data: Any) -> np.ndarray:
+    """A .mid or .npy file as `NOTES`; if the data are piano-rolls, on their frames."""
+    if path.suffix == ".npy":
+        return data.rolls_codec.decode(np.load(path))
+    notes = read_notes(path)
+    return notes if data.frame is None else data.rolls_codec.decode(data.rolls_codec.encode(notes))
 
 
 def build(overrides: list[str]) -> Any:

@@ -62,8 +62,8 @@ def compare(
       any transposition (all given training pieces, whole), and the number of notes of the longest
       such run, median and maximum over excerpts; for samples and held-out pieces.
 
-    NaN where a side has no value. Returns an empty dict if no sample has a note, or for fewer than
-    two training pieces.
+    NaN where a side has no value, or where the ceiling is 0. Returns an empty dict if no sample
+    has a note, or for fewer than two training pieces.
     """
     samples, training, held_out = (
         [p for p in side if len(p)] for side in (samples, training, held_out)
@@ -137,13 +137,13 @@ def _compare_all(tables: dict[str, list[_Table]]) -> dict[str, dict[str, float]]
             row |= _quantiles(side, pieces, name)
         row["overlap"] = _mean([_overlap(name, samples, others) for _, others in draws])
         row["ceiling"] = _mean([_overlap(name, drawn, others) for drawn, others in draws])
-        row["ratio"] = row["overlap"] / row["ceiling"]
+        row["ratio"] = _ratio(row["overlap"], row["ceiling"])
         of_held_out = [
             _overlap(name, some, others)
             for some, (_, others) in zip(few, draws, strict=True)
             if some
         ]
-        row["held_out_ratio"] = _mean(of_held_out) / row["ceiling"]
+        row["held_out_ratio"] = _ratio(_mean(of_held_out), row["ceiling"])
         measures[name] = row
     return measures
 
@@ -192,6 +192,11 @@ def _copying(excerpts: list[np.ndarray], training: Runs) -> dict[str, float]:
         "longest": float(np.median(longest)) if len(longest) else float("nan"),
         "longest_max": float(longest.max(initial=0)) if len(longest) else float("nan"),
     }
+
+
+def _ratio(reached: float, ceiling: float) -> float:
+    """NaN where even real pieces do not overlap, as in sets of two or three pieces."""
+    return reached / ceiling if ceiling > 0 else float("nan")
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -62,7 +62,7 @@ def hazard_rows(music: Mapping[str, Any]) -> list[tuple[str, ...]]:
     what = "frames" if unit == 1 else f"{unit:g} s"
     names = {"samples": "samples", "training": "training pieces", "held_out": "held-out pieces"}
     return [
-        (f"a hold ends at age ({what})", *map(str, HAZARD_AGES)),
+        (f"probability that a hold ends at age ({what})", *map(str, HAZARD_AGES)),
         *(
             (label, *(number(music["hazard"][side][age - 1]) for age in HAZARD_AGES))
             for side, label in names.items()

@@ -17,7 +17,7 @@ from musegen.metrics.music_comparison import ALL_MEASURES
 from musegen.render.audio import for_page
 from musegen.render.curves import COLOURS, panels
 from musegen.render.metric_labels import BASELINES, explanation, metric_label, picture_label
-from musegen.render.music_table import copying_rows, hazard_rows
+from musegen.render.music_table import copying_rows, hazard_rows, spread
 from musegen.render.setting_labels import setting_label
 from musegen.render.shown import pitch_name
 
@@ -92,7 +92,7 @@ def page(runs: Sequence[Run]) -> str:
     environment.filters.update(picture_label=picture_label)
     environment.globals.update(
         piano_roll=piano_roll, notes_table=notes_table,
-        hazard_rows=hazard_rows, copying_rows=copying_rows,
+        hazard_rows=hazard_rows, copying_rows=copying_rows, spread=spread,
     )  # fmt: skip
     loader = environment.loader
     assert loader is not None

@@ -127,8 +127,8 @@ def test_the_page_contains_the_data_of_the_folder(folder: Path) -> None:
     (table,) = re.findall(r"<h2 id=\"music\">.*?</section>", html, re.S)
     rows = re.findall(r"<tr.*?>\s*(.*?)</tr>", table, re.S)
     cells = [re.sub(r"<[^>]+>", " ", row).split() for row in rows]
-    assert cells[1][-10:] == ["2.5", "3", "1.25", "…", "4.75", "0.72", "÷", "0.96", "=", "0.75"]
-    assert cells[2][-10:] == ["–", "–", "–", "…", "–", "–", "÷", "–", "=", "–"]
+    assert " ".join(cells[1]).endswith("2.5 [– … –] 3 [1.25 … 4.75] 0.72 ÷ 0.96 = 0.75")
+    assert " ".join(cells[2]).endswith("– [– … –] – [– … –] – ÷ – = –")
     assert ["8-note", "runs", "(fraction)", "0.125", "–"] in cells
     assert ["samples", *["0.0625"] * 11] in cells
     assert "<strong>0.88</strong> of the overlap" in table
