@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from musegen.cli.main import release_interrupts
 from musegen.config.error_messages import as_user_error
 from musegen.errors import UserError
 
@@ -22,6 +23,7 @@ def one_line_errors() -> Iterator[None]:
     The exit code is 1, or the error's own `code`. With MUSEGEN_TRACEBACK set, no error is reduced
     to a line.
     """
+    release_interrupts()
     try:
         yield
         sys.stdout.flush()

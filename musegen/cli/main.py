@@ -47,20 +47,28 @@ def one_line_interrupts() -> Iterator[None]:
 
     An exception would be printed with a traceback by some of the imported libraries, or lost.
     """
-
-    def end(*_: object) -> None:
-        print("musegen: interrupted", file=sys.stderr, flush=True)
-        os._exit(130)
-
-    before = signal.getsignal(signal.SIGINT)
-    if before is not signal.default_int_handler:
-        yield
-        return
-    signal.signal(signal.SIGINT, end)
+    catch_interrupts()
     try:
         yield
     finally:
-        signal.signal(signal.SIGINT, before)
+        release_interrupts()
+
+
+def catch_interrupts() -> None:
+    """From here on, let Ctrl-C end this program with one line, if it raises KeyboardInterrupt."""
+    if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+        signal.signal(signal.SIGINT, _end)
+
+
+def release_interrupts() -> None:
+    """Let Ctrl-C raise KeyboardInterrupt again after `catch_interrupts`."""
+    if signal.getsignal(signal.SIGINT) is _end:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end(*_: object) -> None:
+    print("musegen: interrupted", file=sys.stderr, flush=True)
+    os._exit(130)
 
 
 def usage() -> str:

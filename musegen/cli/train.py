@@ -338,3 +338,7 @@ def main() -> None:
         arguments = launch.shared_run_dir(sys.argv[1:], os.environ)
         sys.argv[1:] = force_add_overrides(expand_resume(arguments))
         train()
+
+
+if __name__ == "__main__":
+    main()

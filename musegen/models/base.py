@@ -229,6 +229,20 @@ class Model(pl.LightningModule):
 
     # --- Training -----------------------------------------------------------------------------
 
+    def setup(self, stage: str) -> None:
+        """Raise `UserError` if a process has no batch of a split; before any pretraining.
+
+        Lightning calls this when the processes have formed their group.
+        """
+        data: Any = getattr(self.trainer, "datamodule", None)
+        if stage != "fit" or data is None or this_rank()[1] == 1:
+            return
+        for split in ("train", "val", "test"):
+            try:
+                len(getattr(data, f"{split}_dataloader")())
+            except UserError as e:
+                raise UserError(f"{split}: {e}") from e
+
     def on_train_start(self) -> None:
         self._seed = torch.initial_seed()
 

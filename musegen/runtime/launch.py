@@ -22,7 +22,6 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from musegen.errors import UserError
-from musegen.training.lightning_compat import starts_processes_by_fork
 
 POLL_INTERVAL = 0.2
 """Seconds between two checks whether all processes are alive, or have arrived."""
@@ -46,9 +45,7 @@ def num_processes(trainer: pl.Trainer) -> int:
             f"trainer.num_nodes={trainer.num_nodes}: start it on every node, with torchrun "
             "--nnodes=… train.py … or with srun (see docs/how_to/several_gpus.md)"
         )
-    if launched or starts_processes_by_fork(trainer.strategy):
-        return 1
-    return int(trainer.num_devices)
+    return 1 if launched else int(trainer.num_devices)
 
 
 def launch(

@@ -95,8 +95,8 @@ def required_datamodule(trainer: pl.Trainer, reader: str) -> Any:
     return data
 
 
-def starts_processes_by_fork(strategy: Strategy) -> bool:
-    """Whether the strategy starts its processes itself: ddp_spawn, ddp_fork, ddp_notebook."""
+def copies_itself(strategy: Strategy) -> bool:
+    """Whether the strategy copies the run into new processes: ddp_spawn, ddp_fork, ddp_notebook."""
     return getattr(strategy, "_start_method", "popen") != "popen"
 
 

@@ -19,7 +19,7 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from musegen.constraints import NonNegativeFloat, NonNegativeInt, PositiveInt, check_arguments
 from musegen.errors import UserError
 from musegen.training.checkpoint_files import CheckpointFiles
-from musegen.training.lightning_compat import require_supported_lightning
+from musegen.training.lightning_compat import copies_itself, require_supported_lightning
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # the batch samplers of the data modules know the ranks
@@ -68,20 +68,16 @@ def make_trainer(
 
     The other named arguments are Lightning's, within their ranges. Raises `UserError` for more GPUs
     than there are, for a value that Lightning refuses, for a version of Lightning that musegen was
-    not tried with, and for a strategy that copies the run into new processes (`ddp_spawn`).
+    not tried with, and for a strategy that copies the run into new processes (`ddp_spawn`,
+    `ddp_fork`, `ddp_notebook`): the results would stay there, and threads do not survive a fork.
     """
     require_supported_lightning()
-    if "spawn" in str(settings.get("strategy")):
-        raise UserError(
-            f"trainer.strategy={settings['strategy']}: not supported; use trainer.strategy=ddp, "
-            "which starts its processes as well"
-        )
     if settings.get("profiler") in PROFILERS:  # Lightning would write the table into a hidden log
         profiler = PROFILERS[settings["profiler"]]
         settings["profiler"] = profiler(settings.get("default_root_dir"), filename="profile")
     plugins = [CheckpointFiles(), *_as_list(settings.pop("plugins", None))]
     try:
-        return pl.Trainer(
+        trainer = pl.Trainer(
             **{**devices(gpus), **TRAINER_DEFAULTS, "profiler": Unprofiled(), **settings},
             accumulate_grad_batches=accumulate_grad_batches,
             check_val_every_n_epoch=check_val_every_n_epoch,
@@ -91,6 +87,12 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError) as e:
         raise UserError(f"trainer: {' '.join(str(e).split())}") from e
+    if copies_itself(trainer.strategy):
+        raise UserError(
+            f"trainer.strategy={settings['strategy']}: not supported; use trainer.strategy=ddp, "
+            "which starts its processes as well"
+        )
+    return trainer
 
 
 # `check_settings` reads the names and types of `**settings` there.

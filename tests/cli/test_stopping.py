@@ -15,6 +15,7 @@ import pytest
 import torch
 
 from musegen.cli import train
+from musegen.cli.main import COMMANDS
 from musegen.config.overrides import compose_config, expand_resume
 from musegen.config.resolve import resolve_config
 from musegen.errors import UserError
@@ -93,6 +94,24 @@ def test_ctrl_c_before_the_first_update_gives_one_line(
     code, _, err = cli(train.main, "data=midi_folder", f"data.root={midi_folder}")
     signal.signal(signal.SIGINT, before)  # Lightning lets it be ignored
     assert (code, err) == (130, "musegen: interrupted\n")
+
+
+@pytest.mark.parametrize(
+    "call",
+    [["-m", "musegen", "train"], [str(ROOT / "train.py")]]
+    + [["-m", f"musegen.cli.{command}"] for command in COMMANDS],
+    ids=lambda call: call[-1].rpartition("/")[2],
+)
+def test_ctrl_c_while_a_command_is_imported_gives_one_line(call: list[str], tmp_path: Path) -> None:
+    (tmp_path / "torch.py").write_text(
+        "import os, signal, time\nos.kill(os.getpid(), signal.SIGINT)\ntime.sleep(1)\n"
+    )
+    path = os.pathsep.join([str(tmp_path), str(ROOT)])
+    done = subprocess.run(
+        [sys.executable, *call], cwd=tmp_path, env={**os.environ, "PYTHONPATH": path},
+        capture_output=True, text=True,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "musegen: interrupted\n")
 
 
 @pytest.mark.slow

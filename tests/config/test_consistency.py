@@ -38,6 +38,8 @@ PLATEAU = "optimizer.schedule=plateau"
         (["trainer.check_val_every_n_epoch=0"], "check_val_every_n_epoch=0: should be greater"),
         (["trainer.gradient_clip_val=-1"], "gradient_clip_val=-1: should be greater than or"),
         (["trainer.strategy=ddp_spawn"], "trainer.strategy=ddp_spawn: not supported; use"),
+        (["trainer.strategy=ddp_fork"], "trainer.strategy=ddp_fork: not supported; use"),
+        (["trainer.strategy=ddp_notebook"], "trainer.strategy=ddp_notebook: not supported; use"),
         (["model.dropout=0.999999"], "model.dropout=0.999999: should be less than or equal to"),
         (["sample.temperature=1e-40"], "sample.temperature=1e-40: should be 0, or at least 0.001"),
         (["sample.length=1e9"], "should be less than or equal to 1000000"),

@@ -65,9 +65,9 @@ def test_the_private_names_exist(tmp_path: Path) -> None:
 
 
 def test_a_strategy_with_its_own_processes_is_recognised() -> None:
-    assert compat.starts_processes_by_fork(DDPStrategy(start_method="spawn"))
-    assert not compat.starts_processes_by_fork(DDPStrategy())
-    assert not compat.starts_processes_by_fork(SingleDeviceStrategy(torch.device("cpu")))
+    assert compat.copies_itself(DDPStrategy(start_method="spawn"))
+    assert not compat.copies_itself(DDPStrategy())
+    assert not compat.copies_itself(SingleDeviceStrategy(torch.device("cpu")))
 
 
 def test_arguments_of_wandb_can_be_edited(tmp_path: Path) -> None:

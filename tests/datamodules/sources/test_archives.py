@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import threading
 import zipfile
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -58,3 +61,21 @@ def test_other_files_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"other\.zip: has no train"):
         unpack(other, tmp_path / "out", (".mid",), needed="train")
     assert not (tmp_path / "out").exists()
+
+
+def test_two_unpack_one_archive_at_the_same_time(tmp_path: Path, monkeypatch) -> None:
+    """As in two containers with a common disk: both have the process number 1."""
+    archive = zipped(tmp_path / "set.zip", **{"train/a.mid": b"a", "train/b.mid": b"b"})
+    into, both_unpack = tmp_path / "out", threading.Barrier(2)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+
+    def wait_for_the_other(members: list, *_: str) -> list:
+        both_unpack.wait(timeout=1800)
+        return members
+
+    monkeypatch.setattr(archives, "track", wait_for_the_other)
+    with ThreadPoolExecutor(2) as pool:
+        jobs = [pool.submit(unpack, archive, into, (".mid",), "train") for _ in range(2)]
+    assert [job.result() for job in jobs] == [into, into]
+    assert sorted(p.name for p in into.rglob("*.mid")) == ["a.mid", "b.mid"]
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["out", "set.zip"]

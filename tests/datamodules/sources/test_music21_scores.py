@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,26 @@ def test_a_failed_conversion_leaves_no_file(tmp_path: Path, monkeypatch) -> None
     with pytest.raises(KeyboardInterrupt):
         music21_scores._convert((corpus_path("k545"), tmp_path / "k545.mid"))
     assert not list(tmp_path.glob("*.mid"))
+
+
+def test_two_convert_one_score_at_the_same_time(tmp_path: Path, monkeypatch) -> None:
+    """As in two containers with a common disk: both have the process number 1."""
+    from music21.midi import MidiFile
+
+    item = music21_scores._score_path("bach/bwv269"), tmp_path / "bwv269.mid"
+    write, started = MidiFile.write, []
+
+    def another_begins_and_ends(self) -> None:
+        if not started:
+            started.append(self)
+            music21_scores._convert(item)
+        write(self)
+
+    monkeypatch.setattr(MidiFile, "write", another_begins_and_ends)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    music21_scores._convert(item)
+    assert [p.name for p in tmp_path.iterdir()] == ["bwv269.mid"]
+    assert len(read_notes(item[1])) > 200
 
 
 def one_by_one(work, items: list, what: str) -> list:

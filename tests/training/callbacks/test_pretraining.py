@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,6 +13,7 @@ import torch
 from exact_rbm import log_weights, states
 
 from datamodules.piano_rolls import ChunkSampler, RollDataset
+from datamodules.roll_files import RollFolder
 from datamodules.samplers import batch_loader
 from musegen.errors import UserError
 from musegen.models.rnn_rbm import RNNRBM
@@ -133,6 +135,22 @@ def test_two_processes_pretrain_like_one(midi_folder: Path, tmp_path: Path) -> N
         values.append([pair for pair in logged if any(pair)])
     assert len(values[0]) in (3, 6)
     assert values[0] == values[1]
+
+
+def test_a_process_without_a_validation_batch_is_refused(midi_folder: Path, two_processes) -> None:
+    """Of six pieces one is for validation. Lightning calls `setup` before `on_fit_start`, in which
+    the pretraining is."""
+    data = RollFolder(root=midi_folder, batch_size=1)
+    data.prepare_data()
+    data.setup()
+    assert [len(data.rolls[s]) for s in ("train", "val")] == [4, 1]
+    model = RNNRBM(data.spec, data.codec, hidden=6, recurrent=8)
+    model.trainer = SimpleNamespace(datamodule=data)
+    model.setup("fit")  # one process has all batches
+    two_processes(1)
+    with pytest.raises(UserError, match="val: there are fewer batches than the 2 processes"):
+        model.setup("fit")
+    model.setup("test")
 
 
 def test_log_odds_stay_finite() -> None:
