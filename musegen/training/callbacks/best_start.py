@@ -22,14 +22,16 @@ class BestStart(pl.Callback):
 
     Each network is trained on the batches of the first epoch, repeated as needed, with the model's
     own optimiser at its full learning rate. The one with the highest counting capacity on the
-    validation range is kept; equal ones are decided by the lower last training loss. Test data are
-    not used. A resumed run skips this, and so does one with `init_from`. Raises `UserError` for a
-    setting below 1.
+    validation range is kept; equal ones are decided by the lower last training loss. A capacity of
+    `enough` is kept at once, without further tries. Test data are not used. A resumed run skips
+    this, and so does one with `init_from`. Raises `UserError` for a setting below 1.
     """
 
     @check_arguments
-    def __init__(self, tries: PositiveInt = 10, steps: PositiveInt = 200) -> None:
-        self.tries, self.steps = tries, steps
+    def __init__(
+        self, tries: PositiveInt = 10, steps: PositiveInt = 200, enough: PositiveInt | None = None
+    ) -> None:
+        self.tries, self.steps, self.enough = tries, steps, enough
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.ckpt_path is not None or pl_module.initialised:
@@ -45,10 +47,12 @@ class BestStart(pl.Callback):
             score = (capacity(net, data.grammar, data.ranges["val"][1]), -loss)
             if best is None or score > best[0]:
                 best = score, net.state_dict()
+            if self.enough is not None and score[0] >= self.enough:
+                break
         assert best is not None
         # Every process has tried the same networks, but rounding may differ between devices.
         pl_module.load_state_dict(trainer.strategy.broadcast(best[1]))
-        print(f"start  the best of {self.tries} random starts, capacity {best[0][0]}")
+        print(f"start  the best of {start + 1} random starts, capacity {best[0][0]}")
 
     def _train_new(
         self, pl_module: pl.LightningModule, batches: Sequence[Any]

@@ -12,7 +12,8 @@ from musegen.training.optimizer import Optimizer
 from musegen.training.trainer import make_trainer
 
 
-def test_the_start_with_the_highest_capacity_is_kept(monkeypatch):
+@pytest.mark.parametrize(("enough", "number"), [(None, 3), (8, 3), (7, 2), (5, 2)])
+def test_the_start_with_the_highest_capacity_is_kept(monkeypatch, enough, number):
     capacities = iter([3, 7, 5])
     tried = []
 
@@ -27,7 +28,8 @@ def test_the_start_with_the_highest_capacity_is_kept(monkeypatch):
     model.optimizer = Optimizer(lr=0.01)
     trainer = make_trainer(0, logger=False)
     trainer.datamodule = data
-    BestStart(3, steps=2).on_fit_start(trainer, model)
+    BestStart(3, 2, enough).on_fit_start(trainer, model)
+    assert len(tried) == number
     for name, weights in model.state_dict().items():
         assert torch.equal(weights, tried[1][name])
     assert not torch.equal(tried[0]["out.weight"], tried[1]["out.weight"])
@@ -52,7 +54,7 @@ def test_every_process_tries_on_all_data(rank, two_processes, monkeypatch):
     assert texts == [20, 20]
 
 
-@pytest.mark.parametrize("name", ["tries", "steps"])
+@pytest.mark.parametrize("name", ["tries", "steps", "enough"])
 def test_settings_out_of_range(name):
     with pytest.raises(UserError, match=f"{name}=0: should be greater than or equal to 1"):
         BestStart(**{name: 0})
