@@ -141,7 +141,8 @@ _musegen() {{
       compadd -S '' -- $candidates ;;
   esac
 }}
-compdef _musegen musegen
+# Autoloaded from a folder in $fpath, this file is the function; sourced, it declares it.
+if [[ $funcstack[1] == _musegen ]]; then _musegen "$@"; else compdef _musegen musegen; fi
 """
 
 

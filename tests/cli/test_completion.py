@@ -71,10 +71,14 @@ def test_other_shells_read_their_script(
     script.write_text(SCRIPTS[shell](found))
     checked = subprocess.run([program, "-n", str(script)], capture_output=True, text=True)
     assert (checked.returncode, checked.stderr) == (0, "")
-    if shell == "fish":
-        asked = f"source {script}; complete -C 'musegen train model=rnn'"
-        done = subprocess.run([program, "-c", asked], capture_output=True, text=True)
-        assert "model=rnn_rbm" in done.stdout.split()
+    asked = {
+        "fish": f"source {script}; complete -C 'musegen train model=rnn'",
+        # zsh calls the function with these variables; compadd is given the candidates.
+        "zsh": f"compdef() {{ }}; source {script}; compadd() {{ print -l -- $@ }}; CURRENT=3; "
+        "words=(musegen train model=rnn); PREFIX=model=rnn; _musegen",
+    }[shell]
+    done = subprocess.run([program, "-c", asked], capture_output=True, text=True, timeout=60)
+    assert "model=rnn_rbm" in done.stdout.split()
 
 
 def test_the_command_prints_the_script(cli) -> None:
