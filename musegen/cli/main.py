@@ -19,6 +19,8 @@ COMMANDS = {
     "export": "write a model for other programs, or to share: safetensors, ONNX, TorchScript",
     "publish": "write a model with its card to the Hugging Face Hub",
     "list": "list the models, data sets, experiments, runs and pretrained models",
+    "new": "write a folder with a model or a data set of your own to start from",
+    "completion": "print the completion script of bash, zsh or fish",
     "sweep": "search for good settings with Optuna",
     "dissect": "show what a char_rnn computes while it reads one string",
     "count": "test up to which n a char_rnn predicts the strings of a grammar, e.g. 0ⁿ1ⁿ",

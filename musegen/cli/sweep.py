@@ -22,7 +22,7 @@ from hydra.core.override_parser.types import Override
 from musegen.cli import console, train
 from musegen.cli.usage import Section, help_requested, print_usage
 from musegen.config.instantiation import build_trainer
-from musegen.config.overrides import compose_config, quote_override
+from musegen.config.overrides import compose_config, quote_override, with_search_path
 from musegen.config.resolve import resolve_config
 from musegen.config.typed import absolute_overrides, read_typed
 from musegen.config.validation import check_settings
@@ -200,7 +200,7 @@ def main() -> None:
                 examples=EXAMPLES,
             )
         own = [a for a in sys.argv[1:] if a.partition("=")[0] in SETTINGS]
-        overrides = [a for a in sys.argv[1:] if a not in own]
+        overrides = with_search_path([a for a in sys.argv[1:] if a not in own])
         given = check_settings(
             search, read_typed(search, console.key_values(own)), "sweep", {"overrides"}
         )

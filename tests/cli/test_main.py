@@ -14,7 +14,18 @@ import pytest
 import pytorch_lightning as pl
 
 from musegen import __version__
-from musegen.cli import count, dissect, evaluate, generate, report, sweep
+from musegen.cli import (
+    completion,
+    count,
+    dissect,
+    evaluate,
+    export,
+    generate,
+    new,
+    publish,
+    report,
+    sweep,
+)
 from musegen.cli import list as list_command
 from musegen.cli.main import COMMANDS, main
 from musegen.cli.usage import Section, section_text, type_name
@@ -28,6 +39,10 @@ FUNCTIONS = {
     "generate": generate.generate,
     "evaluate": evaluate.evaluate,
     "list": list_command.show,
+    "export": export.export,
+    "publish": publish.publish,
+    "new": new.new,
+    "completion": completion.completion,
     "report": report.report,
     "sweep": sweep.search,
     "dissect": dissect.write,
