@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import os
 import sys
+from functools import partialmethod
 from pathlib import Path
+
+from nbclient import NotebookClient
 
 HERE = Path(__file__).parent
 sys.path[:0] = [str(HERE / "_ext"), str(HERE.parent)]
@@ -43,9 +46,12 @@ html_copy_source = False
 
 # Every page with code cells is run at every build. An error in a cell is an error of the build.
 nb_execution_mode = "force"
-nb_execution_timeout = 120
+nb_execution_timeout = 900  # seconds for a cell; on a computer with other work
 nb_execution_raise_on_error = True
-nb_merge_streams = True
+# Stderr has lines about the progress inside an epoch; an error ends the build anyway.
+nb_output_stderr = "remove"
+# The output of a command arrives in pieces; myst-nb's nb_merge_streams would break lines there.
+NotebookClient.__init__ = partialmethod(NotebookClient.__init__, coalesce_streams=True)
 nb_execution_in_temp = True
 
 autodoc_inherit_docstrings = False

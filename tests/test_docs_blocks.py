@@ -280,8 +280,14 @@ def runs(cli, workplace: Path) -> dict[str, Path]:
         "ais_steps": [
             "model=rnn_rbm", "data=piano_roll_folder", "data.root=my/midi", *pretraining,
         ],
-        "label": ["model=char_rnn", "data=names_faker", "data.size=30", "model.hidden=8"],
-        "string": ["model=char_rnn", "data=anbn", "model.hidden=2"],
+        "label": [
+            "model=char_rnn", "data=names_faker", "data.countries=[Italy,Japan]", "data.size=100",
+            "model.hidden=8",
+        ],
+        "string": [
+            "model=char_rnn", "data=anbn", "data.train_size=20", "data.val_n=[1,3]",
+            "data.count_to=3", "model.hidden=2",
+        ],
     }  # fmt: skip
     found = {}
     for key, arguments in tiny.items():
