@@ -65,12 +65,16 @@ class LabelledTokens(Spec):
 
 @dataclass(frozen=True)
 class Messages(Spec):
-    """Streams of MIDI messages as (note, velocity, time) classes. The sizes count classes."""
+    """Streams of MIDI messages as (note, velocity, time) classes. The sizes count classes.
+
+    - clock: ticks per beat of the clock in the batches; 0 where times are seconds, without bars.
+    """
 
     kind: ClassVar[str] = "messages"
     notes: int
     velocities: int
     times: int
+    clock: int = 0
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -129,8 +133,11 @@ class MessageBatch(NamedTuple):
 
     A class equal to the field's size means "before the piece". fresh_B is True where a batch row
     starts a new sequence; elsewhere the row continues the same row of the previous batch.
+    clock_BLC, C = 2: ticks since the last bar line at each message, and ticks of its bar; None if
+    the spec has no clock.
     """
 
     x_BLF: Tensor
     mask_BT: Tensor
     fresh_B: Tensor
+    clock_BLC: Tensor | None = None

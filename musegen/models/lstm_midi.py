@@ -24,8 +24,10 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes
+from musegen.codecs.messages import FIELDS, MESSAGES, MessageCodec
+from musegen.codecs.meter import COMMON_BAR, bar_ticks, signature_of
 from musegen.constraints import (
+    BeatsPerMinute,
     DropoutRate,
     NonNegativeInt,
     PositiveFraction,
@@ -39,10 +41,14 @@ from musegen.constraints import (
 from musegen.errors import UserError
 from musegen.metrics.nll import FieldNLL
 from musegen.models.base import Model
+from musegen.models.layers.beat_clock import BeatClock, advance
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.message_heads import ChainedHeads, IndependentHeads
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.specs import MessageBatch, Messages
+
+MAX_BAR = 768
+"""Ticks of the longest bar that is counted: eight bars of 4/4."""
 
 
 class State(NamedTuple):
@@ -66,6 +72,10 @@ class LSTMMidi(Model):
       each message's embedding; 0 leaves it out, as in the course. They are a function of the past
       messages, but an LSTM learns it badly: without this input, releases miss their notes and
       more and more notes keep sounding.
+
+    - clock_dim: for times in beats, width of an embedding of the place in the beat and in the bar,
+      concatenated likewise; 0 leaves it out. It is a function of the past messages and of the time
+      signature.
 
     The loss is over the positions of the batch's mask. A batch row that continues a sequence
     (`MessageBatch.fresh_B` false) starts from the previous batch's state, without gradients
@@ -91,6 +101,7 @@ class LSTMMidi(Model):
         heads: Literal["chained", "independent"] = "chained",
         head_width: PositiveInt = 128,
         active_note_dim: NonNegativeInt = 64,
+        clock_dim: NonNegativeInt = 32,
         dropout: DropoutRate = 0.3,
     ) -> None:
         super().__init__(spec, codec)
@@ -102,7 +113,11 @@ class LSTMMidi(Model):
             for f, size in enumerate(sizes)
         ]
         self.embed = nn.ModuleList(tables)
+        self.clock = (
+            BeatClock(self.spec.clock, clock_dim) if self.spec.clock and clock_dim else None
+        )
         width = sum(table.embedding_dim for table in tables) + active_note_dim
+        width += clock_dim if self.clock else 0
         self.embed_active = (
             nn.Linear(2 * self.spec.notes, active_note_dim, bias=False) if active_note_dim else None
         )
@@ -116,19 +131,28 @@ class LSTMMidi(Model):
             else IndependentHeads(hidden, sizes)
         )
         self._carried: dict[str, State] = {}
+        if self.spec.clock:
+            bars_L = torch.zeros(MAX_BAR + 1, dtype=torch.long)
+            self.register_buffer("bars_L", bars_L)  # training messages by the ticks of their bar
 
-    def forward(self, x_BTF: Tensor, state: State | None = None) -> tuple[Tensor, Tensor, State]:
-        """Messages → the LSTM's output h_BTD, the features active_BTQ of the notes that sound after
-        each message, and the next state."""
+    def forward(
+        self, x_BTF: Tensor, state: State | None = None, clock_BTC: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, State]:
+        """Messages and their clock → the LSTM's output h_BTD, the features active_BTQ of the notes
+        that sound after each message, and the next state."""
         silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
         age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
         active_BTQ = self._active_features(age_BTP)
         cells = (state.h, state.c) if state else None
-        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, active_BTQ), cells)
+        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, active_BTQ, clock_BTC), cells)
         return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1])
 
     def step(
-        self, x_BF: Tensor, state: State, layers: Sequence[Sequence[Tensor]]
+        self,
+        x_BF: Tensor,
+        state: State,
+        layers: Sequence[Sequence[Tensor]],
+        clock_BC: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """One message → h_BD, active_BQ and the next state. Equals `forward` with T = 1.
 
@@ -141,7 +165,7 @@ class LSTMMidi(Model):
             onset_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
             age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], onset_B1)
         active_BQ = self._active_features(age_BP)
-        y_BD = self._embedded(x_BF, active_BQ)
+        y_BD = self._embedded(x_BF, active_BQ, clock_BC)
         states = []
         for weights, h_BH, c_BH in zip(layers, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
@@ -172,16 +196,19 @@ class LSTMMidi(Model):
             return age_P
         return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
 
-    def _embedded(self, x_F: Tensor, active_Q: Tensor) -> Tensor:
-        """(…, F) classes and (…, Q) features of the sounding notes → concatenated, (…, E)."""
+    def _embedded(self, x_F: Tensor, active_Q: Tensor, clock_C: Tensor | None) -> Tensor:
+        """(…, F) classes, (…, Q) features of the sounding notes and (…, C) clock → (…, E)."""
         parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
         if self.embed_active is not None:
             parts.append(self.embed_active(active_Q))
+        if self.clock is not None:
+            parts.append(self.clock(clock_C))
         return torch.cat(parts, dim=-1)
 
     def nll(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """nll_NF of the N steps of the mask, their logits per field and their targets x_NF."""
-        h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage))
+        clock_BTC = None if batch.clock_BLC is None else batch.clock_BLC[:, :-1]
+        h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage), clock_BTC)
         self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
         h_ND, active_NQ, x_NF = (
             _masked(x_BT, batch.mask_BT) for x_BT in (h_BTD, active_BTQ, batch.x_BLF[:, 1:])
@@ -191,6 +218,9 @@ class LSTMMidi(Model):
         return torch.stack(nll, dim=-1), logits, x_NF
 
     def losses(self, batch: MessageBatch) -> dict[str, Tensor]:
+        if batch.clock_BLC is not None:
+            bar_N = batch.clock_BLC[:, 1:, 1][batch.mask_BT].clamp(max=MAX_BAR)
+            self.bars_L += torch.bincount(bar_N, minlength=MAX_BAR + 1)
         nll_NF, _, _ = self.nll(batch, "train")
         # At the end of an epoch of streams all batch rows of a rank may be idle: 0 predictions.
         return dict(zip(FIELDS, nll_NF.sum(0) / max(1, len(nll_NF)), strict=True))
@@ -246,57 +276,99 @@ class LSTMMidi(Model):
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
+        tempo: BeatsPerMinute | None = None,
+        time_signature: tuple[PositiveInt, Literal[1, 2, 4, 8, 16, 32]] | None = None,
         seed: Seed = 0,
     ) -> list[np.ndarray]:
         """Generate n pieces of `length` messages each, as `NOTES` arrays.
 
         `prime` is a MIDI file whose messages the model reads first (of its first `prime_seconds`
-        if given); with `include_prime` the pieces start with them. Training mode and the global
-        random streams do not change. The defaults make rare classes a little less probable than
-        the model does (temperature 1 and top_p 1): over hundreds of messages they accumulate, and
-        a model of quartets with three sounding voices then plays seven.
+        if given); with `include_prime` the pieces start with them. If times are in beats, `tempo`
+        is in quarter notes per minute, by default the prime's or the codec's, and `time_signature`
+        (such as [3, 4]) is by default the prime's or the most frequent one in training. Training
+        mode and the global random streams do not change. The defaults make rare classes a little
+        less probable than the model does (temperature 1 and top_p 1): over hundreds of messages
+        they accumulate, and a model of quartets with three sounding voices then plays seven.
 
         Raises `UserError` for settings out of range and for a prime without notes.
         """
         sampler = Sampler(temperature, top_k, top_p)
         generator = torch.Generator(self.device).manual_seed(seed)
-        prime_TF = self._encode_prime(prime, prime_seconds)
+        stream, prime_TF = self._read_prime(prime, prime_seconds)
+        bar = None if time_signature is None else bar_ticks(time_signature)
+        clock_TC = self._prime_clock(stream, prime_TF, bar)
         training = self.training
         self.eval()
         try:
-            pieces_BTF = self._draw(n, length, prime_TF, sampler, generator)
+            pieces_BTF = self._draw(n, length, prime_TF, clock_TC, sampler, generator)
         finally:
             self.train(training)
         head_TF = prime_TF if include_prime else prime_TF[:0]
+        if tempo is None and self.codec.in_beats and len(stream):
+            tempo = 60 / float(stream["seconds_per_beat"][-1])
+        signature = time_signature or signature_of(int(clock_TC[-1, 1]))
         return [
-            messages_to_notes(self.codec.decode(np.concatenate([head_TF, piece_TF])))
+            self.codec.to_notes(
+                self.codec.decode(np.concatenate([head_TF, piece_TF])), tempo, signature
+            )
             for piece_TF in pieces_BTF
         ]
 
-    def _encode_prime(self, prime: Path | None, seconds: float | None) -> np.ndarray:
-        """The prime's classes, (T, F); T = 0 without a prime."""
+    def _read_prime(
+        self, prime: Path | None, seconds: float | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The prime's stream and its classes, (T, F); T = 0 without a prime."""
         if prime is None:
-            return np.empty((0, len(FIELDS)), np.int64)
-        prime_TF = self.codec.encode(self.codec.read(prime, seconds))
-        if not len(prime_TF):
+            return np.empty(0, MESSAGES), np.empty((0, len(FIELDS)), np.int64)
+        stream = self.codec.in_range(self.codec.read(prime, seconds))
+        if not len(stream):
             raise UserError(f"prime={prime}: no notes within the model's pitch range")
-        return prime_TF
+        return stream, self.codec.encode(stream)
+
+    def _prime_clock(self, stream: np.ndarray, prime_TF: np.ndarray, bar: int | None) -> np.ndarray:
+        """The clock before the piece and at each message of the prime, (1 + T, C).
+
+        `bar` replaces the bar of the prime from its last message on.
+        """
+        if bar is None:
+            seen = self.spec.clock and int(self.bars_L.sum())
+            bar_before = int(self.bars_L.argmax()) if seen else COMMON_BAR
+        else:
+            bar_before = bar
+        if not self.spec.clock or not len(stream):
+            return np.array([[0, bar_before]] + [[0, bar_before]] * len(stream))
+        clock_TC = self.codec.clock(stream, prime_TF)
+        clock_TC = np.concatenate([[[0, clock_TC[0, 1]]], clock_TC])
+        if bar is not None:
+            clock_TC[-1] = clock_TC[-1, 0] % bar, bar
+        return clock_TC
 
     def _draw(
-        self, n: int, length: int, prime_TF: np.ndarray, sampler: Sampler, generator: Generator
+        self,
+        n: int,
+        length: int,
+        prime_TF: np.ndarray,
+        clock_TC: np.ndarray,
+        sampler: Sampler,
+        generator: Generator,
     ) -> np.ndarray:
         """The classes (n, length, F) of n pieces that continue the prime."""
         start_TF = np.array([self.spec.sizes])  # "before the piece"
         read_TF = torch.as_tensor(np.concatenate([start_TF, prime_TF]), device=self.device)
-        h_BTD, active_BTQ, (h, c, age_BP) = self(read_TF[None])
+        clock_BTC = torch.as_tensor(clock_TC, device=self.device)[None]
+        h_BTD, active_BTQ, (h, c, age_BP) = self(read_TF[None], None, clock_BTC)
         h_BD, active_BQ = h_BTD[:, -1].expand(n, -1), active_BTQ[:, -1].expand(n, -1)
         state = State(
             h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
         )
+        clock_BC = clock_BTC[:, -1].expand(n, -1)
+        ticks_V = torch.as_tensor(self.codec.ticks, device=self.device)
         drawn, layers = [], self.lstm.all_weights
         for _ in range(length):
             drawn.append(self.heads.sample(h_BD, active_BQ, sampler, generator))
-            h_BD, active_BQ, state = self.step(drawn[-1], state, layers)
+            if self.clock is not None:
+                clock_BC = advance(clock_BC, ticks_V[drawn[-1][:, 2]])
+            h_BD, active_BQ, state = self.step(drawn[-1], state, layers, clock_BC)
         return torch.stack(drawn, dim=1).cpu().numpy()
 
 

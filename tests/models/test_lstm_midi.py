@@ -11,6 +11,7 @@ from conftest import tune
 
 from musegen.codecs.messages import MessageCodec
 from musegen.codecs.midi import tidy, write_notes
+from musegen.codecs.midi_layout import layout_of
 from musegen.errors import PairingError, UserError
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.models.lstm_midi import LSTMMidi, State
@@ -215,6 +216,82 @@ def test_prime(tmp_path) -> None:
     assert cut["pitch"][:20].tolist() == tune(2)["pitch"][:20].tolist()
     assert len(cut) < 51
     assert not np.array_equal(without, unprimed)
+
+
+BEATS = MessageCodec(time_unit="beats")
+
+
+def in_beats(**settings) -> LSTMMidi:
+    torch.manual_seed(0)
+    settings = {"hidden": 16, "embedding": (8, 4, 4), "head_width": 8, **settings}
+    return LSTMMidi(BEATS.spec, BEATS, **settings).eval()
+
+
+def clocked(batch: MessageBatch, bar: int = 72) -> MessageBatch:
+    """The batch with the clock of its own times, from a bar line on."""
+    x_BLF = batch.x_BLF.clone()
+    x_BLF[..., 2] %= BEATS.spec.times
+    x_BLF[:, 0] = torch.tensor(BEATS.spec.sizes)
+    ticks_BL = torch.as_tensor(BEATS.ticks)[x_BLF[:, 1:, 2]].cumsum(1)
+    place_BL = torch.nn.functional.pad(ticks_BL % bar, (1, 0))
+    clock_BLC = torch.stack([place_BL, torch.full_like(place_BL, bar)], -1)
+    return batch._replace(x_BLF=x_BLF, clock_BLC=clock_BLC)
+
+
+def test_the_clock_is_read_and_only_of_the_past() -> None:
+    lstm, rows = in_beats(), clocked(batch(B=1, T=6))
+    assert rows.clock_BLC is not None
+    nll_TF, _, _ = lstm.nll(rows, "test")
+    for changed in range(7):
+        clock_BLC = rows.clock_BLC.clone()
+        clock_BLC[0, changed, 0] = (clock_BLC[0, changed, 0] + 5) % 72
+        after_TF, _, _ = lstm.nll(rows._replace(clock_BLC=clock_BLC), "val")
+        assert (after_TF != nll_TF).any(1).tolist() == [t >= changed for t in range(6)]
+        lstm.on_validation_epoch_start()
+    without = in_beats(clock_dim=0)
+    unclocked = without.nll(rows._replace(clock_BLC=None), "val")[0]
+    torch.testing.assert_close(without.nll(rows, "test")[0], unclocked)
+
+
+def test_the_clock_of_a_generated_piece_is_that_of_its_messages(monkeypatch) -> None:
+    """The clocks that the steps were given equal those of a batch made of the drawn messages."""
+    lstm, given, drawn = in_beats(), [], []
+    step = lstm.step
+
+    def recorded(x_BF, state, layers, clock_BC):
+        drawn.append(x_BF.clone())
+        given.append(clock_BC.clone())
+        return step(x_BF, state, layers, clock_BC)
+
+    monkeypatch.setattr(lstm, "step", recorded)
+    lstm.generate(2, 20, time_signature=(3, 4), seed=1)
+    x_BLF = torch.stack([drawn[0], *drawn], 1)
+    expected = clocked(MessageBatch(x_BLF, x_BLF[:, 1:, 0] >= 0, x_BLF[:, 0, 0] >= 0))
+    assert expected.clock_BLC is not None
+    torch.testing.assert_close(torch.stack(given, 1), expected.clock_BLC[:, 1:])
+
+
+def test_generated_pieces_have_a_time_signature_and_a_tempo(tmp_path) -> None:
+    lstm = in_beats()
+    assert layout_of(lstm.generate(1, 9)[0]).time_signature == (4, 4)
+    lstm.losses(clocked(batch(), bar=36))
+    lstm.losses(clocked(batch(), bar=36))
+    lstm.losses(clocked(batch(), bar=96))
+    (piece,) = lstm.generate(1, 9)
+    assert layout_of(piece).time_signature == (3, 8)  # the most frequent one in training
+    assert layout_of(piece).seconds_per_beat == 0.5
+    assert LSTMMidi(BEATS.spec, BEATS, hidden=16).state_dict().keys() >= {"bars_L"}
+    (slow,) = lstm.generate(1, 9, tempo=60, time_signature=(2, 4))
+    assert layout_of(slow).time_signature == (2, 4)
+    (fast,) = lstm.generate(1, 9, tempo=120, time_signature=(2, 4))
+    np.testing.assert_allclose(slow["end"], 2 * fast["end"])
+    write_notes(slow, tmp_path / "slow.mid")
+    (primed,) = lstm.generate(1, 9, prime=tmp_path / "slow.mid")
+    assert layout_of(primed).time_signature == (2, 4)
+    assert layout_of(primed).seconds_per_beat == pytest.approx(1.0)
+    for wrong in ((0, 4), (3, 5)):
+        with pytest.raises(UserError, match="time_signature="):
+            lstm.generate(1, 9, time_signature=wrong)
 
 
 def test_generation_settings_out_of_range(tmp_path) -> None:
