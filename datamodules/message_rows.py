@@ -63,8 +63,8 @@ class MessageDataset(Dataset[MessageBatch]):
         if self.only_last:
             mask_BT[:, :-1] = False
         fresh_B = np.array([s.fresh for s in slices])
-        batch = map(torch.from_numpy, (x_BLF, mask_BT, fresh_B))
-        return MessageBatch(*batch, torch.from_numpy(clock_BLC) if self.clocks else None)
+        x, mask, fresh, clock = map(torch.from_numpy, (x_BLF, mask_BT, fresh_B, clock_BLC))
+        return MessageBatch(x, mask, fresh, clock if self.clocks else None)
 
     def _read(self, s: StreamSlice, length: int) -> np.ndarray:
         """The classes that a slice reads, (≤ length, F)."""

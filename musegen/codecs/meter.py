@@ -25,12 +25,11 @@ def bars_of_messages(score: Score, at: np.ndarray) -> tuple[float, np.ndarray, n
     the bars of a message's time signature are counted from, in beats after that bar line.
     """
     which_T = np.searchsorted(score.bars["start"], at + 1e-6, side="right") - 1
-    which_T = np.maximum(which_T, 0)
-    start_T, length_T = (score.bars[column][which_T] for column in ("start", "length"))
+    origin_T, length_T = (score.bars[column][which_T] for column in ("origin", "length"))
     bar_line = 0.0
     if len(at):
-        bar_line = start_T[0] + np.floor((at[0] - start_T[0]) / length_T[0] + 1e-6) * length_T[0]
-    return bar_line, start_T - bar_line, length_T
+        bar_line = origin_T[0] + np.floor((at[0] - origin_T[0]) / length_T[0] + 1e-6) * length_T[0]
+    return bar_line, origin_T - bar_line, length_T
 
 
 def clock_of(ticks_T: np.ndarray, origin_T: np.ndarray, length_T: np.ndarray) -> np.ndarray:

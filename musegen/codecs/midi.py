@@ -25,9 +25,9 @@ from musegen.runtime.atomic import replacing
 NOTES = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "u1"), ("velocity", "u1")])
 """The fields of a note: start and end in seconds, MIDI pitch 0–127, velocity 1–127."""
 
-BARS = np.dtype([("start", "f8"), ("length", "f8")])
-"""A time signature: the beat from which on it is valid, where a bar starts, and beats per bar. A
-beat is a quarter note."""
+BARS = np.dtype([("start", "f8"), ("origin", "f8"), ("length", "f8")])
+"""A time signature: the beat from which on it is valid, a beat where one of its bars starts, and
+beats per bar. A beat is a quarter note."""
 
 MAX_BYTES = 4 << 20
 """Ten times the largest file of MAESTRO. Three bytes of a file can become a 500-byte object."""
@@ -119,14 +119,20 @@ def read_score(path: str | Path, seconds: float | None = None, *, sustain: bool 
 
 
 def _bars(data: MidiData) -> np.ndarray:
-    """The time signatures as `BARS`, the first one at beat 0 or before."""
+    """The time signatures as `BARS`, the first one at beat 0.
+
+    If another one comes before its first bar is complete, this bar is an upbeat: the end of a bar.
+    """
     found = {0.0: 4.0}
     for tick, _, message in _in_playing_order(data):
         if message.type == "time_signature":
             found[tick / data.division] = 4 * message.numerator / message.denominator
-    bars = np.array(list(found.items()), BARS)
-    if len(bars) > 1 and bars["start"][1] < bars["length"][0]:  # a piece that begins with an upbeat
-        bars["start"][0] = bars["start"][1] - bars["length"][0]
+    start, length = np.array(list(found)), np.array(list(found.values()))
+    origin, following = start.copy(), np.append(start[1:], np.inf)
+    upbeat = following < start + length
+    origin[upbeat] = (following - length)[upbeat]
+    bars = np.empty(len(start), BARS)
+    bars["start"], bars["origin"], bars["length"] = start, origin, length
     return bars
 
 

@@ -24,7 +24,7 @@ import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
-from musegen.codecs.messages import FIELDS, MESSAGES, MessageCodec
+from musegen.codecs.messages import FIELDS, SCORE_MESSAGES, MessageCodec
 from musegen.codecs.meter import COMMON_BAR, bar_ticks, signature_of
 from musegen.constraints import (
     BeatsPerMinute,
@@ -32,6 +32,7 @@ from musegen.constraints import (
     NonNegativeInt,
     PositiveFraction,
     PositiveInt,
+    Probability,
     SampleCount,
     SampleLength,
     Seed,
@@ -41,9 +42,12 @@ from musegen.constraints import (
 from musegen.errors import UserError
 from musegen.metrics.nll import FieldNLL
 from musegen.models.base import Model
+from musegen.models.layers.active_notes import active_features, message_ages
 from musegen.models.layers.beat_clock import BeatClock, advance
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.message_heads import ChainedHeads, IndependentHeads
+from musegen.models.layers.past_attention import Past, PastAttention
+from musegen.models.layers.repeated_history import repeat_history
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.specs import MessageBatch, Messages
 
@@ -60,6 +64,8 @@ class State(NamedTuple):
     """The LSTM's cell state, of the same shapes."""
     age_BP: Tensor
     """0 for a silent pitch, otherwise the number of messages since its onset, starting at 1."""
+    past: Past | None = None
+    """What attention reads, if there is attention."""
 
 
 class LSTMMidi(Model):
@@ -77,6 +83,12 @@ class LSTMMidi(Model):
       concatenated likewise; 0 leaves it out. It is a function of the past messages and of the time
       signature.
 
+    - attention_heads: heads of causal attention to the piece's earlier messages, at most
+      `attention_span` messages before; 0 has no attention.
+    - repeated_histories: the probability that, at each place where one may start, a stretch of
+      the history is replaced in training by repeats of what came before it; the targets are true.
+      Without it a model with attention may repeat one note for ever.
+
     The loss is over the positions of the batch's mask. A batch row that continues a sequence
     (`MessageBatch.fresh_B` false) starts from the previous batch's state, without gradients
     through it: truncated back-propagation in training, whole pieces in evaluation.
@@ -89,6 +101,8 @@ class LSTMMidi(Model):
     codec_type = MessageCodec
     spec: Messages
     codec: MessageCodec
+    bars_L: Tensor
+    """The number of training messages by the ticks of their bar, if the spec has a clock."""
 
     @check_arguments
     def __init__(
@@ -102,6 +116,9 @@ class LSTMMidi(Model):
         head_width: PositiveInt = 128,
         active_note_dim: NonNegativeInt = 64,
         clock_dim: NonNegativeInt = 32,
+        attention_heads: NonNegativeInt = 0,
+        attention_span: PositiveInt = 512,
+        repeated_histories: Probability = 0.0,
         dropout: DropoutRate = 0.3,
     ) -> None:
         super().__init__(spec, codec)
@@ -124,6 +141,12 @@ class LSTMMidi(Model):
         self.lstm = nn.LSTM(
             width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
+        self.attention = (
+            PastAttention(hidden, width, attention_heads, attention_span)
+            if attention_heads
+            else None
+        )
+        self.repeated_histories = repeated_histories
         self.dropout = Dropout(dropout)
         self.heads: ChainedHeads | IndependentHeads = (
             ChainedHeads(hidden, sizes, head_width, active_note_dim > 0)
@@ -132,8 +155,7 @@ class LSTMMidi(Model):
         )
         self._carried: dict[str, State] = {}
         if self.spec.clock:
-            bars_L = torch.zeros(MAX_BAR + 1, dtype=torch.long)
-            self.register_buffer("bars_L", bars_L)  # training messages by the ticks of their bar
+            self.register_buffer("bars_L", torch.zeros(MAX_BAR + 1, dtype=torch.long))
 
     def forward(
         self, x_BTF: Tensor, state: State | None = None, clock_BTC: Tensor | None = None
@@ -141,11 +163,19 @@ class LSTMMidi(Model):
         """Messages and their clock → the LSTM's output h_BTD, the features active_BTQ of the notes
         that sound after each message, and the next state."""
         silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
-        age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
-        active_BTQ = self._active_features(age_BTP)
+        age_BP = state.age_BP if state else silent_BP
+        if self.embed_active is None:
+            age_BTP = active_BTQ = age_BP[:, None].expand(-1, x_BTF.shape[1], -1)
+        else:
+            age_BTP = message_ages(x_BTF, age_BP)
+            active_BTQ = active_features(age_BTP)
         cells = (state.h, state.c) if state else None
-        h_BTD, (h, c) = self.lstm(self._embedded(x_BTF, active_BTQ, clock_BTC), cells)
-        return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1])
+        v_BTE = self._embedded(x_BTF, active_BTQ, clock_BTC)
+        h_BTD, (h, c) = self.lstm(v_BTE, cells)
+        past = None
+        if self.attention is not None:
+            h_BTD, past = self.attention(h_BTD, v_BTE, state.past if state else None)
+        return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1], past)
 
     def step(
         self,
@@ -160,41 +190,22 @@ class LSTMMidi(Model):
         cell by cell: for T = 1, oneDNN's sequence kernel spends six times as long on repacking its
         weights as all cells need together.
         """
-        age_BP = state.age_BP
+        age_BP = active_BQ = state.age_BP
         if self.embed_active is not None:
             onset_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
             age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], onset_B1)
-        active_BQ = self._active_features(age_BP)
-        y_BD = self._embedded(x_BF, active_BQ, clock_BC)
+            active_BQ = active_features(age_BP)
+        v_BE = y_BD = self._embedded(x_BF, active_BQ, clock_BC)
         states = []
         for weights, h_BH, c_BH in zip(layers, state.h, state.c, strict=True):
             states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
             y_BD = states[-1][0]
         h, c = zip(*states, strict=True)
-        return y_BD, active_BQ, State(h, c, age_BP)
-
-    def _ages(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
-        """age_BTP after each message, from the ages before the first; 0 without `embed_active`."""
-        if self.embed_active is None:
-            return before_BP[:, None].expand(-1, x_BTF.shape[1], -1)
-        note_BT, onset_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(before_BP.dtype)
-        # One additional column for the class "before the piece"; it is cut off below.
-        age_BP = F.pad(before_BP, (0, 1))
-        after = []
-        for t in range(note_BT.shape[1]):
-            older_BP = age_BP + age_BP.sign()
-            age_BP = older_BP.scatter(1, note_BT[:, t : t + 1], onset_BT[:, t : t + 1])
-            after.append(age_BP)
-        return torch.stack(after, dim=1)[..., :-1]
-
-    def _active_features(self, age_P: Tensor) -> Tensor:
-        """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of its age.
-
-        Without `embed_active` the ages are returned unchanged.
-        """
-        if self.embed_active is None:
-            return age_P
-        return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
+        past = None
+        if self.attention is not None:
+            y_B1D, past = self.attention(y_BD[:, None], v_BE[:, None], state.past)
+            y_BD = y_B1D[:, 0]
+        return y_BD, active_BQ, State(h, c, age_BP, past)
 
     def _embedded(self, x_F: Tensor, active_Q: Tensor, clock_C: Tensor | None) -> Tensor:
         """(…, F) classes, (…, Q) features of the sounding notes and (…, C) clock → (…, E)."""
@@ -208,8 +219,12 @@ class LSTMMidi(Model):
     def nll(self, batch: MessageBatch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """nll_NF of the N steps of the mask, their logits per field and their targets x_NF."""
         clock_BTC = None if batch.clock_BLC is None else batch.clock_BLC[:, :-1]
-        h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage), clock_BTC)
-        self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
+        past_BTF = batch.x_BLF[:, :-1]
+        if stage == "train":
+            past_BTF = repeat_history(past_BTF, self.repeated_histories)
+        h_BTD, active_BTQ, state = self(past_BTF, self._state(batch, stage), clock_BTC)
+        past = state.past and state.past.detached()
+        self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP, past)
         h_ND, active_NQ, x_NF = (
             _masked(x_BT, batch.mask_BT) for x_BT in (h_BTD, active_BTQ, batch.x_BLF[:, 1:])
         )
@@ -242,17 +257,20 @@ class LSTMMidi(Model):
         if carried is None or len(carried.age_BP) != len(batch.fresh_B):
             return None
         keep_B1 = (~batch.fresh_B).to(carried.age_BP.dtype)[:, None]
-        return State(*(part * keep_B1 for part in carried))
+        past = carried.past and carried.past.kept(~batch.fresh_B)
+        return State(*(part * keep_B1 for part in carried[:3]), past)
 
     def training_state(self) -> dict[str, Any]:
         """Also the recurrent state after the last batch."""
         carried = self._carried.get("train")
-        return super().training_state() | {"carried": None if carried is None else tuple(carried)}
+        plain = carried and (*carried[:3], carried.past and tuple(carried.past))
+        return super().training_state() | {"carried": plain}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         super().load_training_state(state)
         if state["carried"] is not None:
-            self._carried["train"] = State(*state["carried"])
+            *cells, past = state["carried"]
+            self._carried["train"] = State(*cells, past and Past(*past))
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -306,7 +324,7 @@ class LSTMMidi(Model):
         head_TF = prime_TF if include_prime else prime_TF[:0]
         if tempo is None and self.codec.in_beats and len(stream):
             tempo = 60 / float(stream["seconds_per_beat"][-1])
-        signature = time_signature or signature_of(int(clock_TC[-1, 1]))
+        signature = time_signature or signature_of(int(clock_TC[-1, 1]) or COMMON_BAR)
         return [
             self.codec.to_notes(
                 self.codec.decode(np.concatenate([head_TF, piece_TF])), tempo, signature
@@ -319,7 +337,7 @@ class LSTMMidi(Model):
     ) -> tuple[np.ndarray, np.ndarray]:
         """The prime's stream and its classes, (T, F); T = 0 without a prime."""
         if prime is None:
-            return np.empty(0, MESSAGES), np.empty((0, len(FIELDS)), np.int64)
+            return np.empty(0, SCORE_MESSAGES), np.empty((0, len(FIELDS)), np.int64)
         stream = self.codec.in_range(self.codec.read(prime, seconds))
         if not len(stream):
             raise UserError(f"prime={prime}: no notes within the model's pitch range")
@@ -328,17 +346,14 @@ class LSTMMidi(Model):
     def _prime_clock(self, stream: np.ndarray, prime_TF: np.ndarray, bar: int | None) -> np.ndarray:
         """The clock before the piece and at each message of the prime, (1 + T, C).
 
-        `bar` replaces the bar of the prime from its last message on.
+        `bar`, in ticks, replaces the bar of the prime from its last message on.
         """
-        if bar is None:
-            seen = self.spec.clock and int(self.bars_L.sum())
-            bar_before = int(self.bars_L.argmax()) if seen else COMMON_BAR
-        else:
-            bar_before = bar
-        if not self.spec.clock or not len(stream):
-            return np.array([[0, bar_before]] + [[0, bar_before]] * len(stream))
+        if not self.spec.clock:
+            return np.zeros((1 + len(stream), 2), np.int64)
+        usual = int(self.bars_L.argmax()) if self.bars_L.any() else COMMON_BAR
         clock_TC = self.codec.clock(stream, prime_TF)
-        clock_TC = np.concatenate([[[0, clock_TC[0, 1]]], clock_TC])
+        before = [[0, clock_TC[0, 1] if len(stream) else bar or usual]]
+        clock_TC = np.concatenate([before, clock_TC])
         if bar is not None:
             clock_TC[-1] = clock_TC[-1, 0] % bar, bar
         return clock_TC
@@ -356,10 +371,13 @@ class LSTMMidi(Model):
         start_TF = np.array([self.spec.sizes])  # "before the piece"
         read_TF = torch.as_tensor(np.concatenate([start_TF, prime_TF]), device=self.device)
         clock_BTC = torch.as_tensor(clock_TC, device=self.device)[None]
-        h_BTD, active_BTQ, (h, c, age_BP) = self(read_TF[None], None, clock_BTC)
+        h_BTD, active_BTQ, (h, c, age_BP, past) = self(read_TF[None], None, clock_BTC)
         h_BD, active_BQ = h_BTD[:, -1].expand(n, -1), active_BTQ[:, -1].expand(n, -1)
         state = State(
-            h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
+            h.expand(-1, n, -1).unbind(),
+            c.expand(-1, n, -1).unbind(),
+            age_BP.expand(n, -1),
+            past and Past(*(part.expand(n, *part.shape[1:]) for part in past)),
         )
         clock_BC = clock_BTC[:, -1].expand(n, -1)
         ticks_V = torch.as_tensor(self.codec.ticks, device=self.device)

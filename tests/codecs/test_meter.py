@@ -65,11 +65,16 @@ def test_an_upbeat_is_the_end_of_a_bar(tmp_path: Path) -> None:
         tmp_path / "a.mid", (0, "bar", (4, 4)), (0, "note", 60), (1, "bar", (4, 4)), (1, "note", 62)
     )
     assert clock(path) == [[72, 96], [0, 96], [0, 96], [24, 96]]
+    again = score(  # the same after a first part of one bar of 2/4
+        tmp_path / "b.mid", (0, "bar", (2, 4)), (2, "bar", (4, 4)), (2, "note", 60),
+        (3, "bar", (4, 4)), (3, "note", 62),
+    )  # fmt: skip
+    assert clock(again) == [[72, 96], [0, 96], [0, 96], [24, 96]]
 
 
 def test_a_new_time_signature_starts_a_bar(tmp_path: Path) -> None:
     path = score(tmp_path / "a.mid", (0, "note", 60), (6, "bar", (2, 4)), (6, "note", 60),
-                 (7.5, "bar", (2, 4)), (8, "note", 62))  # fmt: skip
+                 (8.5, "bar", (2, 4)), (9, "note", 62))  # fmt: skip
     assert clock(path) == [[0, 96], [24, 96], [0, 48], [24, 48], [12, 48], [36, 48]]
 
 

@@ -77,7 +77,7 @@ def test_a_generated_file_is_read_as_it_was_generated(waltz: Path) -> None:
     np.testing.assert_array_equal(codec.encode(stream), expected)
     assert set(stream["bar"]) == {3.0}
     assert 60 / stream["seconds_per_beat"][0] == pytest.approx(90, abs=1e-3)
-    assert read_score(waltz).bars.tolist() == [(0.0, 3.0)]
+    assert read_score(waltz).bars.tolist() == [(0.0, 0.0, 3.0)]
 
 
 @pytest.mark.parametrize(("frames_per_beat", "ticks"), [(1, 480), (2, 480), (4, 480), (7, 483)])

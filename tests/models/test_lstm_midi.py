@@ -13,6 +13,7 @@ from musegen.codecs.messages import MessageCodec
 from musegen.codecs.midi import tidy, write_notes
 from musegen.codecs.midi_layout import layout_of
 from musegen.errors import PairingError, UserError
+from musegen.models.layers.active_notes import message_ages
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.models.lstm_midi import LSTMMidi, State
 from musegen.specs import Frames, MessageBatch, Messages
@@ -120,11 +121,11 @@ def test_ages_of_the_sounding_notes() -> None:
     lstm = model()
     before = list(CODEC.spec.sizes)
     x_BTF = torch.tensor([[before, [5, 9, 0], [7, 3, 1], [5, 0, 2], [5, 4, 0], [8, 0, 0]]])
-    age_BTP = lstm._ages(x_BTF, torch.zeros(1, 88))
+    age_BTP = message_ages(x_BTF, torch.zeros(1, 88))
     state = lstm(x_BTF)[2]
     ages = [{p: int(row[p]) for p in row.nonzero()[:, 0].tolist()} for row in age_BTP[0]]
     assert ages == [{}, {5: 1}, {5: 2, 7: 1}, {7: 2}, {5: 1, 7: 3}, {5: 2, 7: 4}]
-    age_BTP = lstm._ages(torch.tensor([[[7, 0, 0]]]), state.age_BP)
+    age_BTP = message_ages(torch.tensor([[[7, 0, 0]]]), state.age_BP)
     assert age_BTP[0, 0].nonzero().tolist() == [[5]]
     assert age_BTP[0, 0, 5] == 3
 
@@ -142,9 +143,10 @@ def test_only_fresh_rows_reset_the_state() -> None:
 
 
 def test_no_gradients_flow_into_the_previous_batch() -> None:
-    lstm = model()
+    lstm = attentive()
     lstm.nll(batch(seed=1), "train")
-    assert all(not s.requires_grad for s in lstm._carried["train"])
+    *cells, past = lstm._carried["train"]
+    assert not any(part.requires_grad for part in (*cells, *past))
 
 
 def test_a_repeated_pattern_is_learned() -> None:
@@ -216,6 +218,54 @@ def test_prime(tmp_path) -> None:
     assert cut["pitch"][:20].tolist() == tune(2)["pitch"][:20].tolist()
     assert len(cut) < 51
     assert not np.array_equal(without, unprimed)
+
+
+def attentive(**settings) -> LSTMMidi:
+    lstm = model(attention_heads=2, attention_span=5, **settings)
+    assert lstm.attention is not None
+    torch.nn.init.normal_(lstm.attention.out.weight)
+    return lstm
+
+
+def test_attention_is_carried_from_window_to_window() -> None:
+    lstm, whole = attentive(), batch(T=8)
+    expected, _, _ = lstm.nll(whole, "test")
+    halves = [
+        MessageBatch(whole.x_BLF[:, s : s + 5], whole.mask_BT[:, :4], torch.tensor([s == 0] * 3))
+        for s in (0, 4)
+    ]
+    nll = [lstm.nll(half, "val")[0].view(3, 4, 3) for half in halves]
+    torch.testing.assert_close(torch.cat(nll, 1), expected.view(3, 8, 3))
+    later, _, _ = lstm.nll(whole._replace(fresh_B=torch.tensor([True, False, True])), "val")
+    same = [torch.allclose(a, b) for a, b in zip(later.split(8), expected.split(8), strict=True)]
+    assert same == [True, False, True]
+    lstm.nll(whole, "train")
+    again = attentive()
+    again.load_training_state(lstm.training_state())
+    continued = whole._replace(fresh_B=torch.zeros(3, dtype=torch.bool))
+    torch.testing.assert_close(again.nll(continued, "train")[0], lstm.nll(continued, "train")[0])
+
+
+def test_steps_with_attention_equal_a_sequence() -> None:
+    lstm, rows = attentive(), batch(T=9)
+    _, _, state = lstm(rows.x_BLF[:, :2])
+    expected, _, _ = lstm(rows.x_BLF[:, 2:], state)
+    cells = state._replace(h=state.h.unbind(), c=state.c.unbind())
+    for t in range(8):
+        y_BD, _, cells = lstm.step(rows.x_BLF[:, 2 + t], cells, lstm.lstm.all_weights)
+        torch.testing.assert_close(y_BD, expected[:, t])
+    (piece,) = lstm.generate(1, 40)
+    assert len(piece)
+
+
+def test_repeated_histories_change_what_is_read_in_training_and_not_the_targets() -> None:
+    lstm, rows = model(repeated_histories=1.0), batch(T=200)
+    plain_NF, _, x_NF = lstm.nll(rows, "val")
+    torch.manual_seed(0)
+    repeated_NF, _, targets_NF = lstm.nll(rows, "train")
+    assert torch.equal(targets_NF, x_NF)
+    assert not torch.allclose(repeated_NF, plain_NF)
+    assert torch.equal(lstm.nll(rows, "test")[0], plain_NF)
 
 
 BEATS = MessageCodec(time_unit="beats")
