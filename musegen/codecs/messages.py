@@ -15,7 +15,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 from annotated_types import Interval
 
-from musegen.codecs.meter import bars_of_messages, clock_of
+from musegen.codecs.meter import COMMON_BAR, bars_of_messages, clock_of
 from musegen.codecs.midi import NOTES, Score, read_prime, read_score, tidy
 from musegen.codecs.midi_layout import MidiLayout, ticks_for, with_layout
 from musegen.codecs.time_grid import TICKS, TimeGrid, beat_grid, linear_grid, log_grid
@@ -193,6 +193,25 @@ class MessageCodec:
         """
         ticks_T = np.cumsum(self.ticks[classes[:, 2]])
         return clock_of(ticks_T, stream["bar_origin"], stream["bar"])
+
+    def prime_clock(
+        self, stream: np.ndarray, classes: np.ndarray, usual: int, bar: int | None
+    ) -> np.ndarray:
+        """The clock before the first message and at each message of a prime, (1 + T, 2).
+
+        Bars have `bar` ticks from the last message on, by default those of the prime. Without a
+        prime they have `usual` ticks, or, if this is 0, those of 4/4.
+        """
+        before = [[0, bar or usual or COMMON_BAR]]
+        if not self.in_beats:
+            return np.repeat(before, 1 + len(stream), axis=0)
+        clock_TC = self.clock(stream, classes)
+        if len(stream):
+            before = [[0, clock_TC[0, 1]]]
+        clock_TC = np.concatenate([before, clock_TC])
+        if bar is not None:
+            clock_TC[-1] = clock_TC[-1, 0] % bar, bar
+        return clock_TC
 
     def to_notes(
         self, stream: np.ndarray, tempo: float | None = None,

@@ -25,7 +25,7 @@ from torch import Generator, Tensor, nn
 from torchmetrics import Metric
 
 from musegen.codecs.messages import FIELDS, SCORE_MESSAGES, MessageCodec
-from musegen.codecs.meter import COMMON_BAR, bar_ticks, signature_of
+from musegen.codecs.meter import bar_ticks, signature_of
 from musegen.constraints import (
     BeatsPerMinute,
     DropoutRate,
@@ -258,7 +258,8 @@ class LSTMMidi(Model):
             return None
         keep_B1 = (~batch.fresh_B).to(carried.age_BP.dtype)[:, None]
         past = carried.past and carried.past.kept(~batch.fresh_B)
-        return State(*(part * keep_B1 for part in carried[:3]), past)
+        h, c, age_BP = (part * keep_B1 for part in carried[:3])
+        return State(h, c, age_BP, past)
 
     def training_state(self) -> dict[str, Any]:
         """Also the recurrent state after the last batch."""
@@ -269,8 +270,8 @@ class LSTMMidi(Model):
     def load_training_state(self, state: dict[str, Any]) -> None:
         super().load_training_state(state)
         if state["carried"] is not None:
-            *cells, past = state["carried"]
-            self._carried["train"] = State(*cells, past and Past(*past))
+            h, c, age_BP, past = state["carried"]
+            self._carried["train"] = State(h, c, age_BP, past and Past(*past))
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -313,8 +314,9 @@ class LSTMMidi(Model):
         sampler = Sampler(temperature, top_k, top_p)
         generator = torch.Generator(self.device).manual_seed(seed)
         stream, prime_TF = self._read_prime(prime, prime_seconds)
-        bar = None if time_signature is None else bar_ticks(time_signature)
-        clock_TC = self._prime_clock(stream, prime_TF, bar)
+        usual = int(self.bars_L.argmax()) if self.spec.clock else 0
+        bar = time_signature and bar_ticks(time_signature)
+        clock_TC = self.codec.prime_clock(stream, prime_TF, usual, bar)
         training = self.training
         self.eval()
         try:
@@ -324,7 +326,7 @@ class LSTMMidi(Model):
         head_TF = prime_TF if include_prime else prime_TF[:0]
         if tempo is None and self.codec.in_beats and len(stream):
             tempo = 60 / float(stream["seconds_per_beat"][-1])
-        signature = time_signature or signature_of(int(clock_TC[-1, 1]) or COMMON_BAR)
+        signature = time_signature or signature_of(int(clock_TC[-1, 1]))
         return [
             self.codec.to_notes(
                 self.codec.decode(np.concatenate([head_TF, piece_TF])), tempo, signature
@@ -342,21 +344,6 @@ class LSTMMidi(Model):
         if not len(stream):
             raise UserError(f"prime={prime}: no notes within the model's pitch range")
         return stream, self.codec.encode(stream)
-
-    def _prime_clock(self, stream: np.ndarray, prime_TF: np.ndarray, bar: int | None) -> np.ndarray:
-        """The clock before the piece and at each message of the prime, (1 + T, C).
-
-        `bar`, in ticks, replaces the bar of the prime from its last message on.
-        """
-        if not self.spec.clock:
-            return np.zeros((1 + len(stream), 2), np.int64)
-        usual = int(self.bars_L.argmax()) if self.bars_L.any() else COMMON_BAR
-        clock_TC = self.codec.clock(stream, prime_TF)
-        before = [[0, clock_TC[0, 1] if len(stream) else bar or usual]]
-        clock_TC = np.concatenate([before, clock_TC])
-        if bar is not None:
-            clock_TC[-1] = clock_TC[-1, 0] % bar, bar
-        return clock_TC
 
     def _draw(
         self,
