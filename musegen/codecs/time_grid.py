@@ -34,7 +34,7 @@ class TimeGrid:
         The sum of the classes' times differs from the sum of `times` by at most half of the class
         of the last message, or of a longer one before it whose error is still to be made up for.
         Messages at the same time remain so, and a time of at least the smallest class never becomes
-        0. A time beyond the last class gets the last class, and the rest of it is lost.
+        0. What a time is longer than the last class is lost.
         """
         nearest: np.ndarray = np.searchsorted(self.edges, times)
         if (np.abs(self.values[nearest] - times) < EXACT).all():
@@ -43,16 +43,14 @@ class TimeGrid:
 
     def _carried(self, times: np.ndarray) -> list[int]:
         values, edges = self.values.tolist(), self.edges.tolist()
-        last, carried, result = len(edges), 0.0, []
-        for time in times.tolist():
+        carried, result = 0.0, []
+        for time in np.minimum(times, values[-1]).tolist():
             k = 0
             if time > 0:
                 k = bisect_left(edges, time + carried)
                 if k == 0 and time >= values[1]:
                     k = 1
                 carried += time - values[k]
-                if k == last and carried > 0:
-                    carried = 0.0
             result.append(k)
         return result
 

@@ -156,6 +156,12 @@ def test_the_clock_drifts_by_at_most_half_a_bin(codec: MessageCodec, rows) -> No
     assert (drift <= so_far + 1e-6).all()
 
 
+def test_a_pause_beyond_the_last_class_is_shortened_and_the_carried_error_kept() -> None:
+    grid = MessageCodec(time_unit="beats").grid  # up to 27 beats; 1.3 becomes 1.25
+    classes = grid.classes(np.array([1.3, 40.0, 1.2]))
+    assert grid.values[classes].tolist() == [1.25, 27.0, 1.25]
+
+
 def test_rounding_errors_are_carried() -> None:
     """Four sixths of a beat each, with quarters as the grid above one beat."""
     codec = MessageCodec(time_unit="beats")
