@@ -23,8 +23,8 @@ from musegen.config.instantiation import build_data
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
 
-COURSE = ["experiment=lstm_midi_course", "data.codec=null"]
-"""The course's network and training with the default codec."""
+COURSE = "experiment=lstm_midi_course"
+"""The course's network and training; here with the codec of the data."""
 
 
 def network(overrides: list[str], folder: Path) -> dict[str, float]:
@@ -50,7 +50,8 @@ def main() -> None:
     ):
         rows[row] = {k: baselines[f"{name}_{k}"] for k in ("nll", *FIELDS)}
     with tempfile.TemporaryDirectory() as scratch:
-        for name, extra in (("course's network", COURSE), ("default model", [])):
+        codec = [f"data.codec.{name}={value}" for name, value in data.codec.to_dict().items()]
+        for name, extra in (("course's network", [COURSE, *codec]), ("default model", [])):
             started = time.perf_counter()
             metrics = network([*extra, *overrides], Path(scratch) / name.split("'")[0])
             rows[f"{name} ({time.perf_counter() - started:.0f} s)"] = metrics

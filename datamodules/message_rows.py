@@ -41,31 +41,44 @@ class MessageDataset(Dataset[MessageBatch]):
     def __init__(self, pieces: list[Piece], codec: MessageCodec, window: int, only_last: bool):
         self.codec, self.window, self.only_last = codec, window, only_last
         self.streams = [codec.in_range(p.stream) for p in pieces]
+        self.classes = [codec.encode(stream) for stream in self.streams]
+        both = zip(self.streams, self.classes, strict=True)
+        self.clocks = [codec.clock(*piece) for piece in both] if codec.in_beats else []
 
     def __getitems__(self, slices: list[StreamSlice]) -> MessageBatch:
         L = self.window + 1
         x_BLF = np.empty((len(slices), L, len(FIELDS)), np.int64)
         x_BLF[:] = self.codec.spec.sizes  # the class of "before the piece", and of padding
+        clock_BLC = np.zeros((len(slices), L, 2), np.int64)
         mask_BL = np.zeros((len(slices), L), bool)
-        parts = [self._read(s, L) for s in slices]
-        for b, (s, part) in enumerate(zip(slices, parts, strict=True)):
-            first = max(0, -s.start)
-            mask_BL[b, first : first + len(part)] = True
-        x_BLF[mask_BL] = self.codec.encode(np.concatenate(parts))
+        for b, s in enumerate(slices):
+            part = self._read(s, L)
+            here = slice(max(0, -s.start), max(0, -s.start) + len(part))
+            x_BLF[b, here] = part
+            mask_BL[b, here] = True
+            if self.clocks and s.piece >= 0:
+                clock_TC = self.clocks[s.piece]
+                clock_BLC[b, :, 1] = clock_TC[max(0, s.start), 1]  # before the first message
+                clock_BLC[b, here] = clock_TC[max(0, s.start) :][: len(part)]
         mask_BT = mask_BL[:, 1:]
         if self.only_last:
             mask_BT[:, :-1] = False
         fresh_B = np.array([s.fresh for s in slices])
-        return MessageBatch(*map(torch.from_numpy, (x_BLF, mask_BT, fresh_B)))
+        x, mask, fresh, clock = map(torch.from_numpy, (x_BLF, mask_BT, fresh_B, clock_BLC))
+        return MessageBatch(x, mask, fresh, clock if self.clocks else None)
 
     def _read(self, s: StreamSlice, length: int) -> np.ndarray:
+        """The classes that a slice reads, (≤ length, F)."""
         if s.piece < 0:
-            return self.streams[0][:0]
-        part = self.streams[s.piece][max(0, s.start) : s.start + length]
+            return self.classes[0][:0]
+        here = slice(max(0, s.start), s.start + length)
+        part: np.ndarray = self.classes[s.piece][here]
         if s.transpose or s.tempo != 1.0:
             part = part.copy()
-            part["note"] += np.uint8(s.transpose & 0xFF)  # modulo 256: −1 adds 255
-            part["time"] *= s.tempo
+            part[:, 0] += s.transpose
+            if s.tempo != 1.0:
+                times = self.streams[s.piece]["time"][here] * s.tempo
+                part[:, 2] = self.codec.grid.classes(times)
         return part
 
 

@@ -36,7 +36,8 @@ from musegen.specs import Messages
 class MidiFolder(DataModule):
     """Every MIDI file (.mid, .midi, .kar, .rmi) below `root`, as message streams.
 
-    - codec: the classes of note, velocity and time.
+    - codec: the classes of note, velocity and time. `codec.time_unit=beats` reads scores by their
+      beats and bars; a file without beats (SMPTE time) is left out.
     - sustain: notes last as long as the pedal is down.
     - window: messages predicted per batch row.
     - batch_size: batch rows.
@@ -47,7 +48,8 @@ class MidiFolder(DataModule):
     - transpose: each training window (with `carry` each piece) is transposed at random by up to
       this number of semitones up or down. 0 switches it off.
     - tempo: its times are multiplied by a random factor between 1 / (1 + tempo) and 1 + tempo.
-      0 switches it off.
+      0 switches it off. Null is 0.1 for times in seconds, and 0 for times in beats, which have no
+      tempo.
     - val_fraction, test_fraction, split_seed: the split by piece (`datamodules.splits`), unless
       the folder has train/, valid/ and test/.
 
@@ -72,7 +74,7 @@ class MidiFolder(DataModule):
         loss_on: Literal["all", "last"] = "all",
         carry: bool = False,
         transpose: NonNegativeInt = 5,
-        tempo: NonNegativeFloat = 0.1,
+        tempo: NonNegativeFloat | None = None,
         val_fraction: OpenFraction = 0.1,
         test_fraction: OpenFraction = 0.1,
         split_seed: int = 0,
@@ -87,6 +89,13 @@ class MidiFolder(DataModule):
             )
         self.root, self.sustain, self.cache_dir = root, sustain, cache_dir
         self.codec: MessageCodec = replace(codec or MessageCodec(), sustain=sustain, labels=None)
+        if tempo and self.codec.in_beats:
+            raise UserError(
+                f"data.tempo={tempo}: times in beats have no tempo; leave it out, or use "
+                "data.codec.time_unit=seconds"
+            )
+        if tempo is None:
+            tempo = 0.0 if self.codec.in_beats else 0.1
         self.window, self.batch_size, self.num_workers = window, batch_size, num_workers
         self.loss_on, self.carry, self.transpose, self.tempo = loss_on, carry, transpose, tempo
         self.val_fraction, self.test_fraction = val_fraction, test_fraction
@@ -109,7 +118,7 @@ class MidiFolder(DataModule):
     def setup(self, stage: str | None = None) -> None:
         if self.pieces:
             return
-        pieces = read_pieces(self.files(), self.cache_dir, self.sustain, self.split_of)
+        pieces = read_pieces(self.files(), self.cache_dir, self.codec, self.split_of)
         usable = [p for p in pieces if len(self.codec.in_range(p.stream))]
         if not usable:
             raise UserError(f"no piece has a note within pitch_range={self.codec.pitch_range}")
@@ -135,7 +144,13 @@ class MidiFolder(DataModule):
         return self.pieces[split]
 
     def to_notes(self, piece: Piece) -> np.ndarray:
-        return messages_to_notes(self.codec.in_range(piece.stream))
+        """The notes of a piece, in seconds at its own tempo."""
+        stream = self.codec.in_range(piece.stream)
+        notes = messages_to_notes(stream)
+        if self.codec.in_beats and len(stream):
+            for column in ("start", "end"):
+                notes[column] *= stream["seconds_per_beat"][0]
+        return notes
 
     def dataset(self, split: str) -> MessageDataset:
         """The batches of a split by their slices, after `setup`."""

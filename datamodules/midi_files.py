@@ -21,14 +21,14 @@ from pytorch_lightning.utilities import rank_zero_warn
 from datamodules.base import cache_folder
 from datamodules.files import files_below
 from datamodules.splits import folder_split
-from musegen.codecs.messages import notes_to_messages
-from musegen.codecs.midi import MAX_BYTES, printable, read_notes
+from musegen.codecs.messages import MessageCodec
+from musegen.codecs.midi import MAX_BYTES, printable
 from musegen.errors import UserError
 from musegen.runtime.atomic import replacing
 from musegen.runtime.distributed import end_with_parent
 from musegen.runtime.progress import track
 
-READER_VERSION = 3
+READER_VERSION = 4
 """A part of the cache key. Increase it when the notes or messages of a file change."""
 ENDINGS = (".mid", ".midi", ".kar", ".rmi")
 """.kar files (karaoke) are MIDI files with lyrics, .rmi files are MIDI files in a RIFF wrapper."""
@@ -70,22 +70,18 @@ class File(NamedTuple):
 def read_pieces(
     files: Iterable[tuple[str, Path]],
     cache_dir: Path | None,
-    sustain: bool,
+    codec: MessageCodec,
     split_of: Callable[[str], str | None] = folder_split,
 ) -> list[Piece]:
     """The message streams of (name, path) pairs, without those that `read_all` leaves out."""
-    cache, variant = cache_folder(cache_dir, "messages"), "-sustain" if sustain else ""
-    parse = partial(_stream, sustain=sustain)
-    return [Piece(*f) for f in read_all(files, cache, variant, parse, _onsets, split_of)]
+    cache = cache_folder(cache_dir, "messages")
+    variant = ("-beats" if codec.in_beats else "") + ("-sustain" if codec.sustain else "")
+    return [Piece(*f) for f in read_all(files, cache, variant, codec.read, _onsets, split_of)]
 
 
 def _onsets(stream: np.ndarray) -> Onsets:
     is_onset = stream["velocity"] > 0
     return np.cumsum(stream["time"], dtype=np.float64)[is_onset], stream["note"][is_onset]
-
-
-def _stream(path: Path, sustain: bool) -> np.ndarray:
-    return notes_to_messages(read_notes(path, sustain=sustain))
 
 
 def read_all(

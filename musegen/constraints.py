@@ -50,6 +50,8 @@ OpenFraction = Annotated[float, Interval(gt=0, lt=1)]
 """A part of a whole: not 0, and not all of it."""
 PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
 """A part of a whole, or all of it: not 0."""
+BeatsPerMinute = Annotated[float, Interval(ge=4, le=1000)]
+"""A MIDI file can have no slower tempo than 3.6 quarter notes per minute."""
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 
 

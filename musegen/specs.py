@@ -9,7 +9,7 @@ Shape letters, used as suffixes of tensor names throughout:
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, ClassVar, NamedTuple
 
 from torch import Tensor
@@ -65,12 +65,16 @@ class LabelledTokens(Spec):
 
 @dataclass(frozen=True)
 class Messages(Spec):
-    """Streams of MIDI messages as (note, velocity, time) classes. The sizes count classes."""
+    """Streams of MIDI messages as (note, velocity, time) classes. The sizes count classes.
+
+    - clock: ticks per beat of the clock in the batches; 0 where times are seconds, without bars.
+    """
 
     kind: ClassVar[str] = "messages"
     notes: int
     velocities: int
     times: int
+    clock: int = 0
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -83,7 +87,7 @@ class LabelledMessages(Messages):
     """Streams of MIDI messages, each piece with one label."""
 
     kind: ClassVar[str] = "labelled_messages"
-    num_labels: int
+    num_labels: int = field(kw_only=True)
 
 
 SPECS: dict[str, type[Spec]] = {
@@ -137,11 +141,14 @@ class MessageBatch(NamedTuple):
 
     A class equal to the field's size means "before the piece". fresh_B is True where a batch row
     starts a new sequence; elsewhere the row continues the same row of the previous batch.
+    clock_BLC, C = 2: ticks since the last bar line at each message, and ticks of its bar; None if
+    the spec has no clock.
     """
 
     x_BLF: Tensor
     mask_BT: Tensor
     fresh_B: Tensor
+    clock_BLC: Tensor | None = None
 
 
 class LabelledMessageBatch(NamedTuple):
@@ -151,3 +158,4 @@ class LabelledMessageBatch(NamedTuple):
     mask_BT: Tensor
     fresh_B: Tensor
     label_B: Tensor
+    clock_BLC: Tensor | None = None

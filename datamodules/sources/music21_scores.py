@@ -9,7 +9,7 @@ from pathlib import Path
 from datamodules.base import cache_path
 from musegen.runtime.atomic import replacing
 
-CONVERSION = 2
+CONVERSION = 3
 """A part of the cache's name. Increase it when a change here changes the files."""
 COMPLETE = "complete"
 """The name of a file that says that all scores are converted."""
@@ -111,6 +111,8 @@ def _convert(item: tuple[Path, Path]) -> None:
     source, target = item
     score = converter.parse(source, forceSource=True)
     _remove_grace_notes(score)
+    _remove_texts_after_notes(score)
+    _mark_upbeat(score)
     try:
         midi = streamToMidiFile(score)
     except repeat.ExpanderException:
@@ -130,6 +132,36 @@ def _remove_grace_notes(score) -> None:
     """
     graces = [n for n in score.recurse().notes if n.duration.isGrace]
     score.remove(graces, recurse=True)
+
+
+def _remove_texts_after_notes(score) -> None:
+    """Remove what stands after the last note or rest of its measure, and close the gap.
+
+    music21 makes such a measure longer. In K. 458 iv a text at another place in each part does so,
+    and from there on the parts would not be together.
+    """
+    for part in score.parts:
+        surplus = 0.0
+        for measure in part.getElementsByClass("Measure"):
+            part.setElementOffset(measure, measure.getOffsetBySite(part) - surplus)
+            ends = [note.getOffsetInHierarchy(measure) + note.quarterLength
+                    for note in measure.recurse().notesAndRests]  # fmt: skip
+            if ends and (more := measure.highestTime - max(ends)) > 0:
+                surplus += more
+                late = [e for e in measure.elements if e.getOffsetBySite(measure) > max(ends)]
+                measure.remove(late)
+
+
+def _mark_upbeat(score) -> None:
+    """Repeat the time signature in the second measure of a piece that begins with an upbeat.
+
+    A MIDI file has no bar lines; so a reader can tell where the first whole bar starts.
+    """
+    for part in score.parts:
+        first, *others = part.getElementsByClass("Measure")[:2]
+        signature = first.timeSignature
+        if signature and others and first.highestTime < signature.barDuration.quarterLength:
+            others[0].timeSignature = type(signature)(signature.ratioString)
 
 
 def _remove_repeats(score) -> None:

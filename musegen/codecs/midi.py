@@ -11,11 +11,13 @@ import os
 import stat
 import warnings
 from pathlib import Path
+from typing import NamedTuple
 
 import mido
 import numpy as np
 
 from musegen.codecs.midi_file import BrokenFile, MidiData, parse
+from musegen.codecs.midi_layout import MidiLayout, layout_of
 from musegen.codecs.midi_pairing import pair
 from musegen.errors import UserError
 from musegen.runtime.atomic import replacing
@@ -23,16 +25,31 @@ from musegen.runtime.atomic import replacing
 NOTES = np.dtype([("start", "f8"), ("end", "f8"), ("pitch", "u1"), ("velocity", "u1")])
 """The fields of a note: start and end in seconds, MIDI pitch 0–127, velocity 1–127."""
 
+BARS = np.dtype([("start", "f8"), ("origin", "f8"), ("length", "f8")])
+"""A time signature: the beat from which on it is valid, a beat where one of its bars starts, and
+beats per bar. A beat is a quarter note."""
+
 MAX_BYTES = 4 << 20
 """Ten times the largest file of MAESTRO. Three bytes of a file can become a 500-byte object."""
 MAX_SECONDS = 6 * 3600.0
 """Longer than any real piece. One corrupt delta time of 2²⁸ ticks is days at usual tempos."""
 
 PERCUSSION_CHANNEL = 9
-TICKS_PER_BEAT = 500
 MICROSECONDS_PER_BEAT = 500_000
-TICKS_PER_SECOND = TICKS_PER_BEAT * 1_000_000 // MICROSECONDS_PER_BEAT
-"""A tick is one millisecond in the files that `write_notes` writes."""
+"""The tempo of a file that gives none: 120 beats per minute."""
+
+
+class Score(NamedTuple):
+    """A piece in beats, that is quarter notes.
+
+    - notes: `NOTES` whose times are beats from the start of the file.
+    - bars: `BARS`, sorted by start.
+    - seconds_per_beat: its mean tempo.
+    """
+
+    notes: np.ndarray
+    bars: np.ndarray
+    seconds_per_beat: float
 
 
 def read_notes(
@@ -88,30 +105,85 @@ def read_prime(
     return notes
 
 
+def read_score(path: str | Path, seconds: float | None = None, *, sustain: bool = False) -> Score:
+    """The notes that start in the first `seconds` of a MIDI file, in beats, and its bars.
+
+    The settings and errors are those of `read_prime`. Raises `UserError` for a file with SMPTE
+    time, which has no beats.
+    """
+    notes = read_prime(path, seconds, sustain=sustain, seconds_per_beat=1.0)
+    data = _load(path)
+    events, beats = _events(data, None), _events(data, 1.0)
+    tempo = events[-1][0] / beats[-1][0] if beats and beats[-1][0] else MICROSECONDS_PER_BEAT / 1e6
+    return Score(notes, _bars(data), tempo)
+
+
+def _bars(data: MidiData) -> np.ndarray:
+    """The time signatures as `BARS`, the first one at beat 0.
+
+    If another one comes before its first bar is complete, this bar is an upbeat: the end of a bar.
+    """
+    found = {0.0: 4.0}
+    for tick, _, message in _in_playing_order(data):
+        if message.type == "time_signature":
+            found[tick / data.division] = 4 * message.numerator / message.denominator
+    start, length = np.array(list(found)), np.array(list(found.values()))
+    origin, following = start.copy(), np.append(start[1:], np.inf)
+    upbeat = following < start + length
+    origin[upbeat] = (following - length)[upbeat]
+    bars = np.empty(len(start), BARS)
+    bars["start"], bars["origin"], bars["length"] = start, origin, length
+    return bars
+
+
 def printable(path: str | Path) -> str:
     r"""The path for a message or a report. Bytes that are not UTF-8 are escaped, such as \xe9."""
     return os.fsencode(path).decode("utf-8", "backslashreplace")
 
 
 def write_notes(notes: np.ndarray, path: str | Path) -> None:
-    """Write notes as a MIDI file with one track, times rounded to milliseconds.
+    """Write notes as a MIDI file, with the ticks, the tempo and the signs of their layout.
 
-    An interrupted write leaves no partial file.
+    The first track has the tempo, the time signature and the key, the second one the notes.
+    Without a layout (`musegen.codecs.midi_layout`) times are rounded to milliseconds. An
+    interrupted write leaves no partial file.
     """
-    notes = tidy(_round_to_ticks(notes))
-    onsets = [(n["start"], 1, n["pitch"], n["velocity"]) for n in notes]
-    releases = [(n["end"], 0, n["pitch"], 0) for n in notes]
-    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=MICROSECONDS_PER_BEAT)])
-    clock = 0
-    for seconds, _, pitch, velocity in sorted(onsets + releases):  # releases before onsets
-        tick = round(float(seconds) * TICKS_PER_SECOND)
-        track.append(
-            mido.Message("note_on", note=int(pitch), velocity=int(velocity), time=tick - clock)
-        )
-        clock = tick
-    track.append(mido.MetaMessage("end_of_track"))
+    layout = layout_of(notes)
+    rounded = notes.copy()
+    for column in ("start", "end"):
+        rounded[column] = layout.ticks(notes[column])
     with replacing(path, "wb") as file:
-        mido.MidiFile(type=0, ticks_per_beat=TICKS_PER_BEAT, tracks=[track]).save(file=file)
+        mido.MidiFile(
+            ticks_per_beat=layout.ticks_per_beat,
+            tracks=[_conductor_track(layout), _note_track(tidy(rounded), layout)],
+        ).save(file=file)
+
+
+def _conductor_track(layout: MidiLayout) -> mido.MidiTrack:
+    tempo = round(layout.seconds_per_beat * 1e6)
+    track = mido.MidiTrack([mido.MetaMessage("set_tempo", tempo=tempo)])
+    if layout.time_signature:
+        numerator, denominator = layout.time_signature
+        signature = {"numerator": numerator, "denominator": denominator}
+        track.append(mido.MetaMessage("time_signature", **signature))
+    if layout.key:
+        track.append(mido.MetaMessage("key_signature", key=layout.key))
+    return track
+
+
+def _note_track(notes: np.ndarray, layout: MidiLayout) -> mido.MidiTrack:
+    """The track of notes whose times are ticks."""
+    onsets = [(int(n["start"]), 1, int(n["pitch"]), int(n["velocity"])) for n in notes]
+    releases = [(int(n["end"]), 0, int(n["pitch"]), 0) for n in notes]
+    track = mido.MidiTrack([
+        mido.MetaMessage("track_name", name=layout.track_name),
+        mido.Message("program_change", program=layout.program),
+    ])  # fmt: skip
+    clock = 0
+    for tick, _, pitch, velocity in sorted(onsets + releases):  # releases before onsets
+        track.append(mido.Message("note_on", note=pitch, velocity=velocity, time=tick - clock))
+        clock = tick
+    return track
 
 
 def tidy(notes: np.ndarray) -> np.ndarray:
@@ -135,13 +207,6 @@ def tidy(notes: np.ndarray) -> np.ndarray:
     next_start = np.where(same_pitch, merged["start"][1:], np.inf)
     merged["end"][:-1] = np.minimum(merged["end"][:-1], next_start)
     return merged[np.lexsort((merged["pitch"], merged["start"]))]
-
-
-def _round_to_ticks(notes: np.ndarray) -> np.ndarray:
-    rounded = notes.copy()
-    for column in ("start", "end"):
-        rounded[column] = np.round(notes[column] * TICKS_PER_SECOND) / TICKS_PER_SECOND
-    return rounded
 
 
 def _load(path: str | Path) -> MidiData:
@@ -211,7 +276,7 @@ def _events(
         if message.type == "set_tempo":
             if seconds_per_beat is None and message.tempo:
                 seconds_per_tick = _seconds_per_tick(data.division, message.tempo)
-        elif message.channel != PERCUSSION_CHANNEL:
+        elif not message.is_meta and message.channel != PERCUSSION_CHANNEL:
             events.append((clock, number, message))
     return events
 

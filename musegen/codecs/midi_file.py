@@ -23,7 +23,7 @@ MAX_PREFIX = 1024
 """The largest number of bytes before the header. A MacBinary header has 128, a tar header 512."""
 END_OF_TRACK_BYTES = 4
 """The size of an End of Track message, which some programs count but do not write."""
-META, SET_TEMPO, END_OF_TRACK = 0xFF, 0x51, 0x2F
+META, SET_TEMPO, TIME_SIGNATURE, END_OF_TRACK = 0xFF, 0x51, 0x58, 0x2F
 CONTROL_CHANGE = 0xB0
 CONTROLS = frozenset((64, 120, 121, 123, 124, 125, 126, 127))
 """Controllers that change when a note ends: the sustain pedal, reset, and those that end notes."""
@@ -33,7 +33,7 @@ SYSTEM_BYTES = {0xF1: 1, 0xF2: 2, 0xF3: 1, 0xF6: 0, 0xF8: 0, 0xFA: 0, 0xFB: 0, 0
 EXCLUSIVE = (0xF0, 0xF7)
 
 Event = tuple[int, mido.Message | mido.MetaMessage]
-"""A tick and its message: a note, one of `CONTROLS`, or set_tempo."""
+"""A tick and its message: a note, one of `CONTROLS`, set_tempo or time_signature."""
 
 
 class BrokenFile(ValueError):
@@ -192,7 +192,10 @@ class _TrackReader:
         return self.data[self.position - count : self.position]
 
     def _read_meta(self) -> None:
-        """Read a meta message. Only set_tempo and End of Track are used and checked."""
+        """Read a meta message. Only tempos, time signatures and End of Track are used and checked.
+
+        A time signature of zero beats is ignored.
+        """
         kind = self._read_bytes(1)[0]
         content = self._read_bytes(self._read_number())
         if kind == END_OF_TRACK:
@@ -200,6 +203,10 @@ class _TrackReader:
         elif kind == SET_TEMPO and len(content) >= 3:
             tempo = int.from_bytes(content[:3], "big")
             self.events.append((self.tick, mido.MetaMessage("set_tempo", tempo=tempo)))
+        elif kind == TIME_SIGNATURE and len(content) >= 2 and content[0] and content[1] < 8:
+            numerator, denominator = content[0], 2 ** content[1]
+            signature = {"numerator": numerator, "denominator": denominator}
+            self.events.append((self.tick, mido.MetaMessage("time_signature", **signature)))
 
     def _read_system(self, status: int) -> None:
         if status not in SYSTEM_BYTES:

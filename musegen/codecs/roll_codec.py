@@ -10,7 +10,8 @@ import numpy as np
 from annotated_types import Interval
 
 from musegen.codecs.midi import NOTES, read_notes, read_prime
-from musegen.codecs.tonality import semitones_to_c, transposed
+from musegen.codecs.midi_layout import MidiLayout, ticks_for, with_layout
+from musegen.codecs.tonality import is_minor, semitones_to_c, transposed
 from musegen.constraints import PositiveInt, check_fields
 from musegen.errors import UserError
 from musegen.specs import Rolls
@@ -115,7 +116,11 @@ class RollCodec:
         return roll_TP
 
     def decode(self, roll_TP: np.ndarray) -> np.ndarray:
-        """(T, P) of 0 and 1, of any numeric type → `NOTES` in the canonical order."""
+        """(T, P) of 0 and 1, of any numeric type → `NOTES` in the canonical order.
+
+        With `frames_per_beat` they are laid out for a MIDI file: its ticks are on the beat, and
+        with `common_key` it has the key, C major or C minor.
+        """
         on_PT = np.asarray(roll_TP).T > 0
         if self.repeats == "retrigger":
             pitch, first = np.nonzero(on_PT)
@@ -127,4 +132,11 @@ class RollCodec:
         notes = np.empty(len(pitch), NOTES)
         notes["start"], notes["end"] = first * self.dt, stop * self.dt
         notes["pitch"], notes["velocity"] = pitch + self.pitch_range[0], VELOCITY
-        return notes[np.lexsort((notes["pitch"], notes["start"]))]
+        return self._laid_out(notes[np.lexsort((notes["pitch"], notes["start"]))])
+
+    def _laid_out(self, notes: np.ndarray) -> np.ndarray:
+        if self.frames_per_beat is None or self.seconds_per_beat is None:
+            return notes
+        key = ("Cm" if is_minor(notes) else "C") if self.common_key else None
+        ticks = ticks_for(self.frames_per_beat)
+        return with_layout(notes, MidiLayout(self.seconds_per_beat, ticks, key=key))

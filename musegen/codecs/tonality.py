@@ -16,13 +16,25 @@ def semitones_to_c(notes: np.ndarray) -> int:
     has the highest correlation with the seconds that each pitch class sounds (the method of
     Krumhansl and Schmuckler).
     """
+    fit_K = _fit(notes)
+    return 0 if fit_K is None else (5 - int(np.argmax(fit_K)) % 12) % 12 - 5
+
+
+def is_minor(notes: np.ndarray) -> bool:
+    """Whether notes with the tonic C are in C minor rather than in C major."""
+    fit_K = _fit(notes)
+    return fit_K is not None and bool(fit_K[12] > fit_K[0])
+
+
+def _fit(notes: np.ndarray) -> np.ndarray | None:
+    """How well the notes fit each key of `PROFILES`; None if all keys fit equally."""
     seconds_P = np.bincount(
         notes["pitch"] % 12, weights=notes["end"] - notes["start"], minlength=12
     )
     if seconds_P.std() == 0:
-        return 0
-    tonic = int(np.argmax(PROFILES @ (seconds_P - seconds_P.mean()))) % 12
-    return (5 - tonic) % 12 - 5
+        return None
+    fit_K: np.ndarray = PROFILES @ (seconds_P - seconds_P.mean())
+    return fit_K
 
 
 def transposed(notes: np.ndarray, semitones: int) -> np.ndarray:

@@ -14,23 +14,25 @@ of a sounding note is nearly always its release, and a release has velocity 0.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Generator, Tensor
 from torchmetrics import Metric
 
 from musegen.codecs.labels import labels_to_generate
-from musegen.codecs.messages import FIELDS, MessageCodec, messages_to_notes
+from musegen.codecs.messages import FIELDS, SCORE_MESSAGES, MessageCodec
+from musegen.codecs.meter import bar_ticks, signature_of
 from musegen.constraints import (
+    BeatsPerMinute,
     DropoutRate,
     NonNegativeInt,
     PositiveFraction,
     PositiveInt,
+    Probability,
     SampleCount,
     SampleLength,
     Seed,
@@ -40,23 +42,19 @@ from musegen.constraints import (
 from musegen.errors import UserError
 from musegen.metrics.nll import FieldNLL, LabelledNLL
 from musegen.models.base import Model
+from musegen.models.layers.beat_clock import advance
 from musegen.models.layers.class_selection import select_messages
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.message_heads import ChainedHeads, IndependentHeads
+from musegen.models.layers.past_attention import Past
+from musegen.models.layers.repeated_history import repeat_history
 from musegen.models.layers.softmax_sampler import Sampler
+from musegen.models.message_net import MessageNet, State
 from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import LabelledMessageBatch, LabelledMessages, MessageBatch, Messages
 
-
-class State(NamedTuple):
-    """The recurrent state along a piece."""
-
-    h: Any
-    """The LSTM's hidden state: (layers, B, H); in single steps one (B, H) per layer."""
-    c: Any
-    """The LSTM's cell state, of the same shapes."""
-    age_BP: Tensor
-    """0 for a silent pitch, otherwise the number of messages since its onset, starting at 1."""
+MAX_BAR = 768
+"""Ticks of the longest bar that is counted: eight bars of 4/4."""
 
 
 Batch = MessageBatch | LabelledMessageBatch
@@ -64,7 +62,7 @@ Sample = np.ndarray | tuple[str, np.ndarray]
 """`NOTES`, or (label, notes) from a model with labels."""
 
 
-class LSTMMidi(Model):
+class LSTMMidi(MessageNet):
     """Concatenated embeddings of note, velocity and time → LSTM stack → three heads.
 
     - hidden, layers: the LSTM stack. dropout: between its layers and before the heads.
@@ -74,6 +72,15 @@ class LSTMMidi(Model):
       each message's embedding; 0 leaves it out, as in the course. They are a function of the past
       messages, but an LSTM learns it badly: without this input, releases miss their notes and
       more and more notes keep sounding.
+
+    - clock_dim: for times in beats, width of an embedding of the place in the beat and in the bar,
+      concatenated likewise; 0 leaves it out. It is a function of the past messages and of the time
+      signature.
+    - attention_heads: heads of causal attention to the piece's earlier messages, at most
+      `attention_span` messages before; 0 has no attention.
+    - repeated_histories: the probability that, at each place where one may start, a stretch of
+      the history is replaced in training by repeats of what came before it; the targets are true.
+      Without it a model with attention may repeat one note for ever.
 
     The label of a piece, if the data has labels, has an embedding that is added to each message's.
 
@@ -90,8 +97,8 @@ class LSTMMidi(Model):
     scores = ("nll", *FIELDS, *(f"{field}_accuracy" for field in FIELDS))
     train_scores = FIELDS
     loss_metric = (1, "nll")
-    spec: Messages | LabelledMessages
-    codec: MessageCodec
+    bars_L: Tensor
+    """The number of training messages by the ticks of their bar, if the spec has a clock."""
 
     @check_arguments
     def __init__(
@@ -104,116 +111,39 @@ class LSTMMidi(Model):
         heads: Literal["chained", "independent"] = "chained",
         head_width: PositiveInt = 128,
         active_note_dim: NonNegativeInt = 64,
+        clock_dim: NonNegativeInt = 32,
+        attention_heads: NonNegativeInt = 0,
+        attention_span: PositiveInt = 512,
+        repeated_histories: Probability = 0.0,
         dropout: DropoutRate = 0.3,
     ) -> None:
-        super().__init__(spec, codec)
+        super().__init__(
+            spec, codec, hidden, layers, embedding, active_note_dim, clock_dim,
+            attention_heads, attention_span, dropout,
+        )  # fmt: skip
         self.save_settings()
-        sizes = self.spec.sizes
-        # One additional class per field: "before the piece".
-        tables = [
-            _one_hot(size + 1) if embedding is None else nn.Embedding(size + 1, embedding[f])
-            for f, size in enumerate(sizes)
-        ]
-        self.embed = nn.ModuleList(tables)
-        width = sum(table.embedding_dim for table in tables) + active_note_dim
-        self.embed_active = (
-            nn.Linear(2 * self.spec.notes, active_note_dim, bias=False) if active_note_dim else None
-        )
-        self.embed_label = (
-            nn.Embedding(self.spec.num_labels, width)
-            if isinstance(self.spec, LabelledMessages)
-            else None
-        )
-        self.lstm = nn.LSTM(
-            width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
-        )
+        self.repeated_histories = repeated_histories
         self.dropout = Dropout(dropout)
         self.heads: ChainedHeads | IndependentHeads = (
-            ChainedHeads(hidden, sizes, head_width, active_note_dim > 0)
+            ChainedHeads(hidden, self.spec.sizes, head_width, active_note_dim > 0)
             if heads == "chained"
-            else IndependentHeads(hidden, sizes)
+            else IndependentHeads(hidden, self.spec.sizes)
         )
         self._carried: dict[str, State] = {}
-
-    def forward(
-        self, x_BTF: Tensor, state: State | None = None, label_B: Tensor | None = None
-    ) -> tuple[Tensor, Tensor, State]:
-        """Messages → the LSTM's output h_BTD, the features active_BTQ of the notes that sound after
-        each message, and the next state."""
-        silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
-        age_BTP = self._ages(x_BTF, state.age_BP if state else silent_BP)
-        active_BTQ = self._active_features(age_BTP)
-        cells = (state.h, state.c) if state else None
-        y_BTE = self._embedded(x_BTF, active_BTQ)
-        if self.embed_label is not None:
-            assert label_B is not None, "a labelled model reads labelled batches"
-            y_BTE = y_BTE + self.embed_label(label_B)[:, None]
-        h_BTD, (h, c) = self.lstm(y_BTE, cells)
-        return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1])
-
-    def step(
-        self,
-        x_BF: Tensor,
-        state: State,
-        layers: Sequence[Sequence[Tensor]],
-        label_B: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, State]:
-        """One message → h_BD, active_BQ and the next state. Equals `forward` with T = 1.
-
-        `layers` is `self.lstm.all_weights`, passed in because listing them is slow. The step runs
-        cell by cell: for T = 1, oneDNN's sequence kernel spends six times as long on repacking its
-        weights as all cells need together.
-        """
-        age_BP = state.age_BP
-        if self.embed_active is not None:
-            onset_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
-            age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], onset_B1)
-        active_BQ = self._active_features(age_BP)
-        y_BD = self._embedded(x_BF, active_BQ)
-        if self.embed_label is not None:
-            y_BD = y_BD + self.embed_label(label_B)
-        states = []
-        for weights, h_BH, c_BH in zip(layers, state.h, state.c, strict=True):
-            states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
-            y_BD = states[-1][0]
-        h, c = zip(*states, strict=True)
-        return y_BD, active_BQ, State(h, c, age_BP)
-
-    def _ages(self, x_BTF: Tensor, before_BP: Tensor) -> Tensor:
-        """age_BTP after each message, from the ages before the first; 0 without `embed_active`."""
-        if self.embed_active is None:
-            return before_BP[:, None].expand(-1, x_BTF.shape[1], -1)
-        note_BT, onset_BT = x_BTF[..., 0], (x_BTF[..., 1] > 0).to(before_BP.dtype)
-        # One additional column for the class "before the piece"; it is cut off below.
-        age_BP = F.pad(before_BP, (0, 1))
-        after = []
-        for t in range(note_BT.shape[1]):
-            older_BP = age_BP + age_BP.sign()
-            age_BP = older_BP.scatter(1, note_BT[:, t : t + 1], onset_BT[:, t : t + 1])
-            after.append(age_BP)
-        return torch.stack(after, dim=1)[..., :-1]
-
-    def _active_features(self, age_P: Tensor) -> Tensor:
-        """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of its age.
-
-        Without `embed_active` the ages are returned unchanged.
-        """
-        if self.embed_active is None:
-            return age_P
-        return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)
-
-    def _embedded(self, x_F: Tensor, active_Q: Tensor) -> Tensor:
-        """(…, F) classes and (…, Q) features of the sounding notes → concatenated, (…, E)."""
-        parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
-        if self.embed_active is not None:
-            parts.append(self.embed_active(active_Q))
-        return torch.cat(parts, dim=-1)
+        if self.spec.clock:
+            self.register_buffer("bars_L", torch.zeros(MAX_BAR + 1, dtype=torch.long))
 
     def nll(self, batch: Batch, stage: str) -> tuple[Tensor, list[Tensor], Tensor]:
         """nll_NF of the N steps of the mask, their logits per field and their targets x_NF."""
         label_B = batch.label_B if isinstance(batch, LabelledMessageBatch) else None
-        h_BTD, active_BTQ, state = self(batch.x_BLF[:, :-1], self._state(batch, stage), label_B)
-        self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP)
+        clock_BTC = None if batch.clock_BLC is None else batch.clock_BLC[:, :-1]
+        past_BTF = batch.x_BLF[:, :-1]
+        if stage == "train":
+            past_BTF = repeat_history(past_BTF, self.repeated_histories)
+        before = self._state(batch, stage)
+        h_BTD, active_BTQ, state = self(past_BTF, before, label_B, clock_BTC)
+        past = state.past and state.past.detached()
+        self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP, past)
         h_ND, active_NQ, x_NF = (
             _masked(x_BT, batch.mask_BT) for x_BT in (h_BTD, active_BTQ, batch.x_BLF[:, 1:])
         )
@@ -222,6 +152,9 @@ class LSTMMidi(Model):
         return torch.stack(nll, dim=-1), logits, x_NF
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
+        if batch.clock_BLC is not None:
+            bar_N = batch.clock_BLC[:, 1:, 1][batch.mask_BT].clamp(max=MAX_BAR)
+            self.bars_L += torch.bincount(bar_N, minlength=MAX_BAR + 1)
         nll_NF, _, _ = self.nll(batch, "train")
         # At the end of an epoch of streams all batch rows of a rank may be idle: 0 predictions.
         return dict(zip(FIELDS, nll_NF.sum(0) / max(1, len(nll_NF)), strict=True))
@@ -249,17 +182,21 @@ class LSTMMidi(Model):
         if carried is None or len(carried.age_BP) != len(batch.fresh_B):
             return None
         keep_B1 = (~batch.fresh_B).to(carried.age_BP.dtype)[:, None]
-        return State(*(part * keep_B1 for part in carried))
+        past = carried.past and carried.past.kept(~batch.fresh_B)
+        h, c, age_BP = (part * keep_B1 for part in carried[:3])
+        return State(h, c, age_BP, past)
 
     def training_state(self) -> dict[str, Any]:
         """Also the recurrent state after the last batch."""
         carried = self._carried.get("train")
-        return super().training_state() | {"carried": None if carried is None else tuple(carried)}
+        plain = carried and (*carried[:3], carried.past and tuple(carried.past))
+        return super().training_state() | {"carried": plain}
 
     def load_training_state(self, state: dict[str, Any]) -> None:
         super().load_training_state(state)
         if state["carried"] is not None:
-            self._carried["train"] = State(*state["carried"])
+            h, c, age_BP, past = state["carried"]
+            self._carried["train"] = State(h, c, age_BP, past and Past(*past))
 
     def on_train_epoch_start(self) -> None:
         super().on_train_epoch_start()
@@ -289,6 +226,8 @@ class LSTMMidi(Model):
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
+        tempo: BeatsPerMinute | None = None,
+        time_signature: tuple[PositiveInt, Literal[1, 2, 4, 8, 16, 32]] | None = None,
         seed: Seed = 0,
         label: str | None = None,
     ) -> list[Sample]:
@@ -297,10 +236,12 @@ class LSTMMidi(Model):
         A model with labels returns (label, notes) pairs: n of `label`, or n of every label.
 
         `prime` is a MIDI file whose messages the model reads first (of its first `prime_seconds`
-        if given); with `include_prime` the pieces start with them. Training mode and the global
-        random streams do not change. The defaults make rare classes a little less probable than
-        the model does (temperature 1 and top_p 1): over hundreds of messages they accumulate, and
-        a model of quartets with three sounding voices then plays seven.
+        if given); with `include_prime` the pieces start with them. If times are in beats, `tempo`
+        is in quarter notes per minute, by default the prime's or the codec's, and `time_signature`
+        (such as [3, 4]) is by default the prime's or the most frequent one in training. Training
+        mode and the global random streams do not change. The defaults make rare classes a little
+        less probable than the model does (temperature 1 and top_p 1): over hundreds of messages
+        they accumulate, and a model of quartets with three sounding voices then plays seven.
 
         Raises `UserError` for settings out of range, for a prime without notes and for a label
         that the model lacks.
@@ -308,30 +249,40 @@ class LSTMMidi(Model):
         labels = labels_to_generate(self.codec.labels, label, n)
         sampler = Sampler(temperature, top_k, top_p)
         generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
-        prime_TF = self._encode_prime(prime, prime_seconds)
+        stream, prime_TF = self._read_prime(prime, prime_seconds)
+        usual = int(self.bars_L.argmax()) if self.spec.clock else 0
+        bar = time_signature and bar_ticks(time_signature)
+        clock_TC = self.codec.prime_clock(stream, prime_TF, usual, bar)
         training = self.training
         self.eval()
         try:
-            pieces_BTF = self._draw(n, labels, length, prime_TF, sampler, generator)
+            pieces_BTF = self._draw(n, labels, length, prime_TF, clock_TC, sampler, generator)
         finally:
             self.train(training)
         head_TF = prime_TF if include_prime else prime_TF[:0]
+        if tempo is None and self.codec.in_beats and len(stream):
+            tempo = 60 / float(stream["seconds_per_beat"][-1])
+        signature = time_signature or signature_of(int(clock_TC[-1, 1]))
         pieces = [
-            messages_to_notes(self.codec.decode(np.concatenate([head_TF, piece_TF])))
+            self.codec.to_notes(
+                self.codec.decode(np.concatenate([head_TF, piece_TF])), tempo, signature
+            )
             for piece_TF in pieces_BTF
         ]
         if labels is None or self.codec.labels is None:
             return list(pieces)
         return [(self.codec.labels[i], notes) for i, notes in zip(labels, pieces, strict=True)]
 
-    def _encode_prime(self, prime: Path | None, seconds: float | None) -> np.ndarray:
-        """The prime's classes, (T, F); T = 0 without a prime."""
+    def _read_prime(
+        self, prime: Path | None, seconds: float | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """The prime's stream and its classes, (T, F); T = 0 without a prime."""
         if prime is None:
-            return np.empty((0, len(FIELDS)), np.int64)
-        prime_TF = self.codec.encode(self.codec.read(prime, seconds))
-        if not len(prime_TF):
+            return np.empty(0, SCORE_MESSAGES), np.empty((0, len(FIELDS)), np.int64)
+        stream = self.codec.in_range(self.codec.read(prime, seconds))
+        if not len(stream):
             raise UserError(f"prime={prime}: no notes within the model's pitch range")
-        return prime_TF
+        return stream, self.codec.encode(stream)
 
     def _draw(
         self,
@@ -339,32 +290,39 @@ class LSTMMidi(Model):
         labels: list[int] | None,
         length: int,
         prime_TF: np.ndarray,
+        clock_TC: np.ndarray,
         sampler: Sampler,
         generator: Generator,
     ) -> np.ndarray:
         """The classes (B, length, F) of the pieces that continue the prime: n, or one per label."""
         start_TF = np.array([self.spec.sizes])  # "before the piece"
         read_TF = torch.as_tensor(np.concatenate([start_TF, prime_TF]), device=self.device)
+        clock_BTC = torch.as_tensor(clock_TC, device=self.device)[None]
         label_B = None
         if labels is not None:
             n, label_B = len(labels), torch.tensor(labels, device=self.device)
         rows = 1 if label_B is None else n  # without labels the prime is read once for all pieces
-        h_BTD, active_BTQ, (h, c, age_BP) = self(read_TF.expand(rows, -1, -1), None, label_B)
+        h_BTD, active_BTQ, (h, c, age_BP, past) = self(
+            read_TF.expand(rows, -1, -1), None, label_B, clock_BTC.expand(rows, -1, -1)
+        )
         h_BD, active_BQ = h_BTD[:, -1].expand(n, -1), active_BTQ[:, -1].expand(n, -1)
         state = State(
-            h.expand(-1, n, -1).unbind(), c.expand(-1, n, -1).unbind(), age_BP.expand(n, -1)
+            h.expand(-1, n, -1).unbind(),
+            c.expand(-1, n, -1).unbind(),
+            age_BP.expand(n, -1),
+            past and Past(*(part.expand(n, *part.shape[1:]) for part in past)),
         )
+        clock_BC = clock_BTC[:, -1].expand(n, -1)
+        ticks_V = torch.as_tensor(self.codec.ticks, device=self.device)
         drawn, layers = [], self.lstm.all_weights
         for _ in range(length):
             drawn.append(self.heads.sample(h_BD, active_BQ, sampler, generator))
-            h_BD, active_BQ, state = self.step(drawn[-1], state, layers, label_B)
+            if self.clock is not None:
+                clock_BC = advance(clock_BC, ticks_V[drawn[-1][:, 2]])
+            h_BD, active_BQ, state = self.step(drawn[-1], state, layers, label_B, clock_BC)
         return torch.stack(drawn, dim=1).cpu().numpy()
 
 
 def _masked(x_BT: Tensor, mask_BT: Tensor) -> Tensor:
     """(B, T, …) → (N, …): the steps of the mask. A full mask needs no copy."""
     return x_BT.flatten(0, 1) if mask_BT.all() else x_BT[mask_BT]
-
-
-def _one_hot(size: int) -> nn.Embedding:
-    return nn.Embedding.from_pretrained(torch.eye(size), freeze=True)

@@ -47,7 +47,8 @@ class CharStep(nn.Module):
 class MessageStep(nn.Module):
     """The last message x_BF and the state → the logits of each field and the state.
 
-    Chained heads also take the next message's fields as far as they are drawn, next_BF: the
+    Models with labels also take label_B, and models of beats clock_BC, the place of the message in
+    its bar and the length of the bar, in ticks. Chained heads also take the next message's fields as far as they are drawn, next_BF: the
     velocity's logits are those after its note, and the time's those after its note and velocity.
     """
 
@@ -56,11 +57,26 @@ class MessageStep(nn.Module):
         self.model = model
 
     def forward(self, x_BF: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
-        chained = isinstance(self.model.heads, ChainedHeads)
-        next_BF, parts = (inputs[0], inputs[1:]) if chained else (x_BF, inputs)
-        h_BTD, active_BTQ, after = self.model(x_BF[:, None], State(*parts))
-        logits = self.model.heads(h_BTD[:, 0], active_BTQ[:, 0], next_BF)
-        return *logits, *after
+        given = dict(zip(_message_inputs(self.model), inputs, strict=True))
+        clock_BC = given.get("clock")
+        h_BTD, active_BTQ, after = self.model(
+            x_BF[:, None],
+            State(given["h"], given["c"], given["age_BP"]),
+            given.get("label"),
+            None if clock_BC is None else clock_BC[:, None],
+        )
+        logits = self.model.heads(h_BTD[:, 0], active_BTQ[:, 0], given.get("next", x_BF))
+        return *logits, *after[:3]
+
+
+def _message_inputs(model: LSTMMidi) -> list[str]:
+    """The names of the inputs after the last message, in order."""
+    optional = {
+        "next": isinstance(model.heads, ChainedHeads),
+        "label": model.embed_label is not None,
+        "clock": model.clock is not None,
+    }
+    return [*(name for name, used in optional.items() if used), "h", "c", "age_BP"]
 
 
 class Step(NamedTuple):
@@ -159,10 +175,22 @@ def _char_step(model: CharRNN) -> Step:
 
 
 def _message_step(model: LSTMMidi) -> Step:
+    if model.attention is not None:
+        raise UserError(
+            "the step of a model with attention is not exported, since it also needs the messages "
+            "before; format=safetensors takes every model"
+        )
     before = torch.tensor([model.spec.sizes]).expand(BATCH, -1).clone()
-    _, _, state = model(before[:, None])
-    parts = {name: torch.zeros_like(part) for name, part in state._asdict().items()}
-    chained = isinstance(model.heads, ChainedHeads)
-    inputs = {"x": before, **({"next": torch.zeros_like(before)} if chained else {}), **parts}
+    shape = model.lstm.num_layers, BATCH, model.lstm.hidden_size
+    zeros = {
+        "next": torch.zeros_like(before),
+        "label": torch.zeros(BATCH, dtype=torch.int64),
+        "clock": torch.zeros(BATCH, 2, dtype=torch.int64),
+        "h": torch.zeros(shape, dtype=model.dtype),
+        "c": torch.zeros(shape, dtype=model.dtype),
+        "age_BP": torch.zeros(BATCH, model.spec.notes, dtype=model.dtype),
+    }
+    inputs = {"x": before, **{name: zeros[name] for name in _message_inputs(model)}}
+    parts = ("h", "c", "age_BP")
     outputs = [*(f"{field}_logits" for field in FIELDS), *(f"{name}_next" for name in parts)]
     return Step(MessageStep(model), inputs, outputs, {"x": list(model.spec.sizes)})

@@ -18,6 +18,8 @@ CODECS = [
     MessageCodec(velocity_bins=127),
     MessageCodec(pitch_range=(24, 103), time_scale="linear", time_bins=10, time_max=1.0),
     MessageCodec(pitch_range=(0, 128), velocity_bins=1, time_bins=2),
+    MessageCodec(time_unit="beats"),
+    MessageCodec(time_unit="beats", time_bins=30),
 ]
 
 
@@ -57,15 +59,15 @@ def test_empty_stream() -> None:
 
 def test_course_time_scale() -> None:
     codec = MessageCodec(time_scale="linear", time_bins=10, time_max=1.0)
-    classes = codec.time_class(np.array([0, 0.001, 0.099, 0.101, 0.95, 1.0, 30], np.float32))
-    assert classes.tolist() == [0, 1, 1, 2, 10, 10, 10]
+    alone = [int(codec.grid.classes(np.array([t]))[0]) for t in (0, 0.03, 0.099, 0.101, 0.95, 30)]
+    assert alone == [0, 1, 1, 2, 10, 10]
     assert codec.decode(np.array([[0, 0, 3]]))["time"][0] == pytest.approx(0.25)
 
 
 def test_the_default_time_scale_distinguishes_short_and_long_times() -> None:
     codec = MessageCodec()
-    seconds = np.array([0.0, 0.005, 0.02, 0.025, 0.25, 0.3, 2.0, 2.5, 8.0, 100.0], np.float32)
-    classes = codec.time_class(seconds)
+    seconds = np.array([0.0, 0.005, 0.02, 0.025, 0.25, 0.3, 2.0, 2.5, 8.0, 100.0])
+    classes = np.array([int(codec.grid.classes(t[None])[0]) for t in seconds])
     assert (np.diff(classes[:-1]) > 0).all()
     assert classes[-1] == classes[-2] == codec.spec.times - 1
     within = seconds[1:-1]
@@ -95,7 +97,8 @@ def test_the_time_of_messages_out_of_range_is_added_to_the_next() -> None:
 
 
 def test_spec_and_plain_settings() -> None:
-    assert MessageCodec().spec == Messages(88, 33, 64)
+    assert MessageCodec().spec == Messages(88, 33, 128)
+    assert MessageCodec(time_unit="beats").spec == Messages(88, 33, 64, 24)
     for codec in CODECS:
         assert MessageCodec(**codec.to_dict()) == codec
 
@@ -132,8 +135,41 @@ def test_encode_and_decode_are_an_inverse_pair(codec: MessageCodec, rows) -> Non
     np.testing.assert_array_equal(codec.quantise(quantised), quantised)
     kept = codec.in_range(stream(*rows))
     np.testing.assert_array_equal(quantised["note"], kept["note"])
-    np.testing.assert_array_equal(quantised["time"] == 0, kept["time"] == 0)
+    smallest = codec.grid.values[1]
+    assert (quantised["time"][kept["time"] == 0] == 0).all()
+    assert (quantised["time"][kept["time"] >= smallest] > 0).all()
     np.testing.assert_array_equal(quantised["velocity"] == 0, kept["velocity"] == 0)
+
+
+@given(codecs, messages)
+def test_the_clock_drifts_by_at_most_half_a_bin(codec: MessageCodec, rows) -> None:
+    """Half of the longest bin so far; a time beyond the last class is cut off first."""
+    kept = codec.in_range(stream(*rows))
+    values = codec.grid.values
+    longest = values[-1]
+    kept["time"] = kept["time"].clip(max=longest)
+    classes = codec.grid.classes(kept["time"])
+    drift = np.abs(np.cumsum(values[classes]) - np.cumsum(kept["time"]))
+    half = np.r_[0.0, np.maximum(values[1:] - codec.grid.edges, 0)]
+    half[:-1] = np.maximum(half[:-1], codec.grid.edges - values[:-1])
+    so_far = np.maximum.accumulate(np.maximum(half[classes], codec.grid.edges[0]))
+    assert (drift <= so_far + 1e-6).all()
+
+
+def test_a_pause_beyond_the_last_class_is_shortened_and_the_carried_error_kept() -> None:
+    grid = MessageCodec(time_unit="beats").grid  # up to 27 beats; 1.3 becomes 1.25
+    classes = grid.classes(np.array([1.3, 40.0, 1.2]))
+    assert grid.values[classes].tolist() == [1.25, 27.0, 1.25]
+
+
+def test_rounding_errors_are_carried() -> None:
+    """Four sixths of a beat each, with quarters as the grid above one beat."""
+    codec = MessageCodec(time_unit="beats")
+    thirds = np.full(6, 4 / 3)
+    assert (codec.grid.values[codec.grid.classes(thirds)] * 4).tolist() == [5, 6, 5, 5, 6, 5]
+    assert codec.grid.classes(np.array([1 / 24, 1 / 3, 1.0, 1.25, 4.5, 9.0])).tolist() == [
+        1, 8, 24, 25, 37, 45
+    ]  # fmt: skip
 
 
 @given(codecs, st.data())

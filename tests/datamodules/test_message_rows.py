@@ -16,7 +16,7 @@ from datamodules.message_rows import (
     StreamSlice,
 )
 from datamodules.midi_files import Piece
-from musegen.codecs.messages import MESSAGES, MessageCodec
+from musegen.codecs.messages import MESSAGES, SCORE_MESSAGES, MessageCodec
 
 CODEC = MessageCodec(velocity_bins=127)
 BEFORE = list(CODEC.spec.sizes)
@@ -73,6 +73,22 @@ def test_transposition_and_tempo_change_what_is_read() -> None:
     assert batch.x_BLF[:, 1, 0].tolist() == [30 - 2 - 21, 30 + 3 - 21]
     decoded = CODEC.decode(batch.x_BLF[0, 1:].numpy())["time"]
     np.testing.assert_allclose(decoded, 1.0, rtol=0.07)
+
+
+def test_the_clock_of_a_row_is_the_clock_of_its_messages() -> None:
+    codec = MessageCodec(time_unit="beats", velocity_bins=127)
+    stream = np.zeros(7, SCORE_MESSAGES)
+    stream["note"], stream["time"], stream["bar"] = 60, 0.5, 1.5
+    dataset = MessageDataset([Piece("waltz", stream)], codec, window=3, only_last=False)
+    batch = dataset.__getitems__([StreamSlice(0, -1), StreamSlice(0, 4, transpose=2)])
+    assert batch.clock_BLC is not None
+    assert batch.clock_BLC[0].tolist() == [[0, 36], [12, 36], [24, 36], [0, 36]]
+    assert batch.clock_BLC[1, :3].tolist() == [[24, 36], [0, 36], [12, 36]]
+    assert batch.x_BLF[:, 1, 2].tolist() == [12, 12]  # half a beat is 12 ticks
+    idle = dataset.__getitems__([StreamSlice(-1)])
+    assert not idle.mask_BT.any()
+    seconds = MessageDataset(pieces(7), CODEC, window=3, only_last=False)
+    assert seconds.__getitems__([StreamSlice(0, -1)]).clock_BLC is None
 
 
 def test_windows_of_stride_1_predict_every_message_once() -> None:

@@ -14,7 +14,6 @@ import numpy as np
 import pytest
 from conftest import make_notes, tune
 
-from datamodules import midi_files
 from datamodules.message_streams import MidiFolder
 from musegen.codecs.messages import MessageCodec, notes_to_messages
 from musegen.codecs.midi import read_notes, write_notes
@@ -49,13 +48,29 @@ def test_training_notes_are_the_notes_of_the_files(midi_folder: Path) -> None:
     assert 56 <= narrow["pitch"].min() <= narrow["pitch"].max() < 60
 
 
+def test_scores_are_read_in_beats(midi_folder: Path) -> None:
+    data = ready(midi_folder, codec=MessageCodec(time_unit="beats"))
+    assert data.tempo == 0
+    assert data.spec.clock == 24
+    for piece in data.pieces["train"]:
+        expected = data.codec.read(midi_folder / piece.name)
+        np.testing.assert_array_equal(piece.stream, expected)
+        quantised = data.codec.quantise(piece.stream)["time"]
+        np.testing.assert_allclose(quantised, expected["time"], atol=1e-9)  # quarters of a beat
+    seconds = ready(midi_folder)
+    for notes, played in zip(data.training_notes(), seconds.training_notes(), strict=True):
+        np.testing.assert_allclose(notes["end"], played["end"], atol=1e-3)
+    with pytest.raises(UserError, match=r"data\.tempo=0\.1: times in beats have no tempo"):
+        MidiFolder(midi_folder, codec=MessageCodec(time_unit="beats"), tempo=0.1)
+
+
 def test_the_spec_does_not_need_the_files() -> None:
     assert MidiFolder(Path("/nowhere")).spec == MessageCodec().spec
 
 
 def test_the_second_setup_reads_the_cache(midi_folder: Path, monkeypatch) -> None:
     first = ready(midi_folder)
-    monkeypatch.setattr(midi_files, "read_notes", None)  # parsing would fail
+    monkeypatch.setattr(MessageCodec, "read", None)  # parsing would fail
     second = ready(midi_folder)
     for a, b in zip(first.pieces["train"], second.pieces["train"], strict=True):
         np.testing.assert_array_equal(a.stream, b.stream)

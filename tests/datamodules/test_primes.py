@@ -67,8 +67,8 @@ def test_an_lstm_reads_the_pedal_of_a_prime_as_in_training(sustain: bool, tmp_pa
     for i in range(3):
         write_notes(make_notes([(0.0, 1.0, 60 + i, 80), (1.0, 2.0, 62, 80)]), tmp_path / f"{i}.mid")
     file = mido.MidiFile(tmp_path / "0.mid")
-    file.tracks[0].insert(0, mido.Message("control_change", control=64, value=127))
-    file.tracks[0].insert(-1, mido.Message("control_change", control=64, value=0, time=500))
+    file.tracks[1].insert(0, mido.Message("control_change", control=64, value=127))
+    file.tracks[1].insert(-1, mido.Message("control_change", control=64, value=0, time=500))
     file.save(tmp_path / "0.mid")
     data = MidiFolder(tmp_path, sustain=sustain, codec=MessageCodec(time_bins=20))
     data.setup()

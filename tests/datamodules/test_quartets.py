@@ -30,8 +30,8 @@ def ready(**settings) -> Quartets:
 
 def test_the_spec_needs_no_scores_and_counts_the_composers() -> None:
     sizes = MessageCodec().spec.sizes
-    assert Quartets().spec == LabelledMessages(*sizes, 3)
-    assert Quartets(("mozart",)).spec == LabelledMessages(*sizes, 1)
+    assert Quartets().spec == LabelledMessages(*sizes, num_labels=3)
+    assert Quartets(("mozart",)).spec == LabelledMessages(*sizes, num_labels=1)
 
 
 def test_pieces_have_the_label_of_their_composer(folders: Path) -> None:

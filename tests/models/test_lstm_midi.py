@@ -11,7 +11,9 @@ from conftest import tune
 
 from musegen.codecs.messages import MessageCodec
 from musegen.codecs.midi import tidy, write_notes
+from musegen.codecs.midi_layout import layout_of
 from musegen.errors import PairingError, UserError
+from musegen.models.layers.active_notes import message_ages
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.models.lstm_midi import LSTMMidi, State
 from musegen.specs import Frames, MessageBatch, Messages
@@ -119,11 +121,11 @@ def test_ages_of_the_sounding_notes() -> None:
     lstm = model()
     before = list(CODEC.spec.sizes)
     x_BTF = torch.tensor([[before, [5, 9, 0], [7, 3, 1], [5, 0, 2], [5, 4, 0], [8, 0, 0]]])
-    age_BTP = lstm._ages(x_BTF, torch.zeros(1, 88))
+    age_BTP = message_ages(x_BTF, torch.zeros(1, 88))
     state = lstm(x_BTF)[2]
     ages = [{p: int(row[p]) for p in row.nonzero()[:, 0].tolist()} for row in age_BTP[0]]
     assert ages == [{}, {5: 1}, {5: 2, 7: 1}, {7: 2}, {5: 1, 7: 3}, {5: 2, 7: 4}]
-    age_BTP = lstm._ages(torch.tensor([[[7, 0, 0]]]), state.age_BP)
+    age_BTP = message_ages(torch.tensor([[[7, 0, 0]]]), state.age_BP)
     assert age_BTP[0, 0].nonzero().tolist() == [[5]]
     assert age_BTP[0, 0, 5] == 3
 
@@ -141,9 +143,10 @@ def test_only_fresh_rows_reset_the_state() -> None:
 
 
 def test_no_gradients_flow_into_the_previous_batch() -> None:
-    lstm = model()
+    lstm = attentive()
     lstm.nll(batch(seed=1), "train")
-    assert all(not s.requires_grad for s in lstm._carried["train"])
+    *cells, past = lstm._carried["train"]
+    assert not any(part.requires_grad for part in (*cells, *past))
 
 
 def test_a_repeated_pattern_is_learned() -> None:
@@ -215,6 +218,130 @@ def test_prime(tmp_path) -> None:
     assert cut["pitch"][:20].tolist() == tune(2)["pitch"][:20].tolist()
     assert len(cut) < 51
     assert not np.array_equal(without, unprimed)
+
+
+def attentive(**settings) -> LSTMMidi:
+    lstm = model(attention_heads=2, attention_span=5, **settings)
+    assert lstm.attention is not None
+    torch.nn.init.normal_(lstm.attention.out.weight)
+    return lstm
+
+
+def test_attention_is_carried_from_window_to_window() -> None:
+    lstm, whole = attentive(), batch(T=8)
+    expected, _, _ = lstm.nll(whole, "test")
+    halves = [
+        MessageBatch(whole.x_BLF[:, s : s + 5], whole.mask_BT[:, :4], torch.tensor([s == 0] * 3))
+        for s in (0, 4)
+    ]
+    nll = [lstm.nll(half, "val")[0].view(3, 4, 3) for half in halves]
+    torch.testing.assert_close(torch.cat(nll, 1), expected.view(3, 8, 3))
+    later, _, _ = lstm.nll(whole._replace(fresh_B=torch.tensor([True, False, True])), "val")
+    same = [torch.allclose(a, b) for a, b in zip(later.split(8), expected.split(8), strict=True)]
+    assert same == [True, False, True]
+    lstm.nll(whole, "train")
+    again = attentive()
+    again.load_training_state(lstm.training_state())
+    continued = whole._replace(fresh_B=torch.zeros(3, dtype=torch.bool))
+    torch.testing.assert_close(again.nll(continued, "train")[0], lstm.nll(continued, "train")[0])
+
+
+def test_steps_with_attention_equal_a_sequence() -> None:
+    lstm, rows = attentive(), batch(T=9)
+    _, _, state = lstm(rows.x_BLF[:, :2])
+    expected, _, _ = lstm(rows.x_BLF[:, 2:], state)
+    cells = state._replace(h=state.h.unbind(), c=state.c.unbind())
+    for t in range(8):
+        y_BD, _, cells = lstm.step(rows.x_BLF[:, 2 + t], cells, lstm.lstm.all_weights)
+        torch.testing.assert_close(y_BD, expected[:, t])
+    (piece,) = lstm.generate(1, 40)
+    assert len(piece)
+
+
+def test_repeated_histories_change_what_is_read_in_training_and_not_the_targets() -> None:
+    lstm, rows = model(repeated_histories=1.0), batch(T=200)
+    plain_NF, _, x_NF = lstm.nll(rows, "val")
+    torch.manual_seed(0)
+    repeated_NF, _, targets_NF = lstm.nll(rows, "train")
+    assert torch.equal(targets_NF, x_NF)
+    assert not torch.allclose(repeated_NF, plain_NF)
+    assert torch.equal(lstm.nll(rows, "test")[0], plain_NF)
+
+
+BEATS = MessageCodec(time_unit="beats")
+
+
+def in_beats(**settings) -> LSTMMidi:
+    torch.manual_seed(0)
+    settings = {"hidden": 16, "embedding": (8, 4, 4), "head_width": 8, **settings}
+    return LSTMMidi(BEATS.spec, BEATS, **settings).eval()
+
+
+def clocked(batch: MessageBatch, bar: int = 72) -> MessageBatch:
+    """The batch with the clock of its own times, from a bar line on."""
+    x_BLF = batch.x_BLF.clone()
+    x_BLF[..., 2] %= BEATS.spec.times
+    x_BLF[:, 0] = torch.tensor(BEATS.spec.sizes)
+    ticks_BL = torch.as_tensor(BEATS.ticks)[x_BLF[:, 1:, 2]].cumsum(1)
+    place_BL = torch.nn.functional.pad(ticks_BL % bar, (1, 0))
+    clock_BLC = torch.stack([place_BL, torch.full_like(place_BL, bar)], -1)
+    return batch._replace(x_BLF=x_BLF, clock_BLC=clock_BLC)
+
+
+def test_the_clock_is_read_and_only_of_the_past() -> None:
+    lstm, rows = in_beats(), clocked(batch(B=1, T=6))
+    assert rows.clock_BLC is not None
+    nll_TF, _, _ = lstm.nll(rows, "test")
+    for changed in range(7):
+        clock_BLC = rows.clock_BLC.clone()
+        clock_BLC[0, changed, 0] = (clock_BLC[0, changed, 0] + 5) % 72
+        after_TF, _, _ = lstm.nll(rows._replace(clock_BLC=clock_BLC), "val")
+        assert (after_TF != nll_TF).any(1).tolist() == [t >= changed for t in range(6)]
+        lstm.on_validation_epoch_start()
+    without = in_beats(clock_dim=0)
+    unclocked = without.nll(rows._replace(clock_BLC=None), "val")[0]
+    torch.testing.assert_close(without.nll(rows, "test")[0], unclocked)
+
+
+def test_the_clock_of_a_generated_piece_is_that_of_its_messages(monkeypatch) -> None:
+    """The clocks that the steps were given equal those of a batch made of the drawn messages."""
+    lstm, given, drawn = in_beats(), [], []
+    step = lstm.step
+
+    def recorded(x_BF, state, layers, clock_BC):
+        drawn.append(x_BF.clone())
+        given.append(clock_BC.clone())
+        return step(x_BF, state, layers, clock_BC)
+
+    monkeypatch.setattr(lstm, "step", recorded)
+    lstm.generate(2, 20, time_signature=(3, 4), seed=1)
+    x_BLF = torch.stack([drawn[0], *drawn], 1)
+    expected = clocked(MessageBatch(x_BLF, x_BLF[:, 1:, 0] >= 0, x_BLF[:, 0, 0] >= 0))
+    assert expected.clock_BLC is not None
+    torch.testing.assert_close(torch.stack(given, 1), expected.clock_BLC[:, 1:])
+
+
+def test_generated_pieces_have_a_time_signature_and_a_tempo(tmp_path) -> None:
+    lstm = in_beats()
+    assert layout_of(lstm.generate(1, 9)[0]).time_signature == (4, 4)
+    lstm.losses(clocked(batch(), bar=36))
+    lstm.losses(clocked(batch(), bar=36))
+    lstm.losses(clocked(batch(), bar=96))
+    (piece,) = lstm.generate(1, 9)
+    assert layout_of(piece).time_signature == (3, 8)  # the most frequent one in training
+    assert layout_of(piece).seconds_per_beat == 0.5
+    assert LSTMMidi(BEATS.spec, BEATS, hidden=16).state_dict().keys() >= {"bars_L"}
+    (slow,) = lstm.generate(1, 9, tempo=60, time_signature=(2, 4))
+    assert layout_of(slow).time_signature == (2, 4)
+    (fast,) = lstm.generate(1, 9, tempo=120, time_signature=(2, 4))
+    np.testing.assert_allclose(slow["end"], 2 * fast["end"])
+    write_notes(slow, tmp_path / "slow.mid")
+    (primed,) = lstm.generate(1, 9, prime=tmp_path / "slow.mid")
+    assert layout_of(primed).time_signature == (2, 4)
+    assert layout_of(primed).seconds_per_beat == pytest.approx(1.0)
+    for wrong in ((0, 4), (3, 5)):
+        with pytest.raises(UserError, match="time_signature="):
+            lstm.generate(1, 9, time_signature=wrong)
 
 
 def test_generation_settings_out_of_range(tmp_path) -> None:

@@ -38,7 +38,7 @@ def batch(labels: list[int]) -> LabelledMessageBatch:
 
 
 def test_the_spec_counts_labels_and_survives_a_checkpoint() -> None:
-    assert CODEC.spec == LabelledMessages(*MessageCodec().spec.sizes, 3)
+    assert CODEC.spec == LabelledMessages(*MessageCodec().spec.sizes, num_labels=3)
     assert MessageCodec(**CODEC.to_dict()) == CODEC
     with pytest.raises(UserError, match="should have a label and not repeat one"):
         MessageCodec(labels=("a", "a"))

@@ -114,6 +114,25 @@ def test_the_step_of_an_lstm_midi(heads: str, active: int, format: str, tmp_path
             np.testing.assert_allclose(found[t][f"{field}_logits"], logits.numpy(), atol=1e-5)
 
 
+def test_a_model_of_beats_takes_the_clock(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    codec = MessageCodec(time_unit="beats")
+    model = LSTMMidi(codec.spec, codec, hidden=5, layers=1, heads="independent").eval()
+    write(model, tmp_path, "torchscript")
+    assert [*json.loads((tmp_path / "step.json").read_text())["inputs"]][1] == "clock"
+    x_TBF = np.tile(np.array(model.spec.sizes), (2, ROWS, 1))
+    clock_TBC = np.array([[[0, 96]] * ROWS, [[24, 72]] * ROWS])
+    found = run(tmp_path, "torchscript", x_TBF, clock=clock_TBC)
+    x_BTF, clock_BTC = (torch.from_numpy(a).transpose(0, 1) for a in (x_TBF, clock_TBC))
+    with torch.inference_mode():
+        h_BTD, active_BTQ, _ = model(x_BTF, clock_BTC=clock_BTC)
+        expected = model.heads(h_BTD[:, 1], active_BTQ[:, 1], x_BTF[:, 1])
+    np.testing.assert_allclose(found[1]["note_logits"], expected[0].numpy(), atol=1e-5)
+    attends = LSTMMidi(codec.spec, codec, hidden=4, attention_heads=2)
+    with pytest.raises(UserError, match="model with attention is not exported"):
+        write_step(attends, tmp_path / "x", "onnx")
+
+
 def test_a_labelled_model_takes_its_label(tmp_path: Path) -> None:
     model = CharRNN(LabelledTokens(NAMES.spec.vocab_size, 2), NAMES, hidden=4)
     write(model, tmp_path, "torchscript")

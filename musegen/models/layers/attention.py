@@ -67,15 +67,28 @@ class CausalAttention(nn.Module):
         past_BSR are the states before each of the S frames x_BSD; `first` is how many of these
         frames come before the first step. Frames that are not in a step's past are masked.
         """
+        return self.attend(self.query(u_BTR), self.key(past_BSR), x_BSD, first)
+
+    def attend(
+        self,
+        q_BTZ: Tensor,
+        k_BSZ: Tensor,
+        x_BSD: Tensor,
+        first: int,
+        known_BS: Tensor | None = None,
+    ) -> Tensor:
+        """`forward` from queries and keys, Z = heads · width; unknown frames are masked."""
         q_BMTW, k_BMSW = (
-            layer(u).unflatten(-1, (self.heads, self.width)).transpose(1, 2)
-            for layer, u in ((self.query, u_BTR), (self.key, past_BSR))
+            z.unflatten(-1, (self.heads, self.width)).transpose(1, 2) for z in (q_BTZ, k_BSZ)
         )
         # The null key is one more position: a key of zeros, and a value with one extra unit, on.
         k_BMSW, frames_BSD = F.pad(k_BMSW, (0, 0, 0, 1)), F.pad(x_BSD, (0, 1, 0, 1))
         frames_BSD[:, -1, -1] = 1
-        bias_MTS = self.biases(u_BTR.shape[1], x_BSD.shape[1], first)
+        bias_MTS = self.biases(q_BTZ.shape[1], x_BSD.shape[1], first)
         e_BMTS = q_BMTW @ k_BMSW.transpose(-1, -2) / math.sqrt(self.width) + bias_MTS
+        if known_BS is not None:
+            masked_BS = F.pad(~known_BS, (0, 1))
+            e_BMTS = e_BMTS.masked_fill(masked_BS[:, None, None], -torch.inf)
         r_BMTD = e_BMTS.softmax(-1) @ frames_BSD[:, None]
         return r_BMTD.transpose(1, 2).flatten(2)
 

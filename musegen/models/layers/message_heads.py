@@ -1,4 +1,8 @@
-"""The softmax heads of `lstm_midi`: the next message's note, velocity and time from the state."""
+"""The softmax heads of a message: note, velocity and time, independent or chained.
+
+With chained heads the sum of the three cross-entropies is the exact joint negative log-likelihood,
+−log p(note | past) − log p(velocity | note, past) − log p(time | note, velocity, past).
+"""
 
 from __future__ import annotations
 

@@ -103,6 +103,7 @@ def update_seconds(model: Model, counts: Sequence[int]) -> list[float]:
     The model, its gradients and the random streams are afterwards as before.
     """
     state = tree_map_only(Tensor, lambda t: t.detach().clone(), model.training_state())
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
     batches = cycle(islice(model.train_batches(), 2))
     seconds: dict[int, list[float]] = {n: [] for n in counts}
     with torch.random.fork_rng(devices=[]):
@@ -114,6 +115,7 @@ def update_seconds(model: Model, counts: Sequence[int]) -> list[float]:
             if slowest > CLEAR * fastest or time.monotonic() - started > MAX_SECONDS:
                 break
     model.zero_grad(set_to_none=True)
+    model.load_state_dict(buffers, strict=False)
     model.load_training_state(state)
     return [median(measured) for measured in seconds.values()]
 

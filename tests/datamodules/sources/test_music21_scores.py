@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+import music21
 import pytest
 
 from datamodules.message_streams import Mozart
@@ -28,6 +29,30 @@ def test_a_score_whose_repeats_cannot_be_played_is_written_without_them(tmp_path
     assert 2 < seconds_sounding / notes["end"].max() < 5
     assert 700 < len(notes) <= 813
     assert sorted({p.name for p in tmp_path.iterdir()}) == ["k458_2.mid"]
+
+
+def test_parts_stay_together_and_an_upbeat_ends_a_bar() -> None:
+    """Two parts; in the second bar of one a text stands after the notes, which lengthens it."""
+    parts = []
+    for late_text in (True, False):
+        part = music21.stream.Part()
+        for quarters in (1, 3, 3):
+            measure = music21.stream.Measure()
+            measure.repeatAppend(music21.note.Note("C4"), quarters)
+            part.append(measure)
+        part[0].timeSignature = music21.meter.TimeSignature("3/4")
+        if late_text:
+            part[1].insert(3.7, music21.expressions.TextExpression("dolce"))
+            part.setElementOffset(part[2], 1 + 3.7)
+        parts.append(part)
+    score = music21.stream.Score(parts)
+    music21_scores._remove_texts_after_notes(score)
+    music21_scores._mark_upbeat(score)
+    for part in score.parts:
+        measures = part.getElementsByClass("Measure")
+        assert [float(m.offset) for m in measures] == [0.0, 1.0, 4.0]
+        assert [float(m.highestTime) for m in measures] == [1.0, 3.0, 3.0]
+        assert measures[1].timeSignature.ratioString == "3/4"
 
 
 def test_a_failed_conversion_leaves_no_file(tmp_path: Path, monkeypatch) -> None:
