@@ -144,7 +144,7 @@ class MessageCodec:
 
     @property
     def spec(self) -> Messages:
-        """The number of classes of each field and of labels, and the ticks per beat of the clock."""
+        """The number of classes of each field and of labels, and the ticks of a beat."""
         low, high = self.pitch_range
         clock = TICKS if self.in_beats else 0
         sizes = (high - low, self.velocity_bins + 1, len(self.grid.values), clock)

@@ -48,8 +48,9 @@ class MessageStep(nn.Module):
     """The last message x_BF and the state → the logits of each field and the state.
 
     Models with labels also take label_B, and models of beats clock_BC, the place of the message in
-    its bar and the length of the bar, in ticks. Chained heads also take the next message's fields as far as they are drawn, next_BF: the
-    velocity's logits are those after its note, and the time's those after its note and velocity.
+    its bar and the length of the bar, in ticks. Chained heads also take the next message's fields
+    as far as they are drawn, next_BF: the velocity's logits are those after its note, and the
+    time's those after its note and velocity.
     """
 
     def __init__(self, model: LSTMMidi) -> None:
@@ -182,13 +183,14 @@ def _message_step(model: LSTMMidi) -> Step:
         )
     before = torch.tensor([model.spec.sizes]).expand(BATCH, -1).clone()
     shape = model.lstm.num_layers, BATCH, model.lstm.hidden_size
+    floats = model.lstm.weight_hh_l0.detach()
     zeros = {
         "next": torch.zeros_like(before),
         "label": torch.zeros(BATCH, dtype=torch.int64),
         "clock": torch.zeros(BATCH, 2, dtype=torch.int64),
-        "h": torch.zeros(shape, dtype=model.dtype),
-        "c": torch.zeros(shape, dtype=model.dtype),
-        "age_BP": torch.zeros(BATCH, model.spec.notes, dtype=model.dtype),
+        "h": floats.new_zeros(shape),
+        "c": floats.new_zeros(shape),
+        "age_BP": floats.new_zeros(BATCH, model.spec.notes),
     }
     inputs = {"x": before, **{name: zeros[name] for name in _message_inputs(model)}}
     parts = ("h", "c", "age_BP")
