@@ -222,7 +222,7 @@ class LSTMMidi(MessageNet):
         length: SampleLength = 800,
         temperature: Temperature = 0.9,
         top_k: NonNegativeInt = 0,
-        top_p: PositiveFraction = 0.95,
+        top_p: PositiveFraction = 0.9,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
