@@ -59,6 +59,7 @@ autodoc_member_order = "bysource"
 autodoc_typehints = "signature"
 autodoc_preserve_defaults = True
 default_role = "py:obj"
+highlight_language = "none"  # equations and diagrams; blocks of code say their language
 
 # A copied command has no prompt and no output.
 copybutton_exclude = ".linenos, .gp, .go"

@@ -39,7 +39,8 @@ def _escape(line: str) -> str:
 
 
 def process(app: Sphinx, what: str, name: str, obj: Any, options: Any, lines: list[str]) -> None:
-    lines[:] = convert(lines)
+    generated = lines and lines[0].startswith("Alias for field number")  # of a named tuple
+    lines[:] = [] if generated else convert(lines)
 
 
 def setup(app: Sphinx) -> dict[str, bool]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import dataclasses
 import inspect
+import re
 import typing
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, ClassVar
 
 from docutils import nodes
 from omegaconf import OmegaConf
@@ -25,12 +26,14 @@ FILLED = ("self", "spec", "data", "start_ND")
 """Arguments that are no settings: the run passes them."""
 
 
-def settings_of(function: Callable[..., Any], prefix: str) -> Iterator[str]:
+def settings_of(
+    function: Callable[..., Any], prefix: str, without: Sequence[str] = ()
+) -> Iterator[str]:
     """A definition-list entry for each setting, and for those of a nested dataclass."""
     parameters, hints = parameters_of(function)
     texts = all_explanations(function)
     for name, parameter in parameters.items():
-        if name in FILLED or parameter.kind is parameter.VAR_KEYWORD:
+        if name in (*FILLED, *without) or parameter.kind is parameter.VAR_KEYWORD:
             continue
         hint = hints.get(name, Any)
         if (nested := dataclass_in(hint)) is not None:
@@ -95,12 +98,12 @@ def markdown(group: str) -> str:
             prefix, heading = f"{group}.{name}.", f"`{group}.{name}`"
         else:
             heading = ", ".join(f"`{group}={choice}`" for choice in choices)
-        parts.append(f"### {heading}\n\n{escape_summary(target)}\n")
+        parts.append(f"### {heading}\n\n{summary(target)}\n")
         for choice, stated in choices.items():
             values = ", ".join(f"`{k}={_value(v)}`" for k, v in stated.items())
             if values:
                 parts.append(f"`{choice}` sets {values}.\n")
-        parts += settings_of(target, prefix)
+        parts += settings_of(target, prefix, without=("codec",) if group == "model" else ())
         if group == "model":
             parts.append("Samples, as `sample.…`, `preview.…` and for `musegen generate`:\n")
             parts += settings_of(target.generate, "sample.")
@@ -109,7 +112,7 @@ def markdown(group: str) -> str:
     return "\n".join(parts)
 
 
-def escape_summary(target: Any) -> str:
+def summary(target: Any) -> str:
     """The first paragraph of a docstring."""
     return description(target).split("\n\n")[0]
 
@@ -134,11 +137,13 @@ class Settings(SphinxDirective):
     """`{settings} model` and so on; `{settings} experiment` lists the experiments."""
 
     required_arguments = 1
+    option_spec: ClassVar = {"level": int}
+    """The level of the headings, 3 if not given."""
 
     def run(self) -> list[nodes.Node]:
         group = self.arguments[0]
         text = experiments() if group == "experiment" else markdown(group)
-        self.env.note_dependency(str(CONF / group))
+        text = re.sub("^### ", "#" * self.options.get("level", 3) + " ", text, flags=re.M)
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
