@@ -183,7 +183,7 @@ def _message_step(model: LSTMMidi) -> Step:
         )
     before = torch.tensor([model.spec.sizes]).expand(BATCH, -1).clone()
     shape = model.lstm.num_layers, BATCH, model.lstm.hidden_size
-    floats = model.lstm.weight_hh_l0.detach()
+    floats = next(model.lstm.parameters()).detach()
     zeros = {
         "next": torch.zeros_like(before),
         "label": torch.zeros(BATCH, dtype=torch.int64),
