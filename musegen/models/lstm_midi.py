@@ -235,14 +235,16 @@ class LSTMMidi(MessageNet):
 
         A model with labels returns (label, notes) pairs: n of `label`, or n of every label.
 
-        `prime` is a MIDI file whose messages the model reads first (of its first `prime_seconds`
-        if given); with `include_prime` the pieces start with them. If times are in beats, `tempo`
-        is in quarter notes per minute, by default the prime's or the codec's, and `time_signature`
-        (such as [3, 4]) is by default the prime's or the most frequent one in training. Training
-        mode and the global random streams do not change. The defaults make rare classes a little
-        less probable than the model does (temperature 1 and top_p 1): over hundreds of messages
-        they accumulate, and a model of quartets with three sounding voices then plays seven.
+        - prime: a MIDI file whose messages the model reads first, of its first `prime_seconds` if
+          given; with `include_prime` the pieces start with them.
+        - tempo: quarter notes per minute if times are in beats; null is that of the prime, or of
+          the codec.
+        - time_signature: such as [3,4], if times are in beats; null is that of the prime, or the
+          most frequent one in training.
 
+        The defaults of temperature and top_p make rare classes less probable than the model does:
+        over hundreds of messages they accumulate, and a model of quartets with three sounding
+        voices then plays seven. Training mode and the global random streams do not change.
         Raises `UserError` for settings out of range, for a prime without notes and for a label
         that the model lacks.
         """

@@ -71,9 +71,7 @@ class RBM(Model):
     Inputs are in [0, 1]; values between are read as probabilities, as in the tutorial. Logged
     metrics, in nats: `pseudo_likelihood` (one bit per example; in the test every bit),
     `reconstruction` (cross-entropy; in training with CD only) and in validation `free_energy_gap`,
-    mean F(validation) − mean F(training), which grows when the RBM overfits.
-
-    Raises `UserError` for a setting outside its range.
+    mean F(validation) − mean F(training), high if it overfits. Wrong settings: `UserError`.
     """
 
     name: ClassVar[str] = "rbm"
@@ -368,7 +366,7 @@ class RBM(Model):
 
         - rows: how many arrays. steps: Gibbs steps between two of them.
 
-        Global random streams do not change. A setting outside its range: `UserError`.
+        Global random streams do not change. Setting outside its range: `UserError`.
         """
         generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         if start_ND is None:

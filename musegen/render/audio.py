@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+import musegen.render.additive as additive
+import musegen.render.piano as piano
+import musegen.render.soundfont as soundfont
 from musegen.codecs.midi import NOTES
 from musegen.config.sound import sound_font
-from musegen.render import additive, piano, soundfont
 from musegen.render.waveform import RATE, fade
 
 RELEASE = 0.15

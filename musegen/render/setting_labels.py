@@ -18,6 +18,8 @@ COMMON = {
     "assess": "settings of the further test metrics",
     "preview": "settings of the samples during training",
     "sample": "settings of the samples after training; null for none",
+    "sound": "how the generated music sounds: piano, additive or a SoundFont",
+    "init_from": "the run or checkpoint whose weights the training starts with; null for none",
     "sample_when_stopped": "whether samples are also generated after Ctrl-C",
     "progress": "the bars and lines during the training; null for none",
     "early_stopping": "ends the training when a score no longer improves; null for no such end",

@@ -42,7 +42,7 @@ def test_lightnings_own_callbacks_are_explained() -> None:
 def test_the_class_explains_its_settings() -> None:
     texts = setting_texts(resolved("model=rbm", "data=mnist_5k"))
     assert texts["model.monitor_every"].startswith("updates between two evaluations of the tutor")
-    assert texts["model._target_"].startswith("A binary RBM with hidden units")
+    assert texts["model._target_"].startswith("A binary RBM")
     assert texts["trainer.max_epochs"] == "Stop training once this number of epochs is reached"
     assert setting_label("callbacks.samples.every") == "Callbacks, samples: every"
     assert setting_label("optimizer.lr") == "Optimizer: learning rate"

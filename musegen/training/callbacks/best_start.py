@@ -20,11 +20,13 @@ from musegen.training.lightning_compat import required_datamodule
 class BestStart(pl.Callback):
     """Before training, trains `tries` new networks for `steps` steps and keeps the best one.
 
+    - enough: a capacity that is kept at once, without further tries; null makes all tries.
+
     Each network is trained on the batches of the first epoch, repeated as needed, with the model's
     own optimiser at its full learning rate. The one with the highest counting capacity on the
-    validation range is kept; equal ones are decided by the lower last training loss. A capacity of
-    `enough` is kept at once, without further tries. Test data are not used. A resumed run skips
-    this, and so does one with `init_from`. Raises `UserError` for a setting below 1.
+    validation range is kept; equal ones are decided by the lower last training loss. Test data are
+    not used. A resumed run skips this, and so does one with `init_from`. Raises `UserError` for a
+    setting below 1.
     """
 
     @check_arguments

@@ -34,7 +34,10 @@ SLOW = 2.0
 
 
 class Threads(pl.Callback):
-    """Trains with `count` threads; with null, with one or all, whichever is faster.
+    """Trains with one thread or with all, whichever is faster.
+
+    - count: the number of threads; null chooses.
+    - config: the run's config.yaml.
 
     A few updates are timed when the training starts, without changing the model, and again after
     an epoch that was much slower than the best one. Each choice is printed and recorded as `count`
