@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
 
-from musegen.constraints import PositiveInt, check_arguments
+from musegen.constraints import PositiveFloat, PositiveInt, check_arguments
 from musegen.metrics.capacity import capacity
 from musegen.runtime.distributed import single_process
 from musegen.runtime.progress import track
@@ -20,10 +21,12 @@ from musegen.training.lightning_compat import required_datamodule
 class BestStart(pl.Callback):
     """Before training, trains `tries` new networks for `steps` steps and keeps the best one.
 
+    - lr: the learning rate of the tries, which falls to 0 along a cosine; null takes the highest
+      one of the model's own optimiser, constant.
     - enough: a capacity that is kept at once, without further tries; null makes all tries.
 
     Each network is trained on the batches of the first epoch, repeated as needed, with the model's
-    own optimiser at its full learning rate. The one with the highest counting capacity on the
+    own optimiser. The one with the highest counting capacity on the
     validation range is kept; equal ones are decided by the lower last training loss. Test data are
     not used. A resumed run skips this, and so does one with `init_from`. Raises `UserError` for a
     setting below 1.
@@ -31,9 +34,13 @@ class BestStart(pl.Callback):
 
     @check_arguments
     def __init__(
-        self, tries: PositiveInt = 10, steps: PositiveInt = 200, enough: PositiveInt | None = None
+        self,
+        tries: PositiveInt = 10,
+        steps: PositiveInt = 200,
+        enough: PositiveInt | None = None,
+        lr: PositiveFloat | None = None,
     ) -> None:
-        self.tries, self.steps, self.enough = tries, steps, enough
+        self.tries, self.steps, self.enough, self.lr = tries, steps, enough, lr
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if trainer.ckpt_path is not None or pl_module.initialised:
@@ -64,7 +71,10 @@ class BestStart(pl.Callback):
         settings = {k: v for k, v in pl_module.hparams.items() if k not in not_settings}
         net = type(pl_module)(**settings).to(pl_module.device)
         optimizer = pl_module.optimizer.build(net.parameters())  # type: ignore[union-attr,operator]
-        for batch in itertools.islice(itertools.cycle(batches), self.steps):
+        for step, batch in enumerate(itertools.islice(itertools.cycle(batches), self.steps)):
+            if self.lr is not None:
+                for group in optimizer.param_groups:
+                    group["lr"] = self.lr * 0.5 * (1 + math.cos(math.pi * step / self.steps))
             batch = type(batch)(*(x.to(net.device) for x in batch))
             loss = torch.stack(list(net.losses(batch).values())).sum()  # type: ignore[operator]
             optimizer.zero_grad()

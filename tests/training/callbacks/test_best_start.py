@@ -35,6 +35,24 @@ def test_the_start_with_the_highest_capacity_is_kept(monkeypatch, enough, number
     assert not torch.equal(tried[0]["out.weight"], tried[1]["out.weight"])
 
 
+def test_a_learning_rate_of_the_tries_falls_to_0(monkeypatch):
+    data = GrammarStrings(train_size=20, batch_size=20, n_max=3, val_n=(1, 9))
+    data.setup()
+    model = CharRNN(data.spec, data.codec, cell="rnn", hidden=2)
+    model.optimizer = Optimizer(lr=0.01)
+    rates = []
+    step = torch.optim.AdamW.step
+    monkeypatch.setattr(
+        torch.optim.AdamW,
+        "step",
+        lambda self, *a: rates.append(self.param_groups[0]["lr"]) or step(self, *a),
+    )
+    BestStart(1, 4, lr=0.2)._train_new(model, list(data.train_dataloader()))
+    BestStart(1, 2)._train_new(model, list(data.train_dataloader()))
+    assert rates == pytest.approx([0.2, 0.2 * (1 + 0.5**0.5) / 2, 0.1, 0.2 * (1 - 0.5**0.5) / 2,
+                                   0.01, 0.01])  # fmt: skip
+
+
 @pytest.mark.parametrize("rank", [0, 1])
 def test_every_process_tries_on_all_data(rank, two_processes, monkeypatch):
     data = GrammarStrings(train_size=20, batch_size=5, n_max=3, val_n=(1, 9))
