@@ -18,6 +18,7 @@ from datamodules.splits import SPLITS, Record, describe_changes, folder_split, s
 from musegen.codecs.midi import MICROSECONDS_PER_BEAT
 from musegen.errors import UserError
 from musegen.runtime.atomic import write_json
+from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import Spec
 
 MAX_NAMES = 5
@@ -156,7 +157,7 @@ class DataModule(pl.LightningDataModule):
         """
         pieces, total = self.music(split), 0
         chosen: dict[int, np.ndarray] = {}
-        for i in np.random.default_rng(0).permutation(len(pieces)).tolist():
+        for i in random_stream(Stream.MUSIC_OVERLAP, 0, 1).permutation(len(pieces)).tolist():
             chosen[i] = self.to_notes(pieces[i])
             total += len(chosen[i])
             if total >= MAX_NOTES:

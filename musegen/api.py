@@ -32,6 +32,7 @@ from musegen.metrics.roll_evaluation import SAMPLES, PieceFrames, pooled
 from musegen.models import Model
 from musegen.models.base import import_path
 from musegen.render.report import REPORT
+from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.sharing.locate import load
 
 LogProb = Callable[[np.ndarray], Any]
@@ -177,11 +178,11 @@ def evaluate_rolls(
 
     All frames count equally, the first ones of the pieces included: `log_likelihood` in nats per
     frame, `log_likelihood_error` (its standard error over pieces), `frames`, and `accuracy`, the
-    mean of TP / max(notes, sampled notes) in percent. Raises `UserError` for results of another
+    mean of TP / max(notes, sampled notes), a fraction. Raises `UserError` for results of another
     shape, and for log-probabilities that are not finite.
     """
     rolls = _rolls(data, split, settings or {})
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_stream(Stream.ASSESSMENT, seed)
     pieces = []
     for i, roll_TD in enumerate(rolls):
         x_TD = roll_TD.astype(np.float32)

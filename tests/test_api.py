@@ -85,7 +85,7 @@ def test_the_rolls_protocol_with_fair_coins(midi_folder: Path) -> None:
     assert found["frames"] == sum(map(len, rolls))
     # A silent sample is right only in silent frames.
     silent = np.concatenate([roll.sum(1) == 0 for roll in rolls]).mean()
-    assert found["accuracy"] == pytest.approx(100 * silent)
+    assert found["accuracy"] == pytest.approx(silent)
     assert "accuracy" not in musegen.evaluate_rolls(log_prob, None, data)
 
 
@@ -99,7 +99,7 @@ def test_a_perfect_model_of_rolls(midi_folder: Path) -> None:
         return torch.from_numpy(x_TD).expand(n, -1, -1)
 
     found = musegen.evaluate_rolls(log_prob, sample, data, "val", samples=3)
-    assert (found["log_likelihood"], found["accuracy"]) == (0.0, 100.0)
+    assert (found["log_likelihood"], found["accuracy"]) == (0.0, 1.0)
 
 
 def test_wrong_results_of_a_model_are_refused(midi_folder: Path) -> None:

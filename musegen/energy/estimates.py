@@ -22,6 +22,7 @@ from musegen.energy.ais import (
     reverse_ais,
 )
 from musegen.errors import UserError
+from musegen.runtime.random_streams import Stream, torch_stream
 
 
 class Partition(NamedTuple):
@@ -64,7 +65,7 @@ def ais(
     if chains == 1:
         raise UserError("chains=1: should be at least 2, since one has no standard error")
     rbm = annealed_rbm(W, b, c, means)
-    z = forward_ais(rbm, chains, _schedule(schedule), torch.Generator().manual_seed(seed))
+    z = forward_ais(rbm, chains, _schedule(schedule), torch_stream(Stream.ASSESSMENT, seed))
     return Partition(float(z.value), float(z.error), float(z.effective_chains))
 
 
@@ -91,7 +92,7 @@ def raise_estimate(
     x_ND = _floats(x, "x", (None, len(rbm.b_v)))
     if not bool(((x_ND == 0) | (x_ND == 1)).all()):
         raise UserError("x: should have values 0 and 1 only; binarise it first")
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch_stream(Stream.ASSESSMENT, seed)
     z_N = reverse_ais(rbm, x_ND, chains, _schedule(schedule), generator)
     log_p_N = rbm.log_f(x_ND) - z_N
     error = float(log_p_N.std() / len(log_p_N) ** 0.5) if len(log_p_N) > 1 else float("nan")

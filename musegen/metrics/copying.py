@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from musegen.metrics.music import in_chords
+from musegen.runtime.random_streams import Stream, random_stream
 
 RUN = 8
 """Notes of a run whose occurrence in training is counted."""
@@ -36,7 +37,7 @@ class Runs:
         )
         """The number of intervals from each one to the end of its piece."""
         value = np.concatenate([np.zeros(0, int), *intervals])
-        random = np.random.default_rng(0).integers(0, 2**64, INTERVALS, np.uint64)
+        random = random_stream(Stream.MUSIC_OVERLAP, 0, 2).integers(0, 2**64, INTERVALS, np.uint64)
         power = _powers(MULTIPLIER, len(value))
         self._sums = np.r_[np.zeros(1, np.uint64), np.cumsum(random[value + 127] * power)]
         self._inverse = _powers(pow(MULTIPLIER, -1, 2**64), len(value))

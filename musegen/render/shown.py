@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 
 from musegen.codecs.midi import NOTES, write_notes
+from musegen.codecs.midi_layout import LaidOutNotes, layout_of
 from musegen.errors import UserError
 from musegen.specs import Messages, Rolls, Spec
 
 NOTE_NAMES = ("C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B")
 
 
-class Piece(np.ndarray):
+class Piece(LaidOutNotes):
     """A piece of music: an array of notes that plays and draws itself in Jupyter.
 
         piece = model.generate()[0]
@@ -31,7 +32,9 @@ class Piece(np.ndarray):
     @classmethod
     def of(cls, notes: np.ndarray) -> Piece:
         """The piece of these notes, without a copy."""
-        return np.asarray(notes, NOTES).view(cls)
+        piece = np.asarray(notes, NOTES).view(cls)
+        piece.layout = layout_of(notes)
+        return piece
 
     def __getitem__(self, key: Any) -> Any:
         found = super().__getitem__(key)
@@ -52,7 +55,7 @@ class Piece(np.ndarray):
         if path.suffix.lower() not in SAVERS:
             raise UserError(f"{path}: the name should end with {', '.join(SAVERS)}")
         path.parent.mkdir(parents=True, exist_ok=True)
-        SAVERS[path.suffix.lower()](self.view(np.ndarray), path)
+        SAVERS[path.suffix.lower()](self.view(LaidOutNotes), path)
         return path
 
     def __repr__(self) -> str:

@@ -46,7 +46,7 @@ class Stream(IntEnum):
     BASELINES = 10
     """Samples of baselines."""
     MUSIC_OVERLAP = 11
-    """Which training pieces are compared with the others."""
+    """Which training pieces are compared with the others: (), (1) for excerpts, (2) for hashes."""
     FIXED_POINTS = 12
     """Where the search for fixed points of a network starts."""
 

@@ -30,7 +30,7 @@ def test_every_model_is_listed_with_the_data_that_it_reads(cli) -> None:
     assert (code, err) == (0, "")
     found = entries(out)
     assert set(config_choices("model")) <= set(found)
-    assert found["lstm_midi"].endswith("data=maestro|midi_folder|mozart")
+    assert found["lstm_midi"].endswith("data=maestro|midi_folder|mozart|quartets")
     assert found["char_rnn"].endswith("data=anbn|names|names_faker|text")
 
 

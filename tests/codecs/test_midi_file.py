@@ -171,6 +171,9 @@ def events_by_mido(content: bytes) -> list[list[tuple[int, mido.Message]]]:
                 m.type == "control_change" and m.control in CONTROLS
             ):
                 events.append((tick, m.copy(time=0)))
+            elif m.type == "time_signature" and m.numerator:
+                beats = {"numerator": m.numerator, "denominator": m.denominator}
+                events.append((tick, mido.MetaMessage("time_signature", **beats)))
         tracks.append(events)
     return tracks
 

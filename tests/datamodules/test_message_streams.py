@@ -58,7 +58,7 @@ def test_scores_are_read_in_beats(midi_folder: Path) -> None:
         quantised = data.codec.quantise(piece.stream)["time"]
         np.testing.assert_allclose(quantised, expected["time"], atol=1e-9)  # quarters of a beat
     seconds = ready(midi_folder)
-    for notes, played in zip(data.training_notes(), seconds.training_notes(), strict=True):
+    for notes, played in zip(data.notes("train"), seconds.notes("train"), strict=True):
         np.testing.assert_allclose(notes["end"], played["end"], atol=1e-3)
     with pytest.raises(UserError, match=r"data\.tempo=0\.1: times in beats have no tempo"):
         MidiFolder(midi_folder, codec=MessageCodec(time_unit="beats"), tempo=0.1)

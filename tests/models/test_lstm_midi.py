@@ -308,10 +308,10 @@ def test_the_clock_of_a_generated_piece_is_that_of_its_messages(monkeypatch) -> 
     lstm, given, drawn = in_beats(), [], []
     step = lstm.step
 
-    def recorded(x_BF, state, layers, clock_BC):
+    def recorded(x_BF, state, layers, label_B, clock_BC):
         drawn.append(x_BF.clone())
         given.append(clock_BC.clone())
-        return step(x_BF, state, layers, clock_BC)
+        return step(x_BF, state, layers, label_B, clock_BC)
 
     monkeypatch.setattr(lstm, "step", recorded)
     lstm.generate(2, 20, time_signature=(3, 4), seed=1)

@@ -310,8 +310,8 @@ def test_generation_reads_each_frame_once() -> None:
     model = tiny(cell="lstm", attention_heads=2, note_age=True, clock=True)
     read = []
     model.recurrence.register_forward_hook(lambda _, inputs, __: read.append(inputs[0].shape[:2]))
-    model.continue_frames(torch.zeros(8, 5, D), 64)
-    assert read == [(8, 5)] + [(8, 1)] * 64
+    model.generate(8, length=64)
+    assert read == [(8, 1)] * 64
 
 
 # --- Settings and runs --------------------------------------------------------------------------
