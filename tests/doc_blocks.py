@@ -58,13 +58,16 @@ def commands(code: str) -> list[list[str]]:
     """The commands of a bash block as lists of words, without what only surrounds them.
 
     Left out are comments, assignments of variables before a command, the shell's keywords, the
-    folder of an environment's commands, and commands of the shell that have no effect here.
+    folder of an environment's commands, the file that the output goes to, and commands of the shell
+    that have no effect here.
     """
     found = []
     for line in code.replace("\\\n", " ").splitlines():
         for words in _simple_commands(shlex.split(line, comments=True)):
             while words and (ASSIGNMENT.match(words[0]) or words[0] in KEYWORDS):
                 words = words[1:]
+            if ">" in words:
+                words = words[: words.index(">")]
             if words and words[0] not in ("for", "done", "fi", "export", "[", "source"):
                 found.append([words[0].removeprefix(".venv/bin/"), *words[1:]])
     return found

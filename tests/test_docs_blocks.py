@@ -24,11 +24,15 @@ from conftest import ROOT, tune
 from doc_blocks import Block, blocks, commands, train_arguments
 from hydra.errors import HydraException
 
-from musegen.cli import count, dissect, evaluate, generate, report
+from musegen.cli import completion, count, dissect, evaluate, export, generate, publish, report
+from musegen.cli import list as list_module
+from musegen.cli import new as new_module
 from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
+from musegen.config.formats import check_formats
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
+from musegen.config.sound import check_sound
 from musegen.config.typed import read_typed
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
@@ -79,6 +83,8 @@ def check(command: list[str]) -> None:
     program, *arguments = command
     if (training := train_arguments(command)) is not None:
         check_training(training)
+    elif program == "musegen" and "--help" in arguments:
+        assert arguments[0] in {*CHECKS, "--help"}
     elif program == "musegen":
         CHECKS[arguments[0]](arguments[1:])
     elif program == "pip":
@@ -122,7 +128,14 @@ def check_sweep(arguments: list[str]) -> None:
 
 def check_generation(arguments: list[str]) -> None:
     """Some model must have all of the settings."""
-    settings = {k: v for k, _, v in (a.partition("=") for a in arguments) if k not in RUN_SETTINGS}
+    given = {k: v for k, _, v in (a.partition("=") for a in arguments)}
+    own = {k: given.pop(k) for k in GENERATE_SETTINGS & set(given)}
+    settings = {k: v for k, v in given.items() if k not in RUN_SETTINGS}
+    if "formats" in own:
+        read = read_typed(generate.generate, {"formats": own["formats"]})["formats"]
+        check_formats(read, MODELS["lstm_midi"], "generate.formats")
+    if "sound" in own:
+        check_sound(own["sound"])
     refusals = []
     for model in MODELS.values():
         try:
@@ -134,6 +147,8 @@ def check_generation(arguments: list[str]) -> None:
 
 
 RUN_SETTINGS = ("run", "out")
+GENERATE_SETTINGS = {"formats", "sound"}
+"""Settings of the command itself, not of a model."""
 
 
 def check_evaluation(arguments: list[str]) -> None:
@@ -169,6 +184,13 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": check_evaluation,
     "report": check_report,
     "sweep": check_sweep,
+    "new": lambda words: checked_by(new_module.new)(
+        [f"kind={words[0]}", f"name={words[1]}", *words[2:]]
+    ),
+    "list": checked_by(list_module.show),
+    "export": checked_by(export.export),
+    "publish": checked_by(publish.publish),
+    "completion": checked_by(completion.completion),
     "count": checked_by(count.table),
     "dissect": checked_by(dissect.write),
 }
@@ -183,6 +205,10 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
         "musegen generate run=RUN lenght=3",
         "musegen evaluate run=RUN assess.frames=few",
         "musegen count run=RUN upto=3",
+        "musegen generate run=RUN formats=[midi]",
+        "musegen export run=RUN format=keras",
+        "musegen list what=everything",
+        "musegen new modle my_model",
         "musegen sweep trials=3 model.hiden=1,2",
         "python benchmarks/none.py",
         'pip install ".[none]"',
@@ -276,7 +302,10 @@ def runs(cli, workplace: Path) -> dict[str, Path]:
     """A tiny run of each kind of model that the pages generate with, by a setting it alone has."""
     pretraining = SHORTER["rnn_rbm"]
     tiny = {
-        "top_p": ["model=lstm_midi", "data=midi_folder", "data.root=my/midi", "model.hidden=8"],
+        "top_p": [
+            "model=lstm_midi", "data=midi_folder", "data.root=my/midi", "model.hidden=8",
+            "data.codec.time_unit=beats",
+        ],
         "ais_steps": [
             "model=rnn_rbm", "data=piano_roll_folder", "data.root=my/midi", *pretraining,
         ],
@@ -321,6 +350,10 @@ def test_commands_about_runs_run(cli, runs: dict[str, Path]) -> None:
 def shortened(name: str, arguments: list[str], runs: dict[str, Path]) -> list[str]:
     """The arguments with a tiny run of a fitting model, and with small numbers."""
     keys = {a.partition("=")[0] for a in arguments}
+    if keys & {"particles", "max_hold"}:
+        keys.add("ais_steps")  # the run of piano-rolls
+    if "formats" in keys:
+        keys.discard("label")  # the labelled run is one of texts
     kind = next((k for k in ("label", "ais_steps", "top_p") if k in keys), "top_p")
     run = runs["string" if name in ("count", "dissect") else kind]
     found = []
@@ -332,7 +365,7 @@ def shortened(name: str, arguments: list[str], runs: dict[str, Path]) -> list[st
             value = "Japan"
         elif key in LIMITS:
             value = str(min(int(value), LIMITS[key]))
-        if key != "assess.split":  # of models that this run is not
+        if key != "assess.split" and (key != "label" or kind == "label"):  # of other models
             found.append(f"{key}={value}")
     return found
 

@@ -7,7 +7,6 @@ their docstrings, and what a choice sets otherwise is in its YAML file.
 from __future__ import annotations
 
 import dataclasses
-import inspect
 import re
 import typing
 from collections.abc import Callable, Iterator, Sequence
@@ -18,7 +17,8 @@ from omegaconf import OmegaConf
 from sphinx.application import Sphinx
 from sphinx.util.docutils import SphinxDirective
 
-from musegen.cli.usage import _value, description, explanations, type_name
+from musegen.cli.usage import description, type_name, value_text
+from musegen.config.explanations import explanations
 from musegen.config.groups import CONF, config_choices
 from musegen.config.signatures import parameters_of, target_of
 
@@ -31,7 +31,7 @@ def settings_of(
 ) -> Iterator[str]:
     """A definition-list entry for each setting, and for those of a nested dataclass."""
     parameters, hints = parameters_of(function)
-    texts = all_explanations(function)
+    texts = explanations(function, parameters)
     for name, parameter in parameters.items():
         if name in (*FILLED, *without) or parameter.kind is parameter.VAR_KEYWORD:
             continue
@@ -40,18 +40,9 @@ def settings_of(
             yield from settings_of(nested, f"{prefix}{name}.")
             continue
         required = parameter.default is parameter.empty
-        default = "required" if required else f"default `{_value(parameter.default)}`"
+        default = "required" if required else f"default `{value_text(parameter.default)}`"
         text = f"<br>{texts[name]}" if name in texts else ""
         yield f"`{prefix}{name}`\n: {escape(type_name(hint))}, {default}{text}\n"
-
-
-def all_explanations(function: Callable[..., Any]) -> dict[str, str]:
-    """The texts of the settings; for a class also those in the docstrings of its base classes."""
-    owners = reversed(function.__mro__) if inspect.isclass(function) else [function]
-    found: dict[str, str] = {}
-    for owner in owners:
-        found |= explanations(inspect.cleandoc(owner.__doc__ or ""))
-    return found
 
 
 def dataclass_in(hint: Any) -> type | None:
@@ -100,7 +91,7 @@ def markdown(group: str) -> str:
             heading = ", ".join(f"`{group}={choice}`" for choice in choices)
         parts.append(f"### {heading}\n\n{summary(target)}\n")
         for choice, stated in choices.items():
-            values = ", ".join(f"`{k}={_value(v)}`" for k, v in stated.items())
+            values = ", ".join(f"`{k}={value_text(v)}`" for k, v in stated.items())
             if values:
                 parts.append(f"`{choice}` sets {values}.\n")
         parts += settings_of(target, prefix, without=("codec",) if group == "model" else ())
