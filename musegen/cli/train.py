@@ -40,6 +40,7 @@ from musegen.runtime.signals import Stopped
 from musegen.runtime.threads import describe_threads
 from musegen.training.callbacks.checkpoints import last_checkpoint
 from musegen.training.fine_tuning import Source
+from musegen.training.learning_rate import tune_learning_rate
 from musegen.training.lightning_compat import require_supported_lightning
 from musegen.training.loggers.media import MediaLog, log_media
 from musegen.training.loggers.wandb_logger import finishing
@@ -82,6 +83,11 @@ def run(
         if not (model is data is None):
             raise UserError("objects of your own are trained in one process: set devices=1")
         if not settings["resume"]:
+            if settings["tune"]["lr"]:
+                raise UserError(
+                    "tune.lr=true: the search runs in one process; find the rate with "
+                    "trainer.gpus=1, then set optimizer.lr"
+                )
             refuse_existing_run(Path(settings["run_dir"]))
         return launch.launch(run_in_process, settings, processes)
     if launch.rejoin_after_restart(os.environ):
@@ -137,6 +143,9 @@ def fit_and_report(
     if source is not None and trainer.is_global_zero:
         source.warn_of_overlap(data.pieces_by_split)
     check_unstated_scores(settings, model, data)
+    if settings["tune"]["lr"] and checkpoint is None:
+        with raising_interrupts():
+            settings = tune_learning_rate(settings, model, data)
     fit(settings, trainer, model, data, checkpoint)
     best = getattr(trainer.checkpoint_callback, "best_model_path", "") or ""
     if best:
@@ -217,19 +226,26 @@ def fit(
     """
     restore_config = write_config(settings, trainer, model, data)
     try:
-        trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
+        with raising_interrupts():
+            trainer.fit(model, datamodule=data, ckpt_path=checkpoint, weights_only=True)
         if trainer.is_global_zero:
             print_profile(Path(settings["run_dir"]))
     except Stopped as stopped:
         sys.exit(report_stop(stopped, settings, model, trainer))
-    except SystemExit as end:
-        # Lightning raises this for Ctrl-C when no update is running, and prints nothing.
-        if isinstance(end.__context__, KeyboardInterrupt):
-            raise KeyboardInterrupt from None
-        raise
     except Exception:
         if checkpoint is not None:
             restore_config()  # a changed setting that fails now would fail the next resume, too
+        raise
+
+
+@contextmanager
+def raising_interrupts() -> Iterator[None]:
+    """Raise `KeyboardInterrupt` for Ctrl-C, for which Lightning raises `SystemExit` silently."""
+    try:
+        yield
+    except SystemExit as end:
+        if isinstance(end.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
         raise
 
 

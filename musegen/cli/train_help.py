@@ -15,6 +15,7 @@ from musegen.config.explanations import first_line
 from musegen.config.groups import CONF, GROUPS, config_choices
 from musegen.config.overrides import compose_config, with_search_path
 from musegen.config.signatures import is_node, parameters_of, target_of
+from musegen.config.tune import Tune
 
 CALL = "train model=NAME data=NAME [experiment=NAME] [key=value …]"
 SUMMARY = """Train a model on a data set, test its best weights, generate samples, write a report.
@@ -59,6 +60,8 @@ def sections(settings: dict[str, Any]) -> Iterator[Section]:
         heading = f"{group}: {'after' if group == 'sample' else 'during'} training, as in generate"
         values = settings[group] or {}
         yield Section(heading, model.generate, f"{group}.", GIVEN["sample"], values)
+    heading = "tune: a search for the learning rate before the training"
+    yield Section(heading, Tune, "tune.", (), settings["tune"])
     heading = "assess: further test metrics"
     yield Section(heading, model.assess, "assess.", GIVEN["assess"], settings["assess"] or {})
     for group in ("callbacks", "logger"):

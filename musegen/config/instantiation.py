@@ -13,6 +13,7 @@ from musegen.config.typed import absolute, is_path
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.models import Model
+from musegen.models.compiling import compile_loss
 
 
 def instantiate(node: dict[str, Any], where: str, **given: Any) -> Any:
@@ -68,10 +69,13 @@ def build_data(cfg: dict[str, Any], **given: Any) -> Any:
 
 def build_model(cfg: dict[str, Any], data: Any) -> Model:
     """The model with the sizes of this data's spec, and its optimizer."""
-    model = instantiate(cfg["model"], "model", spec=data.spec, codec=data.codec)
+    node = {k: v for k, v in cfg["model"].items() if k != "compile"}
+    model = instantiate(node, "model", spec=data.spec, codec=data.codec)
     model.optimizer = instantiate(cfg["optimizer"], "optimizer")
     model.monitor = (cfg["monitor"], cfg["mode"])
     assert isinstance(model, Model)
+    if cfg["model"].get("compile"):
+        compile_loss(model)
     return model
 
 

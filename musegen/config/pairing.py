@@ -46,6 +46,15 @@ def check_precision(model: type[Model], settings: dict[str, Any]) -> None:
         )
 
 
+def check_compile(model: type[Model], settings: dict[str, Any]) -> None:
+    """Raise `UserError` for `model.compile=true` if torch.compile cannot compile the loss."""
+    if settings["compile"] and not model.compiles:
+        raise UserError(
+            f"model.compile=true: the loss of model={model.name} has compiled Gibbs chains "
+            "already, which torch.compile cannot read; leave it out"
+        )
+
+
 def _names(specs: tuple[type, ...]) -> str:
     return " or ".join(s.__name__ for s in specs)
 

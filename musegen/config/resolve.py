@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +13,11 @@ from musegen.config.formats import check_formats
 from musegen.config.groups import GROUPS, top_level_keys
 from musegen.config.instantiation import fill_defaults
 from musegen.config.overrides import command_line_overrides
-from musegen.config.pairing import check_pair, check_precision, check_view
+from musegen.config.pairing import check_compile, check_pair, check_precision, check_view
 from musegen.config.renamed import check_renamed_value
 from musegen.config.signatures import is_node, target_of
 from musegen.config.sound import check_sound
+from musegen.config.tune import Tune
 from musegen.config.typed import absolute, absolute_overrides
 from musegen.config.validation import check_seed, check_settings
 from musegen.errors import UserError, unknown_name
@@ -51,6 +53,7 @@ def resolve_config(cfg: DictConfig, model: Model | None = None, data: Any = None
     plain["seed"] = check_seed(plain["seed"], "seed")
     if plain.get("init_from") is not None:  # configs of version 0.1 do not have it
         plain["init_from"] = absolute(plain["init_from"])
+    plain["tune"] = asdict(Tune(**check_settings(Tune, plain.get("tune") or {}, "tune")))
     plain["sound"] = check_sound(plain.get("sound", "piano"))  # older configs have none
     built = {"model": model, "data": data}
     for group in ("model", "data", "optimizer", "trainer"):
@@ -61,6 +64,8 @@ def resolve_config(cfg: DictConfig, model: Model | None = None, data: Any = None
     if data is None:
         check_view(model_class, data_class, plain["data"])
     check_precision(model_class, plain["trainer"])
+    if model is None:
+        check_compile(model_class, plain["model"])
     for group in ("logger", "callbacks"):
         plain[group] = _named_nodes(plain.get(group) or {}, group)  # logger=[] removes the group
     settings = {str(k): v for k, v in plain.items()}

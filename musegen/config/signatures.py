@@ -21,7 +21,8 @@ def parameters_of(
     """Parameters and their types, by name.
 
     The **settings of a class are the parameters of its base class. The **settings of a function
-    are those of the callable in its attribute `passes_to`, if there is one.
+    are those of the callable in its attribute `passes_to`, if there is one. A class may have more
+    settings, which whoever builds it applies: the parameters of its attribute `built_with`.
     """
     parameters: dict[str, inspect.Parameter] = {}
     hints: dict[str, Any] = {}
@@ -34,6 +35,9 @@ def parameters_of(
         if not any(p.kind is p.VAR_KEYWORD for p in own.values()):
             parameters = {k: p for k, p in parameters.items() if p.kind is not p.VAR_KEYWORD}
             break
+    if (built_with := getattr(target, "built_with", None)) is not None:
+        parameters |= inspect.signature(built_with).parameters
+        hints |= typing.get_type_hints(built_with, include_extras=True)
     named = {k: p for k, p in parameters.items() if k != "self" and p.kind is not p.VAR_POSITIONAL}
     return named, hints
 

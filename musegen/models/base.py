@@ -72,6 +72,10 @@ class Model(pl.LightningModule):
     Subclasses take every size from the spec and call `self.save_settings()` in their constructor.
     A checkpoint holds plain values (numbers, strings, lists, dicts) and loads with
     `weights_only=True`. `load_from_checkpoint` restores the model without its data.
+
+    In a config each model also has this setting:
+
+    - compile: train with the loss compiled by torch.compile; the first updates then take minutes.
     """
 
     name: ClassVar[str]
@@ -81,6 +85,8 @@ class Model(pl.LightningModule):
     codec_type: ClassVar[type | None] = None
     fits_16_bits: ClassVar[bool] = True
     """Whether its weights may be kept in 16 bits, as by `trainer.precision=bf16-true`."""
+    compiles: ClassVar[bool] = True
+    """Whether torch.compile can compile its loss (`model.compile=true`)."""
     monitor: ClassVar[tuple[str, str]] = ("val/nll", "min")
     """The metric that decides which checkpoint is best, and whether "min" or "max" is best."""
     scores: ClassVar[tuple[str, ...] | None] = None
@@ -91,6 +97,10 @@ class Model(pl.LightningModule):
     loss_metric: ClassVar[tuple[int, str] | None] = None
     """(sign, name) of the metric of `score` that the loss is, e.g. (1, "nll"); None if the loss is
     another quantity, as in contrastive divergence."""
+
+    @staticmethod
+    def built_with(compile: bool = False) -> None:
+        """The settings of every model that its constructor does not have; see `build_model`."""
 
     def __init_subclass__(cls, abstract: bool = False, **settings: Any) -> None:
         super().__init_subclass__(**settings)
@@ -117,6 +127,8 @@ class Model(pl.LightningModule):
         self.optimizer = Optimizer()
         self.initialised = False
         """Whether the weights are those of another run (`init_from`), and no random ones."""
+        self.requires_finite_loss = True
+        """Whether a loss that is not finite stops the training."""
         self._accumulated: dict[str, tuple[Tensor, int | Tensor]] = {}
         self._seed = 0
         self._last_loss: LossReadback | None = None
@@ -270,7 +282,8 @@ class Model(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> Tensor:
         parts = self.losses(batch)
         loss = functools.reduce(torch.add, parts.values())
-        self._check(loss, batch_idx)
+        if self.requires_finite_loss:
+            self._check(loss, batch_idx)
         steps = self.num_predictions(batch)
         self.accumulate(steps, loss=loss, **(parts if len(parts) > 1 else {}))
         trainer = self.trainer

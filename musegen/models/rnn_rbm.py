@@ -108,7 +108,7 @@ class RNNRBM(RecurrentRolls):
     """
 
     name: ClassVar[str] = "rnn_rbm"
-    fits_16_bits = False
+    fits_16_bits = compiles = False
     monitor = ("val/log_likelihood", "max")
     scores = ("monitor", "log_likelihood", "accuracy")
     train_scores = ("monitor",)

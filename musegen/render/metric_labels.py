@@ -66,7 +66,10 @@ METRICS = {
         "Log-likelihood of mostly unshared pieces (nats)",
         "of pieces that share at most half of their top line with training pieces",
     ),
-    "repeated_context": ("Repeated contexts (%)", "frames whose last 8 frames occur earlier"),
+    "repeated_context": (
+        "Repeated contexts",
+        "fraction of frames whose last 8 frames occur earlier",
+    ),
     "pieces_unshared": ("Unshared pieces", "how many share no top line with training pieces"),
     "pieces_mostly_unshared": ("Mostly unshared pieces", "how many share at most half of it"),
     "frames": ("Frames", "how many frames were evaluated"),

@@ -1,7 +1,8 @@
-"""Piano-roll pictures, drawn with matplotlib and written as PNG."""
+"""Piano-rolls and curves, drawn with matplotlib and written as PNG."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -39,5 +40,21 @@ def piano_roll(notes: np.ndarray, path: str | Path, title: str = "") -> None:
     figure.colorbar(bars, label="velocity", pad=0.01)
     if title:
         axes.set_title(title, loc="left", fontsize=10)
+    with replacing(path, "wb") as file:
+        figure.savefig(file, format="png", dpi=110)
+
+
+def learning_rate_curve(
+    lr_N: Sequence[float], loss_N: Sequence[float], chosen: float, path: Path
+) -> None:
+    """Draw the loss over the learning rate, with a line at the rate that was chosen."""
+    figure = Figure(figsize=(8, 4), layout="constrained")
+    axes = figure.add_subplot()
+    axes.semilogx(lr_N, loss_N)
+    axes.axvline(chosen, color="C1", label=f"{chosen:.3g}")
+    axes.set_xlabel("learning rate")
+    axes.set_ylabel("loss, running mean")
+    axes.grid(alpha=0.3)
+    axes.legend()
     with replacing(path, "wb") as file:
         figure.savefig(file, format="png", dpi=110)

@@ -7,6 +7,7 @@ from typing import Any
 
 from musegen.config.explanations import explanations, first_line
 from musegen.config.signatures import target_of
+from musegen.config.tune import Tune
 from musegen.errors import UserError
 from musegen.render.metric_labels import in_words
 
@@ -131,7 +132,7 @@ def _texts(node: dict[str, Any], prefix: str, known: dict[str, str], model: Any)
 
 def _documented(node: dict[str, Any], name: str, model: Any) -> dict[str, str]:
     """The explanations of a node's settings in docstrings, and of its class as `_target_`."""
-    target = loaded_class(node)
+    target = Tune if name == "tune" else loaded_class(node)
     if target is None:
         functions = {
             "preview": "generate", "sample": "generate", "settings": "generate",

@@ -7,12 +7,16 @@ new one: widen `OLDEST` and `FIRST_UNTRIED`, then run tests/training and tests/c
 
 from __future__ import annotations
 
+import io
 import re
+import sys
 from collections.abc import MutableMapping
+from contextlib import AbstractContextManager, nullcontext, redirect_stderr
 from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
 from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.strategies import Strategy
@@ -107,6 +111,71 @@ def allow_gradient_clipping(optimizer: torch.optim.Optimizer) -> None:
     Lightning then refuses to clip. Without the flag Lightning unscales them before it clips them.
     """
     optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
+
+
+def without_progress_bar() -> AbstractContextManager[Any]:
+    """On anything but a terminal, hide the bar of the learning rate finder, which has no switch."""
+    return nullcontext() if sys.stderr.isatty() else redirect_stderr(io.StringIO())
+
+
+# --- Callbacks ------------------------------------------------------------------------------------
+
+
+class WeightsFile(ModelCheckpoint):
+    """Lightning's checkpoint of weights; its private hook has a plain name here."""
+
+    def write(self, trainer: pl.Trainer, path: str) -> None:
+        """Write the checkpoint."""
+        super()._save_checkpoint(trainer, path)
+
+    def _save_checkpoint(self, trainer: pl.Trainer, filepath: str) -> None:
+        self.write(trainer, filepath)
+
+
+class AveragedParameters(WeightAveraging):
+    """Lightning's average of weights, with three differences.
+
+    Only parameters are averaged: buffers and extra states are counts, which stay the model's own.
+    Before the first update of the average, the model's own weights are validated and saved, where
+    Lightning would take the initial ones. And `swap` is public, for checkpoints without the state
+    of the training, which Lightning writes with the weights that are not averaged.
+    """
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(use_buffers=False, **settings)
+
+    def swap(self, pl_module: pl.LightningModule) -> None:
+        """Exchange the model's weights and their average."""
+        if not self._started:
+            return
+        for average, current in self._pairs(pl_module):
+            kept = average.data.clone()
+            average.data.copy_(current.data)
+            current.data.copy_(kept)
+
+    @property
+    def _started(self) -> bool:
+        return self._average_model is not None and bool(self._average_model.n_averaged)
+
+    def _pairs(self, pl_module: pl.LightningModule) -> Any:
+        assert self._average_model is not None
+        return zip(self._average_model.module.parameters(), pl_module.parameters(), strict=True)
+
+    def _swap_models(self, pl_module: pl.LightningModule) -> None:
+        self.swap(pl_module)
+
+    def _copy_average_to_current(self, pl_module: pl.LightningModule) -> None:
+        if self._started:
+            for average, current in self._pairs(pl_module):
+                current.data.copy_(average.data)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        super().on_save_checkpoint(trainer, pl_module, checkpoint)
+        own, averaged = checkpoint["current_model_state"], checkpoint["state_dict"]
+        names = dict(pl_module.named_parameters()) if self._started else {}
+        checkpoint["state_dict"] = {k: averaged[k] if k in names else v for k, v in own.items()}
 
 
 # --- Loggers --------------------------------------------------------------------------------------

@@ -50,7 +50,7 @@ def test_the_phase_of_the_beat_of_a_roll() -> None:
 
 
 def test_messages_keep_the_grid_when_they_are_coded() -> None:
-    """The rounding errors of the times are carried. If they added up, a fifth of the onsets would leave the grid."""
+    """Rounding errors are carried. If they added up, a fifth of the onsets would leave the grid."""
     rng = np.random.default_rng(3)
     steps = 0.1389 * np.cumsum(rng.choice([1, 2, 3, 4], 150))
     piece = make_notes([(t, t + rng.uniform(0.03, 0.13), 60, 80) for t in steps])

@@ -10,11 +10,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 import torch.distributed as dist
-from pytorch_lightning.callbacks import ModelCheckpoint
 
 from musegen.constraints import PositiveFloat, PositiveInt, check_arguments
 from musegen.runtime.signals import Interrupts, Stopped
-from musegen.training.lightning_compat import end_restart, place_before_next_batch
+from musegen.training.callbacks.averaging import average_in_place
+from musegen.training.lightning_compat import WeightsFile, end_restart, place_before_next_batch
 from musegen.training.loggers.csv_table import CSV
 
 BEST, LAST = "best.ckpt", "last.ckpt"
@@ -22,9 +22,10 @@ AGREE_EVERY = 10
 """Updates between two exchanges in which several processes decide whether to save or to stop."""
 
 
-class Best(ModelCheckpoint):
+class Best(WeightsFile):
     """Lightning's checkpoint of the best epoch's weights; without `monitor`, of the last epoch's.
 
+    With `callbacks=ema` or `callbacks=swa` it has the averaged weights, which were validated.
     A run folder that was moved keeps its best score.
     """
 
@@ -37,6 +38,10 @@ class Best(ModelCheckpoint):
             save_weights_only=True,
             enable_version_counter=False,
         )
+
+    def write(self, trainer: pl.Trainer, path: str) -> None:
+        with average_in_place(trainer):
+            super().write(trainer, path)
 
     @cached_property
     def state_key(self) -> str:
