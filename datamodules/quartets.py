@@ -6,15 +6,15 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 
-from datamodules.base import SPLITS, cache_folder
+from datamodules.base import SPLITS, Availability, cache_folder
 from datamodules.message_rows import MessageDataset, StreamSlice
-from datamodules.message_streams import MidiFolder
+from datamodules.message_streams import MidiFolder, Mozart
 from datamodules.midi_files import in_parallel, midi_files
-from datamodules.sources.music21_scores import convert_composer
+from datamodules.sources.music21_scores import CONVERTED, convert_composer, is_converted
 from musegen.codecs.messages import MessageCodec
 from musegen.constraints import check_arguments
 from musegen.errors import UserError
@@ -38,6 +38,12 @@ class Quartets(MidiFolder):
     """
 
     yields = (LabelledMessages,)
+    licence = Mozart.licence
+
+    @classmethod
+    def availability(cls, **settings: Any) -> Availability:
+        composers = settings.get("composers") or get_args(Composer)
+        return Availability(CONVERTED, all(map(is_converted, composers)))
 
     @check_arguments
     def __init__(
