@@ -34,6 +34,7 @@ MAX_BYTES = 4 << 20
 MAX_SECONDS = 6 * 3600.0
 """Longer than any real piece. One corrupt delta time of 2²⁸ ticks is days at usual tempos."""
 
+MIDDLE_C = 60
 PERCUSSION_CHANNEL = 9
 MICROSECONDS_PER_BEAT = 500_000
 """The tempo of a file that gives none: 120 beats per minute."""

@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-MIDDLE_C = 60
+from musegen.codecs.midi import MIDDLE_C
+
 LONG_SECONDS, LONG_FRAMES = 4.0, 16
 """A note of more than four seconds is long; in a piano-roll more than 16 frames are."""
 SHORT_UNIT = 0.125

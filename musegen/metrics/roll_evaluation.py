@@ -135,19 +135,6 @@ def by_context(pieces: Sequence[PieceFrames], context: int = CONTEXT) -> dict[st
     return values
 
 
-def longest_chord(x_TD: np.ndarray, low_pitches: int) -> int:
-    """The largest number of successive frames with the same notes in the first `low_pitches`
-    columns, silence not counted; 0 if these columns are silent throughout."""
-    longest, first = 0, 0
-    low_TD = x_TD[:, :low_pitches] > 0
-    for t, notes_D in enumerate(low_TD):
-        if t == 0 or not np.array_equal(notes_D, low_TD[t - 1]):
-            first = t
-        if notes_D.any():
-            longest = max(longest, t + 1 - first)
-    return longest
-
-
 # --- Similarity to training pieces --------------------------------------------------------------
 
 

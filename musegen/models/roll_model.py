@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
+from musegen.codecs.midi import MIDDLE_C
 from musegen.codecs.roll_codec import RollCodec
 from musegen.constraints import (
     PositiveInt,
@@ -32,8 +33,6 @@ from musegen.models.layers.hold_limits import (
 )
 from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.specs import RollBatch, Rolls
-
-MIDDLE_C = 60
 
 Repeats = Literal["sustain", "retrigger"]
 

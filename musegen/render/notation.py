@@ -14,11 +14,11 @@ from typing import Any
 
 import mido
 
+from musegen.codecs.midi import MIDDLE_C
 from musegen.runtime.atomic import replacing
 
 DIVISORS = (4, 3)
 """Onsets and durations are multiples of a beat divided by one of these."""
-MIDDLE_C = 60
 
 
 def write_musicxml(midi: Path, target: Path) -> None:

@@ -12,7 +12,6 @@ from musegen.metrics.roll_evaluation import (
     PieceFrames,
     by_context,
     by_shared_top_line,
-    longest_chord,
     piece_table,
     pooled,
     predicted_pieces,
@@ -85,15 +84,6 @@ def test_repeated_contexts() -> None:
     assert values["repeated_context"] == pytest.approx(1 / 8)
     assert values["log_likelihood_repeated_context"] == 5
     assert values["log_likelihood_new_context"] == pytest.approx((28 - 5) / 7)
-
-
-def test_the_longest_chord() -> None:
-    x_TD = np.zeros((9, 4))
-    x_TD[1:4, 0] = x_TD[5:7, 1] = x_TD[6:9, 0] = 1
-    x_TD[:, 3] = [0, 1, 0, 1, 0, 1, 0, 1, 0]
-    assert longest_chord(x_TD, 3) == 3  # silence is not counted
-    assert longest_chord(x_TD, 4) == 1
-    assert longest_chord(np.zeros((5, 4)), 3) == 0
 
 
 def test_top_lines_shared_with_training_pieces() -> None:
