@@ -94,6 +94,8 @@ class Model(pl.LightningModule):
     is refused at once. None: they are found out before training, by scoring a batch."""
     train_scores: ClassVar[tuple[str, ...]] = ()
     """The metrics of training that it logs besides `loss`."""
+    recorded: ClassVar[frozenset[str]] = frozenset()
+    """Settings of the codec that training sets, so that a resumed run may begin without them."""
     loss_metric: ClassVar[tuple[int, str] | None] = None
     """(sign, name) of the metric of `score` that the loss is, e.g. (1, "nll"); None if the loss is
     another quantity, as in contrastive divergence."""

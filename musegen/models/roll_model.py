@@ -57,6 +57,7 @@ class RollModel(Model, abstract=True):
 
     reads = (Rolls,)
     codec_type = RollCodec
+    recorded = frozenset(("hold_limits",))
     spec: Rolls
     codec: RollCodec | None
     frozen_histories: float

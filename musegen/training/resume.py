@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,13 +34,24 @@ def prepare_resume(path: Path, model: Model, trainer: pl.Trainer) -> float:
 
 
 def _check_model(path: Path, checkpoint: dict[str, Any], model: Model) -> None:
-    saved, current = checkpoint.get("hyper_parameters", {}), dict(model.hparams)
+    saved, current = (
+        _as_set(hparams, model)
+        for hparams in (checkpoint.get("hyper_parameters", {}), model.hparams)
+    )
     if different := [k for k in current if saved.get(k) != current[k]]:
         changes = ", ".join(f"{k}={current[k]} (was {saved.get(k)})" for k in different)
         raise UserError(
             f"{path}: the model's settings cannot change when a run is resumed: {changes}; "
             "leave them out, or start a new run"
         )
+
+
+def _as_set(hparams: Mapping[str, Any], model: Model) -> dict[str, Any]:
+    """The settings, without what the training has recorded among those of the codec."""
+    codec = hparams.get("codec")
+    if codec is None:
+        return dict(hparams)
+    return {**hparams, "codec": {k: v for k, v in codec.items() if k not in model.recorded}}
 
 
 def _check_length(path: Path, checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:

@@ -175,7 +175,7 @@ def test_evaluation_on_other_data_uses_the_checkpoints_codec(run: Path, cli, mid
     code, out, err = cli(evaluate.main, f"run={run}", *other)
     assert code == 0, err
     written = json.loads((run / "evaluation.json").read_text())
-    assert f"{written['nll']:.6f}" == metrics(out)["nll"]
+    assert f"{written['nll']:.4g}" == metrics(out)["nll"]
     assert written != json.loads((run / "test.json").read_text())
     code, _, err = cli(evaluate.main, f"run={run}", "data.rot=x")
     assert code == 1
@@ -197,9 +197,9 @@ def test_generation_needs_only_the_checkpoint(run: Path, cli, tmp_path: Path, mi
     for path in written:
         assert mido.MidiFile(path).length > 5
         assert str(path) in out
-    code, _, err = cli(generate.main, f"run={alone}", "tempature=2")
+    code, _, err = cli(generate.main, f"run={alone}", "temperture=2")
     assert code == 1
-    assert "did you mean temperature?" in err
+    assert "did you mean temperature" in err
     assert len(err.strip().splitlines()) == 1
 
 

@@ -126,6 +126,7 @@ def test_two_processes_pretrain_like_one(midi_folder: Path, tmp_path: Path) -> N
         train_to_the_end(
             tmp_path, "model=rnn_rbm", "data=piano_roll_folder", f"data.root={midi_folder}",
             "data.dt=0.25", "data.chunk_length=10", "model.hidden=6", "model.recurrent=8",
+            "data.val_fraction=0.35", "data.batch_size=2",  # batches for each process
             "callbacks.pretraining.rbm_epochs=3", "callbacks.pretraining.rbm_batch_size=10",
             "callbacks.pretraining.rnn_epochs=3", "assess.frames=20", "assess.ais_steps=20",
             "assess.reverse_frames=0", *QUICK, *processes, f"hydra.run.dir={run}",
