@@ -10,8 +10,8 @@ import pytest
 from conftest import quartet_folders
 from omegaconf import OmegaConf
 
+from musegen import load
 from musegen.cli import evaluate, generate, train
-from musegen.models import load
 
 TINY = ["model.hidden=8", "model.layers=1", "model.head_width=4", "model.active_note_dim=4",
         "data.window=16", "trainer.max_epochs=1", "trainer.gpus=0"]  # fmt: skip
@@ -41,7 +41,7 @@ def test_a_labelled_run_and_a_run_that_starts_with_its_weights(
         assert test[f"nll/{name}"] == pytest.approx(sum(parts))
         assert test[f"unigram_nll/{name}"] > 0
     page = (run / "report.html").read_text()
-    assert "val mozart" in page  # a curve of each label
+    assert "validation, mozart" in page  # a curve of each label
 
     for typed, files in (
         ("Mozart", ["00_mozart.mid", "01_mozart.mid"]),

@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import tune
 from exact_rbm import log_weights, states
 
 from datamodules.piano_rolls import ChunkSampler, RollDataset
 from datamodules.roll_files import RollFolder
 from datamodules.samplers import batch_loader
+from musegen.codecs.midi import write_notes
 from musegen.errors import UserError
 from musegen.models.rnn_rbm import RNNRBM
 from musegen.runtime.distributed import this_rank
@@ -118,15 +120,19 @@ def test_every_process_pretrains_on_all_data(rank: int, two_processes, monkeypat
 
 
 @pytest.mark.slow
-def test_two_processes_pretrain_like_one(midi_folder: Path, tmp_path: Path) -> None:
+def test_two_processes_pretrain_like_one(tmp_path: Path) -> None:
     """Each has all frames and the same random numbers; without its half every value differs."""
+    midi_folder = tmp_path / "midi"
+    midi_folder.mkdir()
+    for i in range(24):  # so many that each split has a batch for each process
+        write_notes(tune(i), midi_folder / f"{i}.mid")
     values = []
     for name, processes in (("one", []), ("two", TWO)):
         run = tmp_path / name
         train_to_the_end(
             tmp_path, "model=rnn_rbm", "data=piano_roll_folder", f"data.root={midi_folder}",
             "data.dt=0.25", "data.chunk_length=10", "model.hidden=6", "model.recurrent=8",
-            "data.val_fraction=0.35", "data.batch_size=2",  # batches for each process
+            "data.val_fraction=0.3", "data.test_fraction=0.3",
             "callbacks.pretraining.rbm_epochs=3", "callbacks.pretraining.rbm_batch_size=10",
             "callbacks.pretraining.rnn_epochs=3", "assess.frames=20", "assess.ais_steps=20",
             "assess.reverse_frames=0", *QUICK, *processes, f"hydra.run.dir={run}",
