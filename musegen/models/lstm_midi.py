@@ -72,7 +72,6 @@ class LSTMMidi(MessageNet):
       each message's embedding; 0 leaves it out, as in the course. They are a function of the past
       messages, but an LSTM learns it badly: without this input, releases miss their notes and
       more and more notes keep sounding.
-
     - clock_dim: for times in beats, width of an embedding of the place in the beat and in the bar,
       concatenated likewise; 0 leaves it out. It is a function of the past messages and of the time
       signature.
@@ -153,8 +152,9 @@ class LSTMMidi(MessageNet):
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         if batch.clock_BLC is not None:
-            bar_N = batch.clock_BLC[:, 1:, 1][batch.mask_BT].clamp(max=MAX_BAR)
-            self.bars_L += torch.bincount(bar_N, minlength=MAX_BAR + 1)
+            # Selecting by the mask, or bincount, would make the CPU wait for a GPU.
+            bar_N = batch.clock_BLC[:, 1:, 1].clamp(max=MAX_BAR).flatten()
+            self.bars_L.index_add_(0, bar_N, batch.mask_BT.flatten().long())
         nll_NF, _, _ = self.nll(batch, "train")
         # At the end of an epoch of streams all batch rows of a rank may be idle: 0 predictions.
         return dict(zip(FIELDS, nll_NF.sum(0) / max(1, len(nll_NF)), strict=True))
