@@ -51,8 +51,8 @@ def resolve_config(cfg: DictConfig, model: Model | None = None, data: Any = None
     plain = OmegaConf.to_container(cfg, resolve=True)
     assert isinstance(plain, dict)
     plain["seed"] = check_seed(plain["seed"], "seed")
-    if plain.get("init_from") is not None:  # configs of version 0.1 do not have it
-        plain["init_from"] = absolute(plain["init_from"])
+    source = plain.get("init_from")  # configs of version 0.1 do not have it
+    plain["init_from"] = None if source is None else absolute(source)
     plain["tune"] = asdict(Tune(**check_settings(Tune, plain.get("tune") or {}, "tune")))
     plain["sound"] = check_sound(plain.get("sound", "piano"))  # older configs have none
     built = {"model": model, "data": data}

@@ -209,10 +209,14 @@ class LSTMMidi(MessageNet):
         self._carried.pop("test", None)
 
     def weights_from(self, source: Model) -> dict[str, Tensor]:
-        """Pitches and labels may be a part of the source's (`select_messages`)."""
+        """Pitches and labels may be a part of the source's (`select_messages`).
+
+        Bars are counted anew, in the training data of this model.
+        """
         if self.codec is None or source.codec is None:
             return super().weights_from(source)
-        return select_messages(source.state_dict(), source.codec, self.codec)
+        counts = {"bars_L": torch.zeros_like(self.bars_L)} if self.spec.clock else {}
+        return select_messages(source.state_dict(), source.codec, self.codec) | counts
 
     @check_arguments
     @torch.inference_mode()

@@ -48,6 +48,17 @@ def nll(model: LSTMMidi, pitches: list[int], label: str | None) -> torch.Tensor:
     return model.nll(batch, "test")[0].detach()
 
 
+def test_bars_are_counted_anew_and_the_tempo_and_instrument_are_free(tmp_path: Path) -> None:
+    old, new = (
+        messages(MessageCodec((60, 66), time_unit="beats", tempo=tempo, program=program))
+        for tempo, program in ((90, 0), (120, 48))
+    )
+    old.bars_L[36] = 1000
+    source_of(old, tmp_path).initialise(new)
+    assert torch.equal(new.lstm.weight_hh_l0, old.lstm.weight_hh_l0)
+    assert not new.bars_L.any()
+
+
 @pytest.mark.parametrize("settings", [{}, {"heads": "independent"}])
 def test_a_message_model_starts_with_the_weights_of_its_labels_and_pitches(
     tmp_path: Path, settings: dict

@@ -26,9 +26,11 @@ def select_messages(weights: Weights, old: MessageCodec, new: MessageCodec) -> W
     """The weights of an `LSTMMidi` with the codec `old`, for one with the codec `new`.
 
     Raises `UserError` if `new` has pitches or labels that `old` lacks, if any other setting of the
-    codecs differs, except `sustain`, and for other pitches of a model with one-hot inputs.
+    codecs differs, except those that change no class (`sustain`, `tempo`, `program`), and for other
+    pitches of a model with one-hot inputs.
     """
-    _check_equal(old.to_dict(), new.to_dict(), but=("pitch_range", "labels", "sustain"))
+    free = ("pitch_range", "labels", "sustain", "tempo", "program")
+    _check_equal(old.to_dict(), new.to_dict(), but=free)
     (old_low, old_high), (low, high) = old.pitch_range, new.pitch_range
     if low < old_low or high > old_high:
         raise _not_a_part("pitch_range", [old_low, old_high], [low, high])
