@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import sys
 import threading
@@ -72,6 +73,22 @@ def serving(handler: type[BaseHTTPRequestHandler]) -> Iterator[str]:
 def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test its own cache, so that none uses the user's."""
     monkeypatch.setenv("MUSEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+
+
+@pytest.fixture(autouse=True)
+def own_log_handlers() -> Iterator[None]:
+    """Undo what Hydra does to the root logger.
+
+    Its handlers write to the standard error of the test that ran Hydra, which is closed by then: a
+    warning of a later test would end in logging's own error message.
+    """
+    root = logging.getLogger()
+    before, level = root.handlers[:], root.level
+    yield
+    for handler in root.handlers[:]:
+        if type(handler) is logging.StreamHandler and handler not in before:
+            root.removeHandler(handler)
+    root.setLevel(level)
 
 
 @pytest.fixture

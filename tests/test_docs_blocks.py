@@ -340,7 +340,8 @@ def test_commands_about_runs_run(cli, runs: dict[str, Path]) -> None:
         for command in [] if block.reason else commands(block.code):
             name = command[1] if command[0] == "musegen" else ""
             arguments = tuple(shortened(name, command[2:], runs))
-            if name in MAINS and "data.binarize=none" not in command and arguments not in done:
+            left_out = {"--help", "data.binarize=none"} & set(command)
+            if name in MAINS and not left_out and arguments not in done:
                 done.add(arguments)
                 code, _, err = cli(MAINS[name], *arguments)
                 assert code == 0, f"{block}: {' '.join(command)}: {err}"

@@ -211,7 +211,7 @@ class LSTMMidi(MessageNet):
     def weights_from(self, source: Model) -> dict[str, Tensor]:
         """Pitches and labels may be a part of the source's (`select_messages`).
 
-        Bars are counted anew, in the training data of this model.
+        Bars are counted again, in the training data of this model.
         """
         if self.codec is None or source.codec is None:
             return super().weights_from(source)

@@ -48,7 +48,7 @@ def nll(model: LSTMMidi, pitches: list[int], label: str | None) -> torch.Tensor:
     return model.nll(batch, "test")[0].detach()
 
 
-def test_bars_are_counted_anew_and_the_tempo_and_instrument_are_free(tmp_path: Path) -> None:
+def test_bars_are_counted_again_and_the_tempo_and_instrument_are_free(tmp_path: Path) -> None:
     old, new = (
         messages(MessageCodec((60, 66), time_unit="beats", tempo=tempo, program=program))
         for tempo, program in ((90, 0), (120, 48))
