@@ -71,8 +71,13 @@ def _in_bars(part: Any) -> Any:
     flat.partName = part.partName
     bars = flat.makeMeasures()
     bars.makeTies(inPlace=True)
+    signature = None
     for bar in bars.getElementsByClass("Measure"):
+        own, signature = bar.timeSignature, bar.timeSignature or signature
+        bar.timeSignature = signature  # music21 would search the whole part for it, in every bar
         bar.makeVoices(inPlace=True)
+        if own is None:
+            bar.timeSignature = None
     return bars
 
 
