@@ -46,6 +46,7 @@ from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.ngram_mixture import TextNGram, contexts, contexts_after
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.runtime.random_streams import Stream, torch_stream
+from musegen.runtime.steps import report_step
 from musegen.specs import LabelledTokenBatch, LabelledTokens, TokenBatch, Tokens
 from musegen.training.lightning_compat import required_datamodule
 
@@ -254,6 +255,10 @@ class CharRNN(Model):
             drawn = self._draw(n, labels, length, sampler, generator)
         finally:
             self.train(training)
+        return self._texts(drawn, labels)
+
+    def _texts(self, drawn: list[Tensor], labels: list[int] | None) -> list[Sample]:
+        """The texts of the classes x_B of each step."""
         texts = [self.codec.decode(classes) for classes in torch.stack(drawn, dim=1).tolist()]
         if labels is None:
             return list(texts)
@@ -287,4 +292,5 @@ class CharRNN(Model):
             drawn.append(x_B)
             if (end := self.codec.end_class) is not None:
                 ended_B |= x_B == end
+            report_step(len(drawn), length, lambda: self._texts(drawn, labels))
         return drawn

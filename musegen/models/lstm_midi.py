@@ -14,6 +14,7 @@ of a sounding note is nearly always its release, and a release has velocity 0.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -51,6 +52,7 @@ from musegen.models.layers.repeated_history import repeat_history
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.models.message_net import MessageNet, State
 from musegen.runtime.random_streams import Stream, torch_stream
+from musegen.runtime.steps import report_step
 from musegen.specs import LabelledMessageBatch, LabelledMessages, MessageBatch, Messages
 
 MAX_BAR = 768
@@ -259,25 +261,29 @@ class LSTMMidi(MessageNet):
         usual = int(self.bars_L.argmax()) if self.spec.clock else 0
         bar = time_signature and bar_ticks(time_signature)
         clock_TC = self.codec.prime_clock(stream, prime_TF, usual, bar)
-        training = self.training
-        self.eval()
-        try:
-            pieces_BTF = self._draw(n, labels, length, prime_TF, clock_TC, sampler, generator)
-        finally:
-            self.train(training)
         head_TF = prime_TF if include_prime else prime_TF[:0]
         if tempo is None and self.codec.in_beats and len(stream):
             tempo = 60 / float(stream["seconds_per_beat"][-1])
         signature = time_signature or signature_of(int(clock_TC[-1, 1]))
-        pieces = [
-            self.codec.to_notes(
-                self.codec.decode(np.concatenate([head_TF, piece_TF])), tempo, signature
-            )
-            for piece_TF in pieces_BTF
-        ]
-        if labels is None or self.codec.labels is None:
-            return list(pieces)
-        return [(self.codec.labels[i], notes) for i, notes in zip(labels, pieces, strict=True)]
+
+        def pieces(drawn: list[Tensor]) -> list[Sample]:
+            x_BTF = torch.stack(drawn, dim=1).cpu().numpy()
+            streams = (self.codec.decode(np.concatenate([head_TF, x_TF])) for x_TF in x_BTF)
+            notes = [self.codec.to_notes(stream, tempo, signature) for stream in streams]
+            if labels is None or self.codec.labels is None:
+                return list(notes)
+            return [(self.codec.labels[i], piece) for i, piece in zip(labels, notes, strict=True)]
+
+        drawn: list[Tensor] = []
+        training = self.training
+        self.eval()
+        try:
+            for x_BF in self._draw(n, labels, length, prime_TF, clock_TC, sampler, generator):
+                drawn.append(x_BF)
+                report_step(len(drawn), length, lambda: pieces(drawn))
+        finally:
+            self.train(training)
+        return pieces(drawn)
 
     def _read_prime(
         self, prime: Path | None, seconds: float | None
@@ -299,8 +305,8 @@ class LSTMMidi(MessageNet):
         clock_TC: np.ndarray,
         sampler: Sampler,
         generator: Generator,
-    ) -> np.ndarray:
-        """The classes (B, length, F) of the pieces that continue the prime: n, or one per label."""
+    ) -> Iterator[Tensor]:
+        """The classes x_BF of each step of n pieces, or one per label, that continue the prime."""
         start_TF = np.array([self.spec.sizes])  # "before the piece"
         read_TF = torch.as_tensor(np.concatenate([start_TF, prime_TF]), device=self.device)
         clock_BTC = torch.as_tensor(clock_TC, device=self.device)[None]
@@ -320,13 +326,13 @@ class LSTMMidi(MessageNet):
         )
         clock_BC = clock_BTC[:, -1].expand(n, -1)
         ticks_V = torch.as_tensor(self.codec.ticks, device=self.device)
-        drawn, layers = [], self.lstm.all_weights
+        layers = self.lstm.all_weights
         for _ in range(length):
-            drawn.append(self.heads.sample(h_BD, active_BQ, sampler, generator))
+            x_BF = self.heads.sample(h_BD, active_BQ, sampler, generator)
+            yield x_BF
             if self.clock is not None:
-                clock_BC = advance(clock_BC, ticks_V[drawn[-1][:, 2]])
-            h_BD, active_BQ, state = self.step(drawn[-1], state, layers, label_B, clock_BC)
-        return torch.stack(drawn, dim=1).cpu().numpy()
+                clock_BC = advance(clock_BC, ticks_V[x_BF[:, 2]])
+            h_BD, active_BQ, state = self.step(x_BF, state, layers, label_B, clock_BC)
 
 
 def _masked(x_BT: Tensor, mask_BT: Tensor) -> Tensor:

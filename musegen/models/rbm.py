@@ -46,6 +46,7 @@ from musegen.metrics.means import RowMeans
 from musegen.models.base import Model
 from musegen.runtime.distributed import all_reduce_sum, this_rank
 from musegen.runtime.random_streams import Stream, torch_stream
+from musegen.runtime.steps import report_step
 from musegen.specs import FrameBatch, Frames
 
 MEAN_RATE = 0.01
@@ -365,7 +366,6 @@ class RBM(Model):
         then its length), or else at bits drawn from the training data's means.
 
         - rows: how many arrays. steps: Gibbs steps between two of them.
-
         Global random streams do not change. Setting outside its range: `UserError`.
         """
         generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
@@ -378,10 +378,10 @@ class RBM(Model):
         for _ in range(rows):
             gibbs.run(steps, self.W_DH, self.b_v, self.b_h, generator)
             means.append(gibbs.p_BD.cpu().numpy().copy())
+            report_step(len(means), rows, means.copy)
         return means
 
     def filters(self) -> np.ndarray:
-        """The weights of each hidden unit, (H, D)."""
         return self.W_DH.detach().t().cpu().numpy()
 
     def reconstruction(self, x_BD: Tensor) -> Tensor:

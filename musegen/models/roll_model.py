@@ -32,6 +32,7 @@ from musegen.models.layers.hold_limits import (
     hold_limits,
 )
 from musegen.runtime.random_streams import Stream, torch_stream
+from musegen.runtime.steps import report_step
 from musegen.specs import RollBatch, Rolls
 
 Repeats = Literal["sustain", "retrigger"]
@@ -147,19 +148,25 @@ class RollModel(Model, abstract=True):
         limits = self.limits(settings.particles, settings.max_hold)
         generator = torch_stream(Stream.SAMPLING, settings.seed, device=self.device)
         prime_TD = torch.from_numpy(self.codec.prime_frames(prime, prime_seconds))
+        codec = replace(self.codec, repeats=settings.repeats or self.codec.repeats)
+        rows, primed, particles = settings.n * settings.particles, len(prime_TD), settings.particles
+        sampler = new_sampler(rows, primed + settings.length, generator)
+
+        def pieces() -> list[np.ndarray]:
+            first = 0 if settings.include_prime else primed
+            x_NTD = sampler.x_NTD[::particles, first : sampler.t].float().cpu().numpy()
+            return [codec.decode(piece_TD) for piece_TD in x_NTD]
+
+        def after_frame() -> None:
+            report_step(sampler.t - primed, settings.length, pieces)
+
         training = self.training
         self.eval()
         try:
-            rows, steps = settings.n * settings.particles, len(prime_TD) + settings.length
-            sampler = new_sampler(rows, steps, generator)
-            continue_pieces(sampler, prime_TD, limits, settings.particles, self.low_pitches)
+            continue_pieces(sampler, prime_TD, limits, particles, self.low_pitches, after_frame)
         finally:
             self.train(training)
-        first = 0 if settings.include_prime else len(prime_TD)
-        x_NTD = sampler.x_NTD[:: settings.particles, first:].float().cpu().numpy()
-        repeats = settings.repeats or self.codec.repeats
-        codec = replace(self.codec, repeats=repeats)
-        return [codec.decode(piece_TD) for piece_TD in x_NTD]
+        return pieces()
 
     def limits(self, particles: int, max_hold: int | None) -> HoldLimits | None:
         """The hold limits of a generation; None without limits.

@@ -8,7 +8,7 @@ particle of the same piece, chosen at random. If all of them hold too long, the 
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -116,8 +116,12 @@ def continue_pieces(
     limits: HoldLimits | None,
     particles: int,
     low_pitches: int,
+    after_frame: Callable[[], None] = lambda: None,
 ) -> None:
-    """Fill the sampler's sequences: with the prime, then with sampled frames."""
+    """Fill the sampler's sequences: with the prime, then with sampled frames.
+
+    `after_frame` is called after each sampled frame.
+    """
     for frame_D in prime_TD.to(sampler.x_NTD):
         sampler.append(frame_D.expand(len(sampler.x_NTD), -1))
     primed, steps = len(prime_TD), sampler.x_NTD.shape[1]
@@ -129,6 +133,7 @@ def continue_pieces(
             frame_ND = draw_within_limits(sampler, holds, particles)
             holds.append(frame_ND)
         sampler.append(frame_ND)
+        after_frame()
 
 
 def draw_within_limits(sampler: FrameSampler, holds: Holds, particles: int) -> Tensor:
