@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-
 import pytest
 
 from musegen.codecs.midi import NOTES
@@ -45,4 +43,3 @@ def test_each_has_a_card_with_its_origin_and_metrics(name: str) -> None:
                  "## Samples", f'musegen.load("{name}")'):  # fmt: skip
         assert part in card
     assert "/tmp" not in card
-    assert json.loads((PRETRAINED / name / "config.json").read_text("utf-8"))["name"]
