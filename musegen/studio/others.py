@@ -20,6 +20,8 @@ from musegen.studio.wire import packed, unpacked
 
 MAX_TEXT = 200
 """Characters of a text that is looked into."""
+MAX_STATE = 64
+"""Units of a network whose states are drawn."""
 MAX_FILTERS = 1024
 SHOWN_LETTERS = 8
 """Alternatives that are shown for each character."""
@@ -88,11 +90,17 @@ def alternatives(model: Model, text: str, label: str | None) -> dict[str, Any]:
 
 
 def look_into(model: Model, string: str, label: str | None) -> dict[str, Any]:
-    """`musegen.models.dissection.dissect`, with what the grammar allows after each prefix."""
+    """`musegen.models.dissection.dissect` of a network with few units."""
     model = _char_rnn(model)
     if len(string) > MAX_TEXT:
         raise UserError(f"string: {len(string)} characters, but at most {MAX_TEXT} are shown")
-    return dissect(model, string, label)
+    size = model.cells.num_layers * model.cells.hidden_size
+    if size > MAX_STATE:
+        raise UserError(
+            f"{size} units are too many for this page, which shows up to {MAX_STATE}; "
+            "musegen dissect writes pictures of any network"
+        )
+    return dissect(model, string, label, fixed=False)
 
 
 @torch.inference_mode()

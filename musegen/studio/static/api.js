@@ -28,6 +28,7 @@ export async function get(path) {
  */
 export async function work(path, body, { on = {}, signal } = {}) {
   const binary = body instanceof ArrayBuffer;
+  let result;
   try {
     const response = await request(`api/${path}`, {
       method: "POST", signal, body: binary ? body : JSON.stringify(body),
@@ -35,8 +36,8 @@ export async function work(path, body, { on = {}, signal } = {}) {
     });
     if (!response.ok) throw await refused(response);
     for await (const { event, data } of events(response.body)) {
-      if (event === "done") return data;
-      if (event === "stopped") return null;
+      if (event === "done") result = data;
+      if (event === "stopped") result = null;
       if (event === "error") throw new Error(data.message);
       on[event]?.(data);
     }
@@ -44,7 +45,8 @@ export async function work(path, body, { on = {}, signal } = {}) {
     if (signal?.aborted) return null;
     throw error;
   }
-  throw new Error("the studio ended before the work was done");
+  if (result === undefined) throw new Error("the studio ended before the work was done");
+  return result;
 }
 
 async function* events(body) {

@@ -4,6 +4,9 @@ import { all, find, problem } from "./dom.js";
 
 const PAGES = {
   music: () => import("./music.js"),
+  digits: () => import("./digits.js"),
+  letters: () => import("./letters.js"),
+  counting: () => import("./counting.js"),
 };
 const started = new Map();
 let entries = [];
