@@ -63,16 +63,13 @@ class Catalogue:
             self._add(run)
 
     def _add(self, run: str) -> None:
-        known = next((e for e in self._fixed if e.run == run and locate(run).is_dir()), None)
-        if known is not None and locate(run).parent == PRETRAINED:
-            self._fixed.remove(known)
-            self._fixed.insert(0, known)
+        if run in pretrained() and locate(run) == PRETRAINED / run:
+            self._fixed.sort(key=lambda entry: entry.key != run)
             return
-        model = load(run)
-        kind = kind_of(type(model))
-        self._loaded["run"] = model
-        name = Path(run).name or run
-        self._fixed.insert(0, Entry("run", run, name, f"{model.name}, given as run=", kind))
+        self._loaded["run"] = model = load(run)
+        text = f"{model.name}, given as run="
+        entry = Entry("run", run, Path(run).name or run, text, kind_of(type(model)))
+        self._fixed.insert(0, entry)
 
     def entries(self) -> list[Entry]:
         """All models that there are now."""

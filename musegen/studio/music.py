@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from contextlib import ExitStack, suppress
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -22,6 +23,9 @@ from musegen.studio.wire import rows_of
 
 MIN_NOTE = 0.01
 """Seconds: what is left of a note at a seam has to be at least this long."""
+
+MAX_NATS = 1000.0
+"""What an impossible note is shown as: JSON has no infinity."""
 
 
 class _LongEnough(GenerationStopped):
@@ -125,9 +129,10 @@ def generate(
     finish = _finisher(model, start, tempo, cut, seconds)
     if seconds is not None:
         step = seconds_per_step(model, tempo)
-        settings = settings | {"length": MAX_LENGTH if step is None else math.ceil(seconds / step)}
-        if settings["length"] > MAX_LENGTH:
-            raise UserError(f"{seconds:g} s are more than {MAX_LENGTH} frames; choose a shorter length")
+        length = MAX_LENGTH if step is None else math.ceil(seconds / step)
+        if length > MAX_LENGTH:
+            raise UserError(f"{seconds:g} s are more than {MAX_LENGTH} frames; choose fewer")
+        settings = settings | {"length": length}
     newest: list[Any] = []
 
     def describe(step: Step) -> dict[str, Any]:
@@ -135,21 +140,17 @@ def generate(
         pieces = finish(newest)
         fraction = step.done / step.total
         if seconds is not None and seconds_per_step(model, tempo) is None:
-            reached = min((float(p["start"].max(initial=0.0)) for p in map(notes_in, newest)))
-            reached -= cut
+            reached = min(float(notes_in(s)["start"].max(initial=0.0)) for s in newest) - cut
             if reached >= seconds:
                 raise _LongEnough
             fraction = max(0.0, reached / seconds)
         return {"fraction": fraction, "pieces": [rows_of(p) for p in pieces]}
 
-    try:
-        with watching(job.watcher(describe)), session.scratch() as folder:
-            if start is not None:
-                path = write_prime(prime, tempo, folder)
-                settings = settings | {"prime": path, "include_prime": True}
-            newest[:] = model.generate(**settings)
-    except _LongEnough:
-        pass
+    with suppress(_LongEnough), watching(job.watcher(describe)), ExitStack() as stack:
+        if start is not None:
+            path = write_prime(prime, tempo, stack.enter_context(session.scratch()))
+            settings = settings | {"prime": path, "include_prime": True}
+        newest[:] = model.generate(**settings)
     labels = [s[0] if isinstance(s, tuple) else None for s in newest]
     return {"pieces": [rows_of(p) for p in finish(newest)], "labels": labels, "cut": cut}
 
@@ -175,7 +176,7 @@ def _finisher(
 
 
 def rewrite(
-    job: Job, model: Model, notes: np.ndarray, tempo: float, region: tuple[float, float, int, int],
+    job: Job, model: Any, notes: np.ndarray, tempo: float, region: tuple[float, float, int, int],
     settings: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Write the region (start, end, low, high) of the notes again. Publishes progress."""
@@ -187,14 +188,13 @@ def rewrite(
         return {"fraction": step.done / step.total}
 
     with watching(job.watcher(describe)):
-        pieces = model.infill(
-            laid_out(notes, tempo), start, end, pitches=(low, high), **settings
-        )
+        pieces = model.infill(laid_out(notes, tempo), start, end, pitches=(low, high), **settings)
     return {"pieces": [rows_of(notes_in(p)) for p in pieces]}
 
 
-def surprise(model: Model, notes: np.ndarray, tempo: float) -> dict[str, Any]:
+def surprise(model: Any, notes: np.ndarray, tempo: float) -> dict[str, Any]:
     """The negative log-probability of each note or frame, in nats."""
     rows = model.surprise(laid_out(notes, tempo))
+    rows["nll"] = rows["nll"].clip(max=MAX_NATS)
     columns = [np.round(rows[c].astype(float), 6) for c in ("start", "end", "pitch", "nll")]
     return {"rows": [list(row) for row in zip(*(c.tolist() for c in columns), strict=True)]}

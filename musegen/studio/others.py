@@ -90,7 +90,10 @@ def alternatives(model: Model, text: str, label: str | None) -> dict[str, Any]:
 
 
 def look_into(model: Model, string: str, label: str | None) -> dict[str, Any]:
-    """`musegen.models.dissection.dissect` of a network with few units."""
+    """`musegen.models.dissection.dissect` of a network with few units.
+
+    `legal` has what the grammar allows after each prefix, if the string is one of the grammar's.
+    """
     model = _char_rnn(model)
     if len(string) > MAX_TEXT:
         raise UserError(f"string: {len(string)} characters, but at most {MAX_TEXT} are shown")
@@ -100,7 +103,11 @@ def look_into(model: Model, string: str, label: str | None) -> dict[str, Any]:
             f"{size} units are too many for this page, which shows up to {MAX_STATE}; "
             "musegen dissect writes pictures of any network"
         )
-    return dissect(model, string, label, fixed=False)
+    found = dissect(model, string, label, fixed=False)
+    grammar = next((g for g in GRAMMARS.values() if g.symbols == model.codec.symbols), None)
+    if grammar is not None and string == grammar.nested(string.count(grammar.symbols[0])):
+        found["legal"] = [sorted(symbols) for symbols in grammar.legal(string)]
+    return found
 
 
 @torch.inference_mode()

@@ -54,7 +54,9 @@ def make_app(catalogue: Catalogue, session: Session, host: str = "127.0.0.1") ->
 
 
 async def _user_error(request: Request, error: Exception) -> Response:
-    return JSONResponse({"message": " ".join(str(error).split())}, 503 if isinstance(error, Busy) else 400)
+    return JSONResponse(
+        {"message": " ".join(str(error).split())}, 503 if isinstance(error, Busy) else 400
+    )
 
 
 class _Studio:

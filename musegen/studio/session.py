@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import itertools
+import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 
-from musegen.codecs.midi import read_score, write_notes
+from musegen.codecs.midi import read_notes, read_score, write_notes
 from musegen.codecs.midi_layout import MidiLayout, ticks_for, with_layout
 from musegen.errors import UserError
 from musegen.render.shown import SAVERS, Piece
@@ -28,32 +29,44 @@ class Session:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = threading.Lock()
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """A folder that is removed at the end."""
-        self.folder.mkdir(parents=True, exist_ok=True)
-        with TemporaryDirectory(dir=self.folder, prefix=".scratch-") as folder:
-            yield Path(folder)
+        """A folder that is removed at the end; so is the session's folder if nothing is in it."""
+        with self._lock:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            scratch = TemporaryDirectory(dir=self.folder, prefix=".scratch-")
+        try:
+            yield Path(scratch.name)
+        finally:
+            with self._lock, suppress(OSError):
+                scratch.cleanup()
+                self.folder.rmdir()
 
     def keep(self, notes: np.ndarray, tempo: float, suffix: str) -> Path:
         """Write the notes as `suffix`, such as .mid, under a new name. Returns the path."""
         if suffix not in SAVERS:
             raise UserError(f"format={suffix}: should be one of {', '.join(SAVERS)}")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        piece = Piece.of(laid_out(notes, tempo))
+        if not len(notes):
+            raise UserError("there are no notes to keep")
+        path = self._new_name(suffix)
+        try:
+            return Piece.of(laid_out(notes, tempo)).save(path)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+
+    def _new_name(self, suffix: str) -> Path:
+        """An empty file whose name nobody else has, also if another studio has this folder."""
         day = time.strftime("%Y-%m-%d")
-        for i in itertools.count(1):
-            path = self.folder / f"piece-{day}-{i:02d}{suffix}"
-            try:
-                path.open("xb").close()  # the name is ours, also if another studio has this folder
-            except FileExistsError:
-                continue
-            try:
-                return piece.save(path)
-            except BaseException:
-                path.unlink(missing_ok=True)
-                raise
+        with self._lock:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for i in itertools.count(1):
+                path = self.folder / f"piece-{day}-{i:02d}{suffix}"
+                with suppress(FileExistsError):
+                    path.open("xb").close()
+                    return path
         raise AssertionError
 
     def read(self, content: bytes) -> tuple[np.ndarray, float]:
@@ -72,8 +85,6 @@ def read_piece(path: Path) -> tuple[np.ndarray, float]:
 
     A file with SMPTE time has no beats: its notes are as they are, at 120 beats per minute.
     """
-    from musegen.codecs.midi import read_notes
-
     try:
         score = read_score(path)
     except UserError:

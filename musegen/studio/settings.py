@@ -25,9 +25,7 @@ def offered(model: Model) -> dict[str, Any]:
     """The annotations of the settings that a client may give, by name. None takes a path."""
     parameters, hints = parameters_of(model.generate)
     known = {name: hints.get(name, Any) for name in parameters}
-    return {
-        name: hint for name, hint in known.items() if name not in HIDDEN and not is_path(hint)
-    }
+    return {name: hint for name, hint in known.items() if name not in HIDDEN and not is_path(hint)}
 
 
 def described(model: Model) -> list[dict[str, Any]]:

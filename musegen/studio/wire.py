@@ -49,7 +49,8 @@ def notes_of(rows: Any) -> np.ndarray:
 
 def packed(values: np.ndarray) -> str:
     """Numbers in [0, 1] as bytes 0 to 255, in base64."""
-    return base64.b64encode(np.round(255 * values.clip(0, 1)).astype(np.uint8)).decode()
+    levels = np.round(255 * values.clip(0, 1)).astype(np.uint8)
+    return base64.b64encode(levels.tobytes()).decode()
 
 
 def unpacked(text: str, size: int) -> np.ndarray:

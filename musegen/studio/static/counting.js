@@ -104,12 +104,11 @@ function show(step) {
 function tape() {
   const expected = read.likeliest;
   find("#tape").replaceChildren(...read.read.map((symbol, t) => {
-    const next = read.read[t + 1];
-    const right = next === undefined ? null : expected[t] === next;
+    const wrong = read.legal ? !read.legal[t].includes(expected[t]) : t + 1 < read.read.length && expected[t] !== read.read[t + 1];
     return make("button", {
       type: "button", class: `cell${t === at ? " now" : ""}${t > at ? " ahead" : ""}`, onclick: () => { stop(); show(t); },
       "aria-label": `${symbol}, then ${expected[t]} expected`, "aria-pressed": String(t === at),
-    }, make("b", {}, sign(symbol)), make("span", { class: right === false ? "wrong" : null }, sign(expected[t])));
+    }, make("b", {}, sign(symbol)), make("span", { class: wrong ? "wrong" : null }, sign(expected[t])));
   }));
 }
 

@@ -64,10 +64,11 @@ async function choose() {
   running = false;
   try {
     problem("");
-    model = await get(`api/models/${encodeURI(find("#rbm").value)}`);
-    const root = Math.sqrt(model.dim);
+    const key = encodeURI(find("#rbm").value);
+    const [found, { filters: weights }] = await Promise.all([get(`api/models/${key}`), get(`api/models/${key}/filters`)]);
+    model = found;
+    const root = Math.sqrt(model.dim), packed = bytesOf(weights);
     side = Number.isInteger(root) ? [root, root] : [model.dim, 1];
-    const packed = bytesOf((await get(`api/models/${encodeURI(model.key)}/filters`)).filters);
     filters = Array.from({ length: model.shown }, (_, h) => picture(packed.subarray(h * model.dim, (h + 1) * model.dim)));
   } catch (error) {
     return problem(error.message);
@@ -200,7 +201,9 @@ function drawFilters() {
   context.imageSmoothingEnabled = false;
   filters.forEach((filter, i) => {
     const [x, y] = [(i % columns) * tile, Math.floor(i / columns) * tile * (h / w)], on = (hidden[i] ?? 0) / 255;
-    context.globalAlpha = 0.14 + 0.86 * on;
+    context.fillStyle = "#181818";
+    context.fillRect(x, y, tile - gap, (tile - gap) * (h / w));
+    context.globalAlpha = 0.2 + 0.8 * on;
     context.drawImage(filter, x, y, tile - gap, (tile - gap) * (h / w));
     context.globalAlpha = 1;
     if (on > 0.5) {
