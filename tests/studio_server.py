@@ -11,11 +11,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import uvicorn
-
 from musegen.cli.studio import listen
 from musegen.studio.models import Catalogue
-from musegen.studio.server import make_app
+from musegen.studio.server import Server, make_app
 from musegen.studio.session import Session
 
 PATIENCE = 300.0
@@ -86,9 +84,7 @@ def studio(folder: Path, run: str | None = None, runs: Path | None = None) -> It
     kept = folder / "kept"
     app = make_app(Catalogue(run, runs or folder / "runs"), Session(kept))
     listening = listen("127.0.0.1", 0)
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="error", loop="asyncio", timeout_graceful_shutdown=1)
-    )
+    server = Server(app)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]}, daemon=True)
     thread.start()
     try:

@@ -19,8 +19,6 @@ from musegen.errors import UserError
 
 CALL = "studio [run=<run folder or checkpoint>] [port=0] [open=true] [key=value …]"
 EXAMPLES = ("studio", "studio run=runs/mozart", "studio port=8000 open=false")
-SHUTDOWN_SECONDS = 2
-"""How long open connections may last after Ctrl-C."""
 Port = Annotated[int, Interval(ge=0, le=65535)]
 
 
@@ -47,9 +45,7 @@ def serve(
     - out: the folder of the files that are kept in the studio.
     """
     try:
-        import uvicorn
-
-        from musegen.studio.server import make_app
+        from musegen.studio.server import Server, make_app
     except ImportError as e:
         if (e.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
@@ -63,12 +59,8 @@ def serve(
     print(f"musegen studio: {address}  (Ctrl-C ends it)", flush=True)
     if open:
         webbrowser.open(address)
-    config = uvicorn.Config(
-        app, log_level="warning", access_log=False, loop="asyncio", http="h11",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )  # fmt: skip
     try:
-        uvicorn.Server(config).run(sockets=[listening])
+        Server(app).run(sockets=[listening])
     except KeyboardInterrupt:
         print("musegen studio: ended")
 

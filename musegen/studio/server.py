@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import json
+import socket
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware import Middleware
@@ -32,25 +33,40 @@ POLL = 0.02
 """Seconds between two questions for a job's newest event."""
 KEEP_ALIVE = 10.0
 """Seconds after which a silent connection is written to, which shows whether it is still there."""
+SHUTDOWN_SECONDS = 5
+"""How long open connections may last when the server is to end."""
 Handler = Callable[[Request], Awaitable[Response]]
 
 
 def make_app(catalogue: Catalogue, session: Session, host: str = "127.0.0.1") -> Starlette:
-    """The application. Its worker threads start and end with it."""
+    """The application. Its worker threads end with `app.state.close()`."""
     studio = _Studio(Api(catalogue, session))
     hosts, any_address = allowed_hosts(host)
 
-    @asynccontextmanager
-    async def lifespan(app: Starlette) -> AsyncIterator[None]:
-        yield
-        await run_in_threadpool(studio.close)
-
-    return Starlette(
+    app = Starlette(
         routes=studio.routes(),
         middleware=[Middleware(Guard, hosts=hosts, any_address=any_address)],
         exception_handlers={UserError: _user_error},
-        lifespan=lifespan,
     )
+    app.state.close = studio.close
+    return app
+
+
+class Server(uvicorn.Server):
+    """Serves the application of `make_app`, and ends its work when it is to end."""
+
+    def __init__(self, app: Starlette) -> None:
+        settings: dict[str, Any] = {"loop": "asyncio", "http": "h11", "lifespan": "off"}
+        settings |= {"log_level": "warning", "access_log": False}
+        super().__init__(
+            uvicorn.Config(app, timeout_graceful_shutdown=SHUTDOWN_SECONDS, **settings)
+        )
+        self._close = app.state.close
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # Before uvicorn waits for open connections: their work would go on.
+        await run_in_threadpool(self._close)
+        await super().shutdown(sockets)
 
 
 async def _user_error(request: Request, error: Exception) -> Response:

@@ -40,7 +40,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Client]:
 
 def test_it_lists_the_pretrained_models_and_the_given_run(client: Client) -> None:
     models = {m["key"]: m for m in client.get("/api/models").json["models"]}
-    assert list(models)[0] == "run"
+    assert next(iter(models)) == "run"
     assert models["run"]["kind"] == "frames"
     kinds = {key: models[key]["kind"] for key in ("jsb", "mozart", "names18", "counting")}
     assert kinds == {"jsb": "music", "mozart": "music", "names18": "text", "counting": "text"}
@@ -101,7 +101,7 @@ def test_a_continuation_keeps_the_notes_and_begins_after_them(client: Client, mo
 def test_a_continuation_is_in_the_key_and_tempo_of_its_notes(client: Client) -> None:
     scale = [(i * 0.4, i * 0.4 + 0.4, p, 80) for i, p in enumerate((66, 68, 70, 71, 73, 70, 66))]
     base = np.array([tuple(row) for row in scale])
-    raised = base + [0, 0, 2, 0]
+    raised = base + np.array([0, 0, 2, 0])
     slow = base * [2, 2, 1, 1]
     settings = {"n": 1, "length": 12, "seed": 3}
 
@@ -110,7 +110,7 @@ def test_a_continuation_is_in_the_key_and_tempo_of_its_notes(client: Client) -> 
         return np.array(client.done("generate", body)["pieces"][0][7:])
 
     first = continued(base, 150)
-    assert np.allclose(continued(raised, 150), first + [0, 0, 2, 0])
+    assert np.allclose(continued(raised, 150), first + np.array([0, 0, 2, 0]))
     assert np.allclose(continued(slow, 75), first * [2, 2, 1, 1])
 
 

@@ -121,6 +121,7 @@ function probabilities() {
   })));
 }
 
+const decimal = (value, digits = 1) => value.toFixed(digits).replace("-", "−");
 const range = (values) => {
   const low = Math.min(...values), high = Math.max(...values), spare = (high - low) * 0.08 || 0.5;
   return [low - spare, high + spare];
@@ -137,7 +138,7 @@ function lines(series, title) {
   const ticks = [low, (low + high) / 2, high].map((v) => v + (v === low ? 1 : v === high ? -1 : 0) * (high - low) * 0.06);
   return make("figure", {},
     svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart", role: "img", "aria-label": `${title}: ${shown.map((line) => `${line.name} is ${line.values[at].toFixed(2)}`).join(", ")}` },
-      ...ticks.map((v) => svg("g", {}, svg("path", { class: "grid", d: `M${left} ${y(v)}H${W - 8}` }), svg("text", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, v.toFixed(Math.abs(high) > 20 ? 0 : 1)))),
+      ...ticks.map((v) => svg("g", {}, svg("path", { class: "grid", d: `M${left} ${y(v)}H${W - 8}` }), svg("text", { x: left - 5, y: y(v) + 4, "text-anchor": "end" }, decimal(v, Math.abs(high) > 20 ? 0 : 1)))),
       ...read.read.map((symbol, t) => (steps <= 32 ? svg("text", { x: x(t), y: H - 6, "text-anchor": "middle" }, sign(symbol)) : null)),
       ...shown.map((line, k) => svg("path", { class: `line c${k % COLOURS}`, d: line.values.map((v, t) => `${t ? "L" : "M"}${x(t).toFixed(1)} ${y(v).toFixed(1)}`).join("") })),
       svg("path", { class: "now-line", d: `M${x(at)} 4V${H - bottom}` })),
@@ -162,8 +163,8 @@ function plane() {
   find("#plane").replaceChildren(svg("svg", { viewBox: `0 0 ${W} ${H}`, class: "chart plane", role: "img", "aria-label": `The state after ${at} symbols: ${read.path[at].map((v) => v.toFixed(2)).join(", ")}` },
     svg("rect", { class: "frame", x: left, y: 8, width: W - left - 10, height: H - bottom - 8 }), ...decision,
     svg("path", { class: "line c0", d: path }), ...points,
-    svg("text", { x: (W + left) / 2, y: H - 8, "text-anchor": "middle" }, `${across}   ${xs[0].toFixed(1)} … ${xs[1].toFixed(1)}`),
-    svg("text", { x: 14, y: H / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${H / 2})` }, up ? `${up}   ${ys[0].toFixed(1)} … ${ys[1].toFixed(1)}` : "")));
+    svg("text", { x: (W + left) / 2, y: H - 8, "text-anchor": "middle" }, `${across}   ${decimal(xs[0])} … ${decimal(xs[1])}`),
+    svg("text", { x: 14, y: H / 2, "text-anchor": "middle", transform: `rotate(-90 14 ${H / 2})` }, up ? `${up}   ${decimal(ys[0])} … ${decimal(ys[1])}` : "")));
 }
 
 /** The two points where normal · (x, y) + offset = 0 enters and leaves the picture. */

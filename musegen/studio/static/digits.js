@@ -230,5 +230,5 @@ function drawEnergy() {
   context.stroke();
   context.fillStyle = colour.muted;
   context.font = "12px system-ui, sans-serif";
-  context.fillText(`${energies.at(-1).toFixed(1)} nats`, width - 80, Math.min(height - 4, y(energies.at(-1)) + 4));
+  context.fillText(`${energies.at(-1).toFixed(1).replace("-", "−")} nats`, width - 80, Math.min(height - 4, y(energies.at(-1)) + 4));
 }

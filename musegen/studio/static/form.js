@@ -48,3 +48,11 @@ export const setValue = (place, name, value) => {
   const control = place.querySelector(`[data-setting="${name}"]`);
   if (control) control.value = value;
 };
+
+/** Let a button show and hide the explanations of the fields in a place. */
+export function explainBy(button, place) {
+  button.addEventListener("click", () => {
+    const shown = place.classList.toggle("explained");
+    button.setAttribute("aria-pressed", String(shown));
+  });
+}

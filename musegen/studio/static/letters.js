@@ -1,7 +1,7 @@
 // The page of characters: names by label, and each letter's alternatives with their probabilities.
 import { get, work } from "./api.js";
 import { find, make, problem } from "./dom.js";
-import { field, values } from "./form.js";
+import { explainBy, field, values } from "./form.js";
 
 const page = find("#letters");
 let model = null, running = null, wanted = 0, shownText = null;
@@ -16,7 +16,7 @@ export async function start(entries) {
   }
   page.append(make("div", { class: "desk" },
     make("section", { class: "card", "aria-labelledby": "write-title" },
-      make("h3", { id: "write-title" }, "Write"),
+      make("div", { class: "card-head" }, make("h3", { id: "write-title" }, "Write"), make("button", { id: "explain-texts", type: "button", "aria-pressed": "false" }, "Explain")),
       make("div", { class: "field" }, make("label", { for: "text-model" }, "Model"),
         make("select", { id: "text-model", onchange: choose }, ...found.map((entry) => make("option", { value: entry.key }, entry.name)))),
       make("div", { id: "text-settings", class: "fields" }),
@@ -33,6 +33,7 @@ export async function start(entries) {
           make("div", { class: "field", id: "label-field" }, make("label", { for: "read-as" }, "read as"), make("select", { id: "read-as", onchange: look }))),
         make("p", { id: "letters-text", class: "muted" }),
         make("ol", { id: "steps", class: "steps", tabindex: 0, "aria-label": "Letters and their alternatives" })))));
+  explainBy(find("#explain-texts"), find("#text-settings"));
   find("#text-model").value = preferred.key;
   await choose();
 }

@@ -1,7 +1,7 @@
 // The page of music: generate, edit, continue, rewrite, listen, keep.
 import { get, work } from "./api.js";
 import { all, clock, find, make, problem, say } from "./dom.js";
-import { field, setValue, values } from "./form.js";
+import { explainBy, field, setValue, values } from "./form.js";
 import { Live } from "./live.js";
 import { lastEnd, Piece, toNote, toRow } from "./piece.js";
 import { Roll } from "./roll.js";
@@ -76,6 +76,7 @@ function rememberSettings() {
   store("length", [find("#length").value, find("#unit").value]);
 }
 find(".make").addEventListener("change", rememberSettings);
+explainBy(find("#explain"), find("#settings"));
 [find("#length").value, find("#unit").value] = stored("length", ["8", "bars"]);
 
 // --- Work of the model -------------------------------------------------------------------------
@@ -326,12 +327,18 @@ const SHORTCUTS = {
   " ": play, Delete: () => piece.remove(), Backspace: () => piece.remove(), "+": () => roll.zoom(1.5), "=": () => roll.zoom(1.5),
   "-": () => roll.zoom(1 / 1.5), l: () => find("#loop").click(),
 };
+const isCommand = (event) => event.ctrlKey || event.metaKey;
+addEventListener("keydown", (event) => { // anywhere but in a field, which has its own history
+  const key = event.key.toLowerCase();
+  if (!isCommand(event) || !"zy".includes(key) || running || find("#music").hidden || event.target.matches("input:not([type=radio],[type=checkbox],[type=range])")) return;
+  if (key === "y" || event.shiftKey) piece.redo();
+  else piece.undo();
+  event.preventDefault();
+});
 find("#roll").addEventListener("keydown", (event) => {
-  const command = event.ctrlKey || event.metaKey, key = event.key.toLowerCase();
+  const command = isCommand(event), key = event.key.toLowerCase();
   let used = true;
-  if (command && key === "z") event.shiftKey ? piece.redo() : piece.undo();
-  else if (command && key === "y") piece.redo();
-  else if (command && key === "a") piece.select(piece.notes);
+  if (command && key === "a") piece.select(piece.notes);
   else if (command || event.altKey) used = false;
   else if (SHORTCUTS[event.key]) SHORTCUTS[event.key]();
   else used = roll.keydown(event);

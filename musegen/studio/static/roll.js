@@ -344,7 +344,7 @@ export class Roll {
   #regionEdge(isStart) {
     const { time } = this.cursor, old = this.piece.region ?? { start: 0, end: Math.max(this.piece.seconds, time + this.step), low: 0, high: 127 };
     const region = isStart ? { ...old, start: time } : { ...old, end: time + this.step };
-    if (region.end > region.start) this.chooseRegion(region);
+    if (region.end > region.start) this.piece.setRegion(region); // selected notes would move with the arrows
     say(`region ${region.start.toFixed(2)} to ${region.end.toFixed(2)} seconds`);
   }
 }
