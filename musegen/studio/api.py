@@ -29,7 +29,7 @@ Time = Annotated[float, Interval(ge=0, le=MAX_SECONDS)]
 Length = Annotated[float, Interval(gt=0, le=600)]
 """Seconds of new music."""
 Count = Annotated[int, Interval(ge=1, le=MAX_PIECES)]
-Sweeps = Annotated[int, Interval(ge=1, le=200)]
+Sweeps = Annotated[int, Interval(ge=0, le=50)]
 GibbsSteps = Annotated[int, Interval(ge=0, le=1000)]
 KEPT = {
     "mid": "audio/midi",
@@ -114,14 +114,17 @@ class Api:
         temperature: Temperature = 1.0,
         sweeps: Sweeps | None = None,
         seed: Seed = 0,
+        keep: Literal["none", "melody", "bass"] = "none",
+        weak_beats: bool = False,
     ) -> Work:
         """Write a region of `notes` again."""
         piece = notes_of(notes)
         how = {"n": n, "temperature": temperature, "sweeps": sweeps, "seed": seed}
+        region = music.Rewriting(start, end, low, high, keep, weak_beats)
 
         def work(job: Job) -> dict[str, Any]:
             loaded = self._loaded(job, model, "music")
-            return music.rewrite(job, loaded, piece, tempo, (start, end, low, high), how)
+            return music.rewrite(job, loaded, piece, tempo, region, dict(how))
 
         return work
 

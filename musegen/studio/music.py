@@ -24,6 +24,8 @@ from musegen.studio.wire import rows_of
 MIN_NOTE = 0.01
 """Seconds: what is left of a note at a seam has to be at least this long."""
 
+MAX_STRETCHES = 64
+"""Weak beats of a variation."""
 MAX_NATS = 1000.0
 """What an impossible note is shown as: JSON has no infinity."""
 
@@ -175,26 +177,66 @@ def _finisher(
     return finish
 
 
+class Rewriting(NamedTuple):
+    """What is written again: `start` ≤ seconds < `end`, `low` ≤ pitch ≤ `high`; see `infill`.
+
+    - keep: the voice that stays, `none`, `melody` or `bass`.
+    - weak_beats: only the notes on every second beat are written again, so that a variation stays
+      close to the passage.
+    """
+
+    start: float
+    end: float
+    low: int
+    high: int
+    keep: str
+    weak_beats: bool
+
+    def stretches(self, beat: float) -> list[tuple[float, float]]:
+        """The stretches of time that are written again one after another."""
+        if not self.weak_beats:
+            return [(self.start, self.end)]
+        first = math.floor(self.start / beat / 2)
+        beats = [(2 * i + 1) * beat for i in range(first, math.ceil(self.end / beat / 2))]
+        found = [(max(t, self.start), min(t + beat, self.end)) for t in beats]
+        return [(start, end) for start, end in found if end - start > MIN_NOTE]
+
+
 def rewrite(
-    job: Job, model: Any, notes: np.ndarray, tempo: float, region: tuple[float, float, int, int],
+    job: Job, model: Any, notes: np.ndarray, tempo: float, region: Rewriting,
     settings: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
-    """Write the region (start, end, low, high) of the notes again. Publishes progress."""
-    start, end, low, high = region
-    if not end > start:
-        raise UserError(f"region=[{start:g},{end:g}]: should end after its start")
+    """Write a region of the notes again, n times. Publishes progress and the notes so far."""
+    stretches = region.stretches(60 / tempo)
+    if not stretches:
+        raise UserError("the region has no weak beat; choose a longer one")
+    if len(stretches) > MAX_STRETCHES:
+        raise UserError(f"a variation may have at most {MAX_STRETCHES} weak beats; choose a region")
+    how = {"pitches": (region.low, region.high), "keep": region.keep, "tempo": tempo}
+    n, seed = settings.pop("n"), settings.pop("seed")
+    pieces, count = [laid_out(notes, tempo)], 1 if len(stretches) == 1 else n
+    done = 0
 
     def describe(step: Step) -> dict[str, Any]:
-        return {"fraction": step.done / step.total}
+        fraction = (done + step.done / step.total) / (count * len(stretches))
+        return {"fraction": fraction, "pieces": [rows_of(notes_in(p)) for p in step.samples()]}
 
     with watching(job.watcher(describe)):
-        pieces = model.infill(laid_out(notes, tempo), start, end, pitches=(low, high), **settings)
+        if count == 1:
+            pieces = model.infill(pieces[0], *stretches[0], n=n, seed=seed, **how, **settings)
+        else:
+            pieces = pieces * count
+            for i in range(count):
+                for start, end in stretches:
+                    own = (seed + i * MAX_STRETCHES + done) % 2**32
+                    (pieces[i],) = model.infill(pieces[i], start, end, seed=own, **how, **settings)
+                    done += 1
     return {"pieces": [rows_of(notes_in(p)) for p in pieces]}
 
 
 def surprise(model: Any, notes: np.ndarray, tempo: float) -> dict[str, Any]:
     """The negative log-probability of each note or frame, in nats."""
-    rows = model.surprise(laid_out(notes, tempo))
+    rows = model.surprise(laid_out(notes, tempo), tempo=tempo)
     rows["nll"] = rows["nll"].clip(max=MAX_NATS)
     columns = [np.round(rows[c].astype(float), 6) for c in ("start", "end", "pitch", "nll")]
     return {"rows": [list(row) for row in zip(*(c.tolist() for c in columns), strict=True)]}
