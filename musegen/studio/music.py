@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
@@ -26,6 +27,8 @@ MIN_NOTE = 0.01
 
 MAX_STRETCHES = 64
 """Weak beats of a variation."""
+SEED_STEP = 1_000_003
+"""Between the seeds of two weak beats, so that those of neighbouring seeds differ."""
 MAX_NATS = 1000.0
 """What an impossible note is shown as: JSON has no infinity."""
 
@@ -213,24 +216,23 @@ def rewrite(
     if len(stretches) > MAX_STRETCHES:
         raise UserError(f"a variation may have at most {MAX_STRETCHES} weak beats; choose a region")
     how = {"pitches": (region.low, region.high), "keep": region.keep, "tempo": tempo}
-    n, seed = settings.pop("n"), settings.pop("seed")
-    pieces, count = [laid_out(notes, tempo)], 1 if len(stretches) == 1 else n
+    piece, seed, n = laid_out(notes, tempo), settings.pop("seed"), settings.pop("n")
+    calls = len(stretches) * (1 if len(stretches) == 1 else n)
     done = 0
 
     def describe(step: Step) -> dict[str, Any]:
-        fraction = (done + step.done / step.total) / (count * len(stretches))
-        return {"fraction": fraction, "pieces": [rows_of(notes_in(p)) for p in step.samples()]}
+        shown = [rows_of(notes_in(p)) for p in step.samples()]
+        return {"fraction": (done + step.done / step.total) / calls, "pieces": shown}
 
     with watching(job.watcher(describe)):
-        if count == 1:
-            pieces = model.infill(pieces[0], *stretches[0], n=n, seed=seed, **how, **settings)
+        if calls == 1:
+            pieces = model.infill(piece, *stretches[0], n=n, seed=seed, **how, **settings)
         else:
-            pieces = pieces * count
-            for i in range(count):
-                for start, end in stretches:
-                    own = (seed + i * MAX_STRETCHES + done) % 2**32
-                    (pieces[i],) = model.infill(pieces[i], start, end, seed=own, **how, **settings)
-                    done += 1
+            pieces = [piece] * n
+            for i, (start, end) in itertools.product(range(n), stretches):
+                own = (seed + done * SEED_STEP) % 2**32
+                (pieces[i],) = model.infill(pieces[i], start, end, seed=own, **how, **settings)
+                done += 1
     return {"pieces": [rows_of(notes_in(p)) for p in pieces]}
 
 

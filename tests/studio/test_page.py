@@ -267,6 +267,47 @@ def test_continuing_a_file(browser: Any, client: Client, tmp_path: Path, model: 
         assert len(notes(page, tmp_path)) == len(piece)
 
 
+def test_a_region_is_rewritten(browser: Any, client: Client, tmp_path: Path) -> None:
+    with opened(browser, client) as page:
+        page.uncheck("#listen")
+        write(page, length=4)
+        piece = notes(page, tmp_path)
+        page.check("[name=tool][value=select]", force=True)
+        settled(page)
+        ruler = page.locator("#roll").bounding_box()["y"] + 8
+        left, right = (point(page, seconds, 60)[0] for seconds in (2.2, 5.8))
+        drag(page, (left, ruler), (right, ruler))  # the bars 2 and 3
+        assert page.text_content("#region-text") == "2.0 to 6.0 s, all pitches"
+        write(page, "#rewrite")
+        first = notes(page, tmp_path)
+        write(page, "#another")
+        second = notes(page, tmp_path)
+
+    def part(rows: np.ndarray, inside: bool) -> list[tuple[float, int]]:
+        found = (rows["start"] > 1.999) & (rows["start"] < 5.999)
+        return rows[found == inside][["start", "pitch"]].tolist()
+
+    assert part(first, inside=False) == part(second, inside=False) == part(piece, inside=False)
+    assert len({str(part(rows, inside=True)) for rows in (piece, first, second)}) == 3
+
+
+def test_harmonise_vary_and_surprise(browser: Any, client: Client, tmp_path: Path) -> None:
+    melody = make_notes([(0.0, 0.5, 72, 80), (0.5, 1.0, 74, 80), (1.0, 2.0, 76, 80)])
+    with opened(browser, client) as page:
+        page.uncheck("#listen")
+        open_file(page, melody, tmp_path)
+        write(page, "#harmonise")
+        harmonised = notes(page, tmp_path)
+        assert set(melody.tolist()) < set(harmonised.tolist())
+        write(page, "#vary")
+        assert notes(page, tmp_path).tolist() != harmonised.tolist()
+        page.click("#surprise")
+        page.wait_for_selector("#surprise[aria-pressed=true]")
+        assert "nats" in page.text_content("#legend-text")
+        page.click("#undo")
+        assert page.is_hidden("#legend")
+
+
 def test_a_file_that_is_no_midi_file_is_one_line(browser: Any, client: Client) -> None:
     with opened(browser, client) as page:
         file = {"name": "a.mid", "mimeType": "audio/midi", "buffer": b"nonsense"}

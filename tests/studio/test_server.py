@@ -23,6 +23,7 @@ from musegen.sharing.folder import write_model
 from musegen.sharing.locate import load
 from musegen.specs import Frames
 from musegen.studio.models import Catalogue
+from musegen.studio.session import laid_out
 from musegen.studio.wire import notes_of, packed, rows_of, unpacked
 
 MELODY = [[0.0, 0.5, 67, 80], [0.5, 1.0, 69, 90], [1.0, 2.0, 71, 70]]
@@ -309,3 +310,61 @@ def test_runs_of_a_folder_are_in_the_list(tmp_path: Path) -> None:
 
 def test_a_given_pretrained_model_is_the_first(tmp_path: Path) -> None:
     assert Catalogue("mozart", tmp_path).entries()[0].key == "mozart"
+
+
+@pytest.mark.parametrize("model", ["jsb", "mozart"])
+def test_a_region_is_rewritten_and_the_rest_stays(client: Client, model: str) -> None:
+    settings = {"n": 1, "seed": 4}
+    body = {"model": model, "settings": settings, "seconds": 8.0, "tempo": 100}
+    (piece,) = client.done("generate", body)["pieces"]
+    region = {"start": 2.4, "end": 6.0, "low": 0, "high": 127}
+    request = {"model": model, "notes": piece, "tempo": 100, "n": 2, "sweeps": 1, **region}
+    first, second = client.done("rewrite", request)["pieces"]
+
+    def outside(rows: list[list[float]]) -> list[list[float]]:
+        return [row for row in rows if not 2.4 - 1e-6 <= row[0] < 6.0 - 1e-6]
+
+    def inside(rows: list[list[float]]) -> list[list[float]]:
+        return [row for row in rows if 2.4 - 1e-6 <= row[0] < 6.0 - 1e-6]
+
+    onsets = [[row[0], *row[2:]] for row in outside(piece)]
+    for new in (first, second):
+        assert [[row[0], *row[2:]] for row in outside(new)] == onsets
+        assert inside(new) != inside(piece)
+    assert inside(first) != inside(second)
+    assert client.done("rewrite", request)["pieces"] == [first, second]
+
+
+def test_harmonising_keeps_the_melody(client: Client) -> None:
+    melody = [[i * 0.5, i * 0.5 + 0.5, p, 80] for i, p in enumerate((72, 74, 76, 77, 76, 74, 72))]
+    request = {"model": "jsb", "notes": melody, "start": 0, "end": 3.5, "keep": "melody"}
+    (piece,) = client.done("rewrite", request | {"sweeps": 1})["pieces"]
+    assert [row for row in melody if row not in piece] == []
+    added = [row for row in piece if row not in melody]
+    assert len(added) > 5
+    for start, _, pitch, _ in added:
+        (above,) = [row[2] for row in melody if row[0] <= start + 1e-6 < row[1]]
+        assert pitch < above
+
+
+def test_a_variation_keeps_the_strong_beats(client: Client) -> None:
+    body = {"model": "jsb", "settings": {"n": 1, "seed": 6}, "seconds": 4.0}
+    (piece,) = client.done("generate", body)["pieces"]
+    request = {"model": "jsb", "notes": piece, "start": 0, "end": 4, "weak_beats": True, "n": 2}
+    one, other = client.done("rewrite", request | {"sweeps": 1})["pieces"]
+
+    def onsets(rows: list[list[float]], weak: bool) -> list[tuple[float, float]]:
+        return [(row[0], row[2]) for row in rows if (int(row[0] / 0.5 + 1e-6) % 2 == 1) == weak]
+
+    for varied in (one, other):
+        assert onsets(varied, weak=False) == onsets(piece, weak=False)
+    assert len({str(onsets(rows, weak=True)) for rows in (piece, one, other)}) == 3
+
+
+def test_surprise_is_what_the_model_computes(client: Client) -> None:
+    notes = [[i * 0.5, i * 0.5 + 0.5, p, 80] for i, p in enumerate((60, 64, 67, 72))]
+    for model in ("jsb", "mozart"):
+        rows = client.done("surprise", {"model": model, "notes": notes})["rows"]
+        expected = load(model).surprise(laid_out(notes_of(notes), 120.0), tempo=120.0)
+        assert np.allclose([row[3] for row in rows], expected["nll"], atol=1e-4)
+        assert all(row[0] < row[1] and row[3] >= 0 for row in rows)

@@ -12,7 +12,6 @@ import { Takes } from "./takes.js";
 const BASIC = ["n", "seed", "temperature", "top_p"];
 const OF_THE_PAGE = ["length", "tempo", "time_signature"];
 const NAMES = { n: "How many", top_p: "Top p", max_hold: "Longest hold" };
-const VARIED_SWEEPS = 1;
 
 const piece = new Piece();
 const roll = new Roll(find("#roll"), find("#scroll"), find("#space"), piece, { seek });
@@ -161,20 +160,13 @@ function showWork(text, fraction = null) {
   showState();
 }
 
-function melodyRegion() {
-  const region = piece.region ?? { start: 0, end: piece.seconds };
-  const inside = piece.notes.filter((n) => n.start < region.end && n.end > region.start);
-  const tops = inside.filter((n) => !inside.some((o) => o.pitch > n.pitch && o.start < n.end - 0.01 && o.end > n.start + 0.01));
-  return { start: region.start, end: region.end, low: 0, high: Math.min(...tops.map((n) => n.pitch)) - 1 };
-}
-
 const whole = () => piece.region ?? { start: 0, end: piece.seconds, low: 0, high: 127 };
 const clicked = (selector, action) => find(selector).addEventListener("click", action);
 clicked("#generate", () => perform("Generate", "generate", newMusic([])));
 clicked("#continue", () => perform("Continue", "generate", newMusic(piece.rows)));
 clicked("#rewrite", () => perform("Rewrite", "rewrite", regionRequest(whole())));
-clicked("#harmonise", () => perform("Harmonise", "rewrite", regionRequest(melodyRegion())));
-clicked("#vary", () => perform("Vary", "rewrite", regionRequest(whole(), { sweeps: VARIED_SWEEPS })));
+clicked("#harmonise", () => perform("Harmonise", "rewrite", regionRequest(whole(), { low: 0, high: 127, keep: "melody" })));
+clicked("#vary", () => perform("Vary", "rewrite", regionRequest(whole(), { weak_beats: true })));
 clicked("#stop", () => running?.abort());
 clicked("#another", () => {
   const { title, path, body } = last, seed = (body.settings ?? body).seed ?? 0;
