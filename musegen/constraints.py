@@ -53,6 +53,7 @@ PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
 BeatsPerMinute = Annotated[float, Interval(ge=4, le=1000)]
 """A MIDI file can have no slower tempo than 3.6 quarter notes per minute."""
 Seed = Annotated[int, Ge(0), Lt(2**32)]
+MidiPitch = Annotated[int, Interval(ge=0, le=127)]
 
 
 def _check_temperature(value: float) -> float:

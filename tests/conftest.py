@@ -6,6 +6,7 @@ import hashlib
 import logging
 import os
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from musegen.codecs.midi import NOTES, write_notes
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # tests run in parallel, and their networks are tiny
+# Trackio reads it when it is imported, so it cannot be set for each test.
+os.environ["TRACKIO_DIR"] = tempfile.mkdtemp()
 
 
 def max_cpu_seconds() -> float:

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from musegen.cli import console
+from musegen.cli.infilling import infill_file, infill_section
 from musegen.cli.usage import Section, description, help_requested, print_usage
 from musegen.config.formats import PieceFormat, check_formats
 from musegen.config.sound import check_sound
@@ -28,6 +29,7 @@ CALL = "generate run=<run folder or checkpoint> [n=4] [seed=0] [out=DIR] [key=va
 EXAMPLES = (
     "generate run=runs/mozart n=4 length=800 temperature=0.9",
     "generate run=runs/mozart prime=my.mid include_prime=true",
+    "generate run=runs/mozart infill=my.mid region=[8,16] keep=melody n=2",
     "generate run=runs/names label=Japanese n=20",
 )
 
@@ -37,6 +39,8 @@ def generate(
     out: Path | None = None,
     formats: list[PieceFormat] | None = None,
     sound: str = "piano",
+    infill: Path | None = None,
+    region: tuple[float, float] | None = None,
     **settings: Any,
 ) -> list[Path]:
     """Generate samples from a checkpoint, which is all that this needs.
@@ -49,16 +53,24 @@ def generate(
       and takes seconds per piece. The MIDI file is always written.
     - sound: how music sounds: piano, additive, or a SoundFont (FILE.sf2, FILE.sf3,
       FILE.sf2:PROGRAM).
+    - infill: a MIDI file of which a region is written again; the rest does not change.
+    - region: where it starts and ends, in seconds; null is the whole file.
 
-    `settings` are those of the model's `generate`, as values or as they are typed.
+    `settings` are those of the model's `generate`, with `infill` those of its `infill`, as values or
+    as they are typed.
     """
     sound = check_sound(sound)
     check_plays(sound)
     model = load(run)
     if formats is not None:
         formats = check_formats(formats, type(model), "generate.formats")
-    read = read_typed(model.generate, settings)
-    samples = model.generate(**check_settings(model.generate, read, "generate"))
+    if infill is None:
+        if region is not None:
+            raise UserError(f"region={list(region)}: of which file? infill=my.mid is missing")
+        read = read_typed(model.generate, settings)
+        samples = model.generate(**check_settings(model.generate, read, "generate"))
+    else:
+        samples = infill_file(model, infill, region, settings)
     folder = out or output_folder(run, "generated")
     paths = one_per_sample(replace_samples(model.spec, samples, folder, formats, sound))
     for path in paths:
@@ -93,10 +105,10 @@ def replace_samples(
 def print_help(settings: dict[str, Any]) -> None:
     """The settings of the run's model; without a run, those of every model."""
     models = [type(load(settings["run"]))] if "run" in settings else MODELS.values()
-    sections = [
-        Section(f"settings of {model.name}", model.generate, without=("start_ND",))
-        for model in models
-    ]
+    sections = []
+    for model in models:
+        name = f"settings of {model.name}"
+        sections += [Section(name, model.generate, without=("start_ND",)), *infill_section(model)]
     print_usage(
         CALL, description(generate), Section("settings", generate), *sections, examples=EXAMPLES
     )

@@ -42,8 +42,7 @@ from musegen.training.callbacks.checkpoints import last_checkpoint
 from musegen.training.fine_tuning import Source
 from musegen.training.learning_rate import tune_learning_rate
 from musegen.training.lightning_compat import require_supported_lightning
-from musegen.training.loggers.media import MediaLog, log_media
-from musegen.training.loggers.wandb_logger import finishing
+from musegen.training.loggers.media import MediaLog, finishing, log_media
 from musegen.training.resume import prepare_resume
 from musegen.training.run_summary import write_report
 from musegen.training.scores import check_unstated_scores

@@ -181,20 +181,30 @@ class MessageCodec:
         """(T,) `MESSAGES` → (T, 3) int64 classes, without the notes outside the range."""
         stream = self.in_range(stream)
         note = stream["note"].astype(np.int64) - self.pitch_range[0]
-        velocity = self._velocity_class[stream["velocity"]]
+        velocity = self.velocity_classes(stream["velocity"])
         return np.stack([note, velocity, self.grid.classes(stream["time"])], axis=1)
 
     def decode(self, classes: np.ndarray) -> np.ndarray:
         """(T, 3) classes → (T,) `MESSAGES`, for any classes within the spec's sizes."""
         stream = np.empty(len(classes), MESSAGES)
         stream["note"] = classes[:, 0] + self.pitch_range[0]
-        stream["velocity"] = self._velocity_value[classes[:, 1]]
+        stream["velocity"] = self.velocities(classes[:, 1])
         stream["time"] = self.grid.values[classes[:, 2]]
         return stream
 
     def quantise(self, stream: np.ndarray) -> np.ndarray:
         """The stream with every value replaced by the centre of its bin."""
         return self.decode(self.encode(stream))
+
+    def velocity_classes(self, velocities: np.ndarray) -> np.ndarray:
+        """The classes of velocities from 0 to 127."""
+        classes: np.ndarray = self._velocity_class[velocities]
+        return classes
+
+    def velocities(self, classes: np.ndarray) -> np.ndarray:
+        """The velocity in the middle of each class."""
+        values: np.ndarray = self._velocity_value[classes]
+        return values
 
     def clock(self, stream: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """The clock (T, 2) of a stream in beats within the range, and of its classes.

@@ -6,7 +6,8 @@ import functools
 import inspect
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
 import numpy as np
@@ -137,6 +138,16 @@ class Model(pl.LightningModule):
         """The last update's loss."""
         self.val_metric = self.new_metric()
         self.test_metric = self.new_metric()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Evaluation mode in this block; afterwards the mode is as it was."""
+        training = self.training
+        self.eval()
+        try:
+            yield
+        finally:
+            self.train(training)
 
     def save_settings(self) -> None:
         """Save the calling constructor's arguments, spec and codec as plain values."""

@@ -54,7 +54,7 @@ from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_distribution import FrameDistribution
-from musegen.models.layers.hold_limits import FrameSampler
+from musegen.models.layers.frame_sampler import FrameSampler, Given
 from musegen.models.layers.note_age import note_ages
 from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
 from musegen.models.roll_model import RollModel
@@ -352,13 +352,13 @@ class BiaxialSampler(FrameSampler):
         self.past, self.t = model.start(rows), -1
         self._advance(torch.zeros_like(self.x_NTD[:, :1]))  # a silent frame before the first one
 
-    def draw(self) -> tuple[Tensor, Tensor]:
+    def draw(self, given: Given | None = None) -> tuple[Tensor, Tensor]:
         r_1NZ = None
         if self.model.attention is not None:
             r_1NZ = self.model.attention.step(self.t, self.u_NTR, self.x_NTD)[None]
         c_NPC = self.model.context(self.h, self.e, self.u_NTR[:, self.t][None], r_1NZ)[0]
         sample = self.model.frame_distribution.sample
-        x_1ND, log_prob_1N = sample(c_NPC, 1, self.temperature, self.generator)
+        x_1ND, log_prob_1N = sample(c_NPC, 1, self.temperature, self.generator, given)
         return x_1ND[0], log_prob_1N[0]
 
     def append(self, frame_ND: Tensor) -> None:
@@ -376,3 +376,25 @@ class BiaxialSampler(FrameSampler):
         self.x_NTD, self.u_NTR = self.x_NTD[row_N], self.u_NTR[row_N]
         self.h, self.e = self.h[:, row_N], self.e[:, row_N]
         self.past = self.past.select(row_N)
+
+    def log_prob(self, x_NFD: Tensor) -> Tensor:
+        width = max(1, FRAMES // max(1, x_NFD.shape[1]))
+        if len(x_NFD) > width:
+            rows = torch.arange(len(x_NFD), device=x_NFD.device).split(width)
+            return torch.cat([self.fork(row_M).log_prob(x_NFD[row_M]) for row_M in rows])
+        model, t = self.model, self.t
+        h_FBPH, e_FBPE, u_FBR, _ = model.along_time(x_NFD, self.past, t + 1)
+        u_FBR = torch.cat([self.u_NTR[:, t][None], u_FBR[:-1]])
+        r_FBZ = None
+        if model.attention is not None:
+            known = slice(max(0, t - model.attention.span), t)
+            u_BSR = torch.cat([self.u_NTR[:, known], u_FBR.transpose(0, 1)], dim=1)
+            x_BSD = torch.cat([self.x_NTD[:, known], x_NFD], dim=1)
+            first = t - known.start
+            r_FBZ = model.attention(u_BSR[:, first:], u_BSR, x_BSD, first).transpose(0, 1)
+        h_FBPH, e_FBPE = torch.cat([self.h, h_FBPH[:-1]]), torch.cat([self.e, e_FBPE[:-1]])
+        c_FBPC = model.context(h_FBPH, e_FBPE, u_FBR, r_FBZ)
+        log_prob = model.frame_distribution.log_prob
+        x_FBD = x_NFD.transpose(0, 1)
+        log_prob_M = log_prob(c_FBPC.flatten(0, 1), x_FBD.flatten(0, 1), self.temperature)
+        return log_prob_M.unflatten(0, x_FBD.shape[:2]).t()

@@ -27,12 +27,15 @@ from torchmetrics import Metric
 from musegen.codecs.labels import labels_to_generate
 from musegen.codecs.messages import FIELDS, SCORE_MESSAGES, MessageCodec
 from musegen.codecs.meter import bar_ticks, signature_of
+from musegen.codecs.region import Keep, Region
 from musegen.constraints import (
     BeatsPerMinute,
     DropoutRate,
+    MidiPitch,
     NonNegativeInt,
     PositiveFraction,
     PositiveInt,
+    PositiveTemperature,
     Probability,
     SampleCount,
     SampleLength,
@@ -50,15 +53,16 @@ from musegen.models.layers.message_heads import ChainedHeads, IndependentHeads
 from musegen.models.layers.past_attention import Past
 from musegen.models.layers.repeated_history import repeat_history
 from musegen.models.layers.softmax_sampler import Sampler
+from musegen.models.message_infilling import infill_messages, message_surprise, metre_of
 from musegen.models.message_net import MessageNet, State
+from musegen.render.shown import Samples, as_samples
 from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.runtime.steps import report_step
 from musegen.specs import LabelledMessageBatch, LabelledMessages, MessageBatch, Messages
 
 MAX_BAR = 768
 """Ticks of the longest bar that is counted: eight bars of 4/4."""
-
-
+TimeSignature = tuple[PositiveInt, Literal[1, 2, 4, 8, 16, 32]]
 Batch = MessageBatch | LabelledMessageBatch
 Sample = np.ndarray | tuple[str, np.ndarray]
 """`NOTES`, or (label, notes) from a model with labels."""
@@ -233,7 +237,7 @@ class LSTMMidi(MessageNet):
         prime_seconds: float | None = None,
         include_prime: bool = False,
         tempo: BeatsPerMinute | None = None,
-        time_signature: tuple[PositiveInt, Literal[1, 2, 4, 8, 16, 32]] | None = None,
+        time_signature: TimeSignature | None = None,
         seed: Seed = 0,
         label: str | None = None,
     ) -> list[Sample]:
@@ -275,15 +279,70 @@ class LSTMMidi(MessageNet):
             return [(self.codec.labels[i], piece) for i, piece in zip(labels, notes, strict=True)]
 
         drawn: list[Tensor] = []
-        training = self.training
-        self.eval()
-        try:
+        with self.evaluating():
             for x_BF in self._draw(n, labels, length, prime_TF, clock_TC, sampler, generator):
                 drawn.append(x_BF)
                 report_step(len(drawn), length, lambda: pieces(drawn))
-        finally:
-            self.train(training)
         return pieces(drawn)
+
+    @check_arguments
+    def infill(
+        self,
+        notes: np.ndarray,
+        start: float,
+        end: float,
+        pitches: tuple[MidiPitch, MidiPitch] = (0, 127),
+        n: SampleCount = 1,
+        temperature: PositiveTemperature = 1.0,
+        sweeps: NonNegativeInt | None = None,
+        seed: Seed = 0,
+        keep: Keep = "none",
+        tempo: BeatsPerMinute | None = None,
+        time_signature: TimeSignature | None = None,
+        label: str | None = None,
+    ) -> Samples:
+        """The piece `notes` with the region from `start` to `end` seconds written again, n times.
+
+        The new notes are samples of what the model expects there, given all other notes, before
+        and after. Notes that start outside the region do not change
+        (`musegen.models.message_infilling`).
+
+        - start, end: the region, in seconds.
+        - pitches: the lowest and the highest MIDI pitch of the region.
+        - temperature: divides the logits of all classes.
+        - sweeps: how often the region is written once more, block by block, after the first time;
+          more are closer to the model and slower. null is 3.
+        - keep: notes of the region that stay: `melody`, the highest ones, `bass`, the lowest ones,
+          or `none`. New notes are below the melody, or above the bass.
+        - tempo: quarter notes per minute of `notes`, if times are in beats; null is the codec's.
+        - time_signature: such as [3,4], of bars that are counted from the start of `notes`, if
+          times are in beats; null is the most frequent one in training.
+        - label: of the piece; null is the one under which it is most probable.
+
+        Training mode and the global random streams do not change. Raises `UserError` for notes
+        that are none, and for a region without length, outside the piece or the model's pitches.
+        """
+        region, metre = Region(start, end, *pitches, keep), metre_of(self, tempo, time_signature)
+        settings = n, temperature, sweeps, metre, label, seed
+        with self.evaluating():
+            return as_samples(self.spec, infill_messages(self, notes, region, *settings))
+
+    @check_arguments
+    def surprise(
+        self,
+        notes: np.ndarray,
+        tempo: BeatsPerMinute | None = None,
+        time_signature: TimeSignature | None = None,
+        label: str | None = None,
+    ) -> np.ndarray:
+        """−log p of the onset message of each note given all messages before it, in nats.
+
+        A structured array with the fields start, end (seconds), pitch and nll, the sum over note,
+        velocity and time; one row for each note in the model's pitch range, by start and pitch. In
+        beats times are rounded to the model's ticks. The settings and errors are those of `infill`.
+        """
+        with self.evaluating():
+            return message_surprise(self, notes, metre_of(self, tempo, time_signature), label)
 
     def _read_prime(
         self, prime: Path | None, seconds: float | None

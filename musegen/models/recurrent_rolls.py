@@ -14,7 +14,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -24,7 +24,7 @@ from musegen.codecs.roll_codec import RollCodec
 from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
-from musegen.models.layers.hold_limits import FrameSampler
+from musegen.models.layers.frame_sampler import FrameSampler, Given
 from musegen.models.layers.note_age import AGE_BUCKETS, note_ages
 from musegen.models.layers.recurrence import Cell, Recurrence
 from musegen.models.roll_model import RollModel
@@ -141,17 +141,25 @@ class RecurrentRolls(RollModel, abstract=True):
         return b_age_AD[bucket_ND, torch.arange(age_ND.shape[1], device=age_ND.device)]
 
 
-Draw = Callable[[Tensor, Tensor], tuple[Tensor, Tensor | None]]
-"""Samples frames from b_v(t) and b_h(t); returns them and their log probabilities, if known."""
+class FrameLaw(Protocol):
+    """The distribution of frames with the biases b_v(t) and b_h(t)."""
+
+    def draw(
+        self, b_v_ND: Tensor, b_h_NH: Tensor, given: Given | None
+    ) -> tuple[Tensor, Tensor | None]:
+        """A sample for each row of biases, as by `FrameSampler.draw`."""
+
+    def log_prob(self, x_ND: Tensor, b_v_ND: Tensor, b_h_NH: Tensor) -> Tensor:
+        """log p of each frame, (N,), in nats."""
 
 
 class RecurrentSampler(FrameSampler):
-    """Frames of `RecurrentRolls`, drawn from their biases by `draw_from`."""
+    """Frames of `RecurrentRolls`; `law` is their distribution given their biases."""
 
     def __init__(
-        self, model: RecurrentRolls, rows: int, steps: int, draw_from: Draw, generator: Generator
+        self, model: RecurrentRolls, rows: int, steps: int, law: FrameLaw, generator: Generator
     ) -> None:
-        self.model, self.draw_from, self.generator = model, draw_from, generator
+        self.model, self.law, self.generator = model, law, generator
         self.state = model.recurrence.start(rows)
         self.x_NTD = self.state[0].new_zeros(rows, steps, model.spec.pitches)
         self.u_NTR = self.state[0].new_zeros(rows, steps, self.state[0].shape[1])
@@ -160,13 +168,13 @@ class RecurrentSampler(FrameSampler):
             self.age_ND = torch.zeros_like(self.x_NTD[:, 0], dtype=torch.int64)
         self.t = 0
 
-    def draw(self) -> tuple[Tensor, Tensor | None]:
+    def draw(self, given: Given | None = None) -> tuple[Tensor, Tensor | None]:
         model, t = self.model, self.t
         self.u_NTR[:, t] = self.state[0]
         r_NZ = model.attention.step(t, self.u_NTR, self.x_NTD) if model.attention else None
         clock_NC = model.clock_input(self.x_NTD[:, t, None], t)[:, 0] if model.clock else None
         known = Conditions(self.state[0], r_NZ, clock_NC, self.age_ND)
-        return self.draw_from(*model.biases(known))
+        return self.law.draw(*model.biases(known), given)
 
     def append(self, frame_ND: Tensor) -> None:
         self.x_NTD[:, self.t], self.u_NTR[:, self.t] = frame_ND, self.state[0]
@@ -183,3 +191,21 @@ class RecurrentSampler(FrameSampler):
         self.state = tuple(s[row_N] for s in self.state)
         if self.age_ND is not None:
             self.age_ND = self.age_ND[row_N]
+
+    def log_prob(self, x_NFD: Tensor) -> Tensor:
+        model, t, age_NFD = self.model, self.t, None
+        age_NAD = None if self.age_ND is None else self.age_ND[:, None]
+        if age_NAD is not None:
+            age_NFD = note_ages(x_NFD, self.age_ND)
+            age_NAD = torch.cat([age_NAD, age_NFD[:, :-1]], dim=1)
+        u_NFR, _ = model.recurrence(model.inputs(x_NFD, age_NFD, t), self.state)
+        u_NFR, r_NFZ = u_NFR[:, :-1], None
+        if model.attention:
+            known = slice(max(0, t - model.attention.span), t)
+            u_NSR = torch.cat([self.u_NTR[:, known], u_NFR], dim=1)
+            x_NSD = torch.cat([self.x_NTD[:, known], x_NFD], dim=1)
+            r_NFZ = model.attention(u_NFR, u_NSR, x_NSD, t - known.start)
+        clock_NFC = model.clock_input(x_NFD, t) if model.clock else None
+        known_M = Conditions(u_NFR, r_NFZ, clock_NFC, age_NAD).map(lambda z: z.flatten(0, 1))
+        log_prob_M = self.law.log_prob(x_NFD.flatten(0, 1), *model.biases(known_M))
+        return log_prob_M.unflatten(0, x_NFD.shape[:2])

@@ -26,7 +26,7 @@ The following parts are not in the paper, and are off by default:
 
 from __future__ import annotations
 
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import torch
 from torch import Generator, Tensor, nn
@@ -43,6 +43,7 @@ from musegen.constraints import (
 )
 from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import predicted_pieces, report
+from musegen.models.layers.frame_sampler import Given
 from musegen.models.layers.nade import NADE
 from musegen.models.layers.note_age import AGE_BUCKETS
 from musegen.models.layers.recurrence import Cell
@@ -211,7 +212,21 @@ class RNNNADE(RecurrentRolls):
     def frame_sampler(
         self, rows: int, frames: int, temperature: float, generator: Generator
     ) -> RecurrentSampler:
-        def draw(b_v_ND: Tensor, b_h_NH: Tensor) -> tuple[Tensor, Tensor]:
-            return self.nade.sample(b_v_ND, b_h_NH, temperature, generator)
+        law = NADEFrames(self.nade, temperature, generator)
+        return RecurrentSampler(self, rows, frames, law, generator)
 
-        return RecurrentSampler(self, rows, frames, draw, generator)
+
+class NADEFrames(NamedTuple):
+    """The frames of a NADE at a temperature."""
+
+    nade: NADE
+    temperature: float
+    generator: Generator
+
+    def draw(
+        self, b_v_ND: Tensor, b_h_NH: Tensor, given: Given | None
+    ) -> tuple[Tensor, Tensor | None]:
+        return self.nade.sample(b_v_ND, b_h_NH, self.temperature, self.generator, given)
+
+    def log_prob(self, x_ND: Tensor, b_v_ND: Tensor, b_h_NH: Tensor) -> Tensor:
+        return self.nade.log_prob(x_ND, b_v_ND, b_h_NH, self.temperature)

@@ -55,13 +55,14 @@ from musegen.energy.conditional import (
     estimate_log_prob,
     pooled_metrics,
     raise_log_prob,
-    sample_frames,
 )
 from musegen.energy.free_energy import ContrastiveLoss
 from musegen.energy.gibbs import GibbsChains
 from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.models.layers.note_age import AGE_BUCKETS
+from musegen.models.layers.particle_gibbs import Effort
+from musegen.models.layers.rbm_frames import RBMFrames
 from musegen.models.layers.recurrence import Cell
 from musegen.models.recurrent_rolls import (
     Conditions,
@@ -112,6 +113,7 @@ class RNNRBM(RecurrentRolls):
     monitor = ("val/log_likelihood", "max")
     scores = ("monitor", "log_likelihood", "accuracy")
     train_scores = ("monitor",)
+    infill_effort = Effort(particles=8, near=4, far=4)
 
     @check_arguments
     def __init__(
@@ -379,17 +381,5 @@ class RNNRBM(RecurrentRolls):
         steps: int = 25,
         ais_steps: int = 0,
     ) -> RecurrentSampler:
-        W_DH = self.W_DH / temperature
-        gibbs = GibbsChains(rows, W_DH)
-        silence_ND = torch.zeros_like(gibbs.v_BD)
-
-        def draw(b_v_ND: Tensor, b_h_NH: Tensor) -> tuple[Tensor, None]:
-            b_v_ND, b_h_NH = b_v_ND / temperature, b_h_NH / temperature
-            if ais_steps:
-                rbms = ConditionalRBMs(W_DH, silence_ND, b_v_ND, b_h_NH)
-                return sample_frames(rbms, ais_steps, generator), None
-            gibbs.set_visible(silence_ND, W_DH, b_h_NH, generator)
-            # The chains write into one buffer, which the next frame overwrites.
-            return gibbs.run(steps, W_DH, b_v_ND, b_h_NH, generator).clone(), None
-
-        return RecurrentSampler(self, rows, frames, draw, generator)
+        law = RBMFrames(self.W_DH, temperature, steps, ais_steps, generator)
+        return RecurrentSampler(self, rows, frames, law, generator)

@@ -6,15 +6,19 @@ from abc import abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from musegen.codecs.midi import MIDDLE_C
+from musegen.codecs.region import Keep, Region
 from musegen.codecs.roll_codec import RollCodec
 from musegen.constraints import (
+    BeatsPerMinute,
+    MidiPitch,
+    NonNegativeInt,
     PositiveInt,
     PositiveTemperature,
     SampleCount,
@@ -24,13 +28,12 @@ from musegen.constraints import (
 )
 from musegen.errors import UserError
 from musegen.models.base import Model
+from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.frozen_history import freeze_history
-from musegen.models.layers.hold_limits import (
-    FrameSampler,
-    HoldLimits,
-    continue_pieces,
-    hold_limits,
-)
+from musegen.models.layers.hold_limits import HoldLimits, continue_pieces, hold_limits
+from musegen.models.layers.particle_gibbs import Effort
+from musegen.models.roll_infilling import infill_rolls, roll_surprise
+from musegen.render.shown import Samples, as_samples
 from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.runtime.steps import report_step
 from musegen.specs import RollBatch, Rolls
@@ -59,6 +62,8 @@ class RollModel(Model, abstract=True):
     reads = (Rolls,)
     codec_type = RollCodec
     recorded = frozenset(("hold_limits",))
+    infill_effort: ClassVar[Effort] = Effort(particles=16, near=16, far=256)
+    """What `infill` computes for each block of frames."""
     spec: Rolls
     codec: RollCodec | None
     frozen_histories: float
@@ -150,7 +155,6 @@ class RollModel(Model, abstract=True):
         prime_TD = torch.from_numpy(self.codec.prime_frames(prime, prime_seconds))
         codec = replace(self.codec, repeats=settings.repeats or self.codec.repeats)
         rows, primed, particles = settings.n * settings.particles, len(prime_TD), settings.particles
-        sampler = new_sampler(rows, primed + settings.length, generator)
 
         def pieces() -> list[np.ndarray]:
             first = 0 if settings.include_prime else primed
@@ -160,12 +164,9 @@ class RollModel(Model, abstract=True):
         def after_frame() -> None:
             report_step(sampler.t - primed, settings.length, pieces)
 
-        training = self.training
-        self.eval()
-        try:
+        with self.evaluating():
+            sampler = new_sampler(rows, primed + settings.length, generator)
             continue_pieces(sampler, prime_TD, limits, particles, self.low_pitches, after_frame)
-        finally:
-            self.train(training)
         return pieces()
 
     def limits(self, particles: int, max_hold: int | None) -> HoldLimits | None:
@@ -183,3 +184,54 @@ class RollModel(Model, abstract=True):
                 "training set are held, so max_hold has to be set, in frames"
             )
         return HoldLimits(*self.codec.hold_limits)
+
+    # --- Infilling ----------------------------------------------------------------------------
+
+    @check_arguments
+    def infill(
+        self,
+        notes: np.ndarray,
+        start: float,
+        end: float,
+        pitches: tuple[MidiPitch, MidiPitch] = (0, 127),
+        n: SampleCount = 1,
+        temperature: PositiveTemperature = 1.0,
+        sweeps: NonNegativeInt | None = None,
+        seed: Seed = 0,
+        keep: Keep = "none",
+        tempo: BeatsPerMinute | None = None,
+    ) -> Samples:
+        """The piece `notes` with the region from `start` to `end` seconds written again, n times.
+
+        The new notes are samples of what the model expects there, given all other notes, before
+        and after (`musegen.models.layers.particle_gibbs`). Notes that start outside the region do
+        not change (`musegen.models.roll_infilling`).
+
+        - start, end: the region, in seconds.
+        - pitches: the lowest and the highest MIDI pitch of the region.
+        - temperature: divides the logit of each note, or all energies of an RBM.
+        - sweeps: how often all frames of the region are written once more after the first time;
+          more are closer to the model and slower. null is 6.
+        - keep: notes of the region that stay: `melody`, the highest ones, `bass`, the lowest ones,
+          or `none`. New notes are below the melody, or above the bass.
+        - tempo: quarter notes per minute of `notes`, if the model counts beats; null is the tempo
+          of the model's own pieces.
+
+        Training mode and the global random streams do not change. Raises `UserError` for notes
+        that are none, and for a region without length, outside the piece or the model's pitches.
+        """
+        region = Region(start, end, *pitches, keep)
+        with self.evaluating():
+            pieces = infill_rolls(self, notes, region, n, temperature, sweeps, tempo, seed)
+        return as_samples(self.spec, pieces)
+
+    @check_arguments
+    def surprise(self, notes: np.ndarray, tempo: BeatsPerMinute | None = None) -> np.ndarray:
+        """−log p of each frame of a piece given the frames before it, in nats.
+
+        A structured array with the fields start, end (seconds), pitch (−1: all pitches) and nll.
+        Exact, except for RBMs: theirs is an estimate by annealed importance sampling. `tempo` and
+        errors are those of `infill`.
+        """
+        with self.evaluating():
+            return roll_surprise(self, notes, tempo)

@@ -16,8 +16,14 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from lightning_fabric.utilities.logger import _convert_params, _flatten_dict
 from pytorch_lightning.callbacks import ModelCheckpoint, WeightAveraging
-from pytorch_lightning.loggers import CSVLogger, TensorBoardLogger, WandbLogger
+from pytorch_lightning.loggers import (
+    CSVLogger,
+    MLFlowLogger,
+    TensorBoardLogger,
+    WandbLogger,
+)
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
 from pytorch_lightning.strategies import Strategy
 
@@ -210,6 +216,16 @@ def has_experiment(logger: WandbLogger) -> bool:
 def wandb_init_arguments(logger: WandbLogger) -> MutableMapping[str, Any]:
     """The arguments that the logger will pass to `wandb.init`; they can be edited."""
     return logger._wandb_init
+
+
+def mlflow_has_started(logger: MLFlowLogger) -> bool:
+    """Whether the MLflow run has started."""
+    return logger._initialized
+
+
+def flat_parameters(config: Any) -> dict[str, Any]:
+    """A nested config as one dict with keys such as model/hidden, as Lightning flattens it."""
+    return _flatten_dict(_convert_params(config))
 
 
 def purge_events_from(logger: TensorBoardLogger, step: int) -> None:

@@ -22,9 +22,9 @@ from musegen.cli import train as train_module
 from musegen.errors import UserError
 from musegen.render.samples import write_pieces
 from musegen.training.loggers.csv_table import CSV
-from musegen.training.loggers.media import MediaLog
+from musegen.training.loggers.media import MediaLog, finishing
 from musegen.training.loggers.tensorboard_logger import TensorBoard
-from musegen.training.loggers.wandb_logger import WandB, finishing
+from musegen.training.loggers.wandb_logger import WandB
 
 wandb = pytest.importorskip("wandb")
 event_accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")

@@ -16,6 +16,8 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from musegen.models.layers.frame_sampler import Given
+
 OUTSIDE_LOGIT = -14.0
 """Logit of each note outside [low, high): a note there costs 14 nats, silence almost 0."""
 
@@ -46,9 +48,10 @@ class FrameDistribution:
         n_PNH, _ = self.lstm(torch.cat(inputs, dim=-1))
         return (self.note_logit(self.dropout(n_PNH)) + self.context_logit(c_PNC)).squeeze(-1)
 
-    def log_prob(self, c_NPC: Tensor, x_ND: Tensor) -> Tensor:
+    def log_prob(self, c_NPC: Tensor, x_ND: Tensor, temperature: float = 1.0) -> Tensor:
         """log p of each frame x_ND, (N,), in nats; all its notes in one pass of the LSTM."""
-        logit_PN, x_PN = self.logits(c_NPC, x_ND).float(), x_ND[:, self.low : self.high].t()
+        logit_PN = self.logits(c_NPC, x_ND).float() / temperature
+        x_PN = x_ND[:, self.low : self.high].t()
         nll_PN = F.binary_cross_entropy_with_logits(logit_PN, x_PN.float(), reduction="none")
         return self.outside_log_prob(x_ND) - nll_PN.sum(0)
 
@@ -59,11 +62,17 @@ class FrameDistribution:
 
     @torch.no_grad()
     def sample(
-        self, c_NPC: Tensor, samples: int, temperature: float, generator: Generator
+        self,
+        c_NPC: Tensor,
+        samples: int,
+        temperature: float,
+        generator: Generator,
+        given: Given | None = None,
     ) -> tuple[Tensor, Tensor]:
         """Frames sampled note by note, (S, N, D), and their log p, (S, N).
 
-        The logits of the notes in [low, high) are divided by `temperature`.
+        The logits of the notes in [low, high) are divided by `temperature`. With `given` (S = 1)
+        only the other notes are sampled, and log p is that of the weighed notes in [low, high).
         """
         frames, _, width = c_NPC.shape
         context_logit_NP = self.context_logit(c_NPC).squeeze(-1)
@@ -74,11 +83,15 @@ class FrameDistribution:
         rows = samples * frames
         size = rows, self.pitches
         uniform_MD = torch.rand(size, generator=generator, device=c_NPC.device).to(c_NPC.dtype)
+        if given is not None:  # below every probability for a note that sounds, above it otherwise
+            uniform_MD = torch.where(given.known_ND, 2 - 3 * given.x_ND, uniform_MD)
         x_MD = (uniform_MD < 1 / (1 + math.exp(-OUTSIDE_LOGIT))).to(c_NPC.dtype)
         x_MD[:, self.low : self.high] = 0
         h_MH = c_NPC.new_zeros(rows, W_hh.shape[1])
         cell_MH = torch.zeros_like(h_MH)
         log_prob_M = self.outside_log_prob(x_MD)
+        if given is not None:
+            log_prob_M.zero_()
         for p, d in enumerate(range(self.low, self.high)):
             below_MZ = x_MD[:, max(self.low, d - self.notes_below) : d]
             below_MZ = F.pad(below_MZ, (self.notes_below - below_MZ.shape[1], 0))
@@ -90,6 +103,7 @@ class FrameDistribution:
             logit_M = self.note_logit(h_MH).squeeze(-1) + context_logit_NP[:, p].repeat(samples)
             logit_M = logit_M / temperature
             x_MD[:, d] = (uniform_MD[:, d] < logit_M.sigmoid()).to(x_MD.dtype)
-            log_prob_M += F.logsigmoid((2 * x_MD[:, d] - 1) * logit_M)
+            log_prob_d_M = F.logsigmoid((2 * x_MD[:, d] - 1) * logit_M)
+            log_prob_M += log_prob_d_M if given is None else log_prob_d_M * given.weighed_ND[:, d]
         shape = samples, frames
         return x_MD.unflatten(0, shape), log_prob_M.unflatten(0, shape)

@@ -7,14 +7,14 @@ particle of the same piece, chosen at random. If all of them hold too long, the 
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
+from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.note_age import note_ages
 from musegen.runtime.progress import track
 
@@ -30,29 +30,6 @@ class HoldLimits(NamedTuple):
 
     note: int
     chord: int
-
-
-class FrameSampler(ABC):
-    """Samples the frames of N sequences of at most T frames, one frame after another.
-
-    x_NTD holds the frames so far, `t` is their number.
-    """
-
-    x_NTD: Tensor
-    t: int
-    generator: Generator
-
-    @abstractmethod
-    def draw(self) -> tuple[Tensor, Tensor | None]:
-        """A sample of frame t of each sequence, (N, D), and its log probability, (N), if known."""
-
-    @abstractmethod
-    def append(self, frame_ND: Tensor) -> None:
-        """Make these frames the frames t, and advance t."""
-
-    @abstractmethod
-    def select(self, row_N: Tensor) -> None:
-        """Let sequence n continue what was sequence row_N[n]."""
 
 
 def hold_limits(rolls: Sequence[np.ndarray], low_pitches: int) -> HoldLimits:

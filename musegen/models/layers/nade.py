@@ -21,6 +21,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from musegen.models.layers.frame_sampler import Given
+
 W_STD, V_STD = 8.0, 0.1
 """Standard deviations of the initial weights. With such a large W every hidden unit starts as a
 nearly binary feature of the notes, and training changes W by a fraction of its size. Small initial
@@ -51,14 +53,16 @@ class NADE(nn.Module):
         """The part of each logit that does not depend on the hidden units, (N, D)."""
         return b_v_ND if self.w_I is None else b_v_ND + v_ND @ self.interval_weights(self.w_I)
 
-    def log_prob(self, v_ND: Tensor, b_v_ND: Tensor, b_h_NH: Tensor) -> Tensor:
-        """log p of each frame, (N,), in nats.
+    def log_prob(
+        self, v_ND: Tensor, b_v_ND: Tensor, b_h_NH: Tensor, temperature: float = 1.0
+    ) -> Tensor:
+        """log p of each frame, (N,), in nats; the logits are divided by `temperature`.
 
         By the sparse algorithm on a CPU, by the dense one on a GPU: the sparse algorithm has to
         count the units that are on, and the CPU would have to wait for a GPU to do this.
         """
         logits = self.dense_logits if v_ND.is_cuda else self.sparse_logits
-        return bernoulli_log_prob(v_ND, logits(v_ND, b_v_ND, b_h_NH)).sum(-1)
+        return bernoulli_log_prob(v_ND, logits(v_ND, b_v_ND, b_h_NH) / temperature).sum(-1)
 
     def dense_logits(self, v_ND: Tensor, b_v_ND: Tensor, b_h_NH: Tensor) -> Tensor:
         """The logit of each unit given the units before it, (N, D), by a cumulative sum."""
@@ -86,15 +90,20 @@ class NADE(nn.Module):
         b_h_NH: Tensor,
         temperature: float = 1.0,
         generator: torch.Generator | None = None,
+        given: Given | None = None,
     ) -> tuple[Tensor, Tensor]:
         """An exact ancestral sample of each frame, (N, D), and its log probability, (N,).
 
-        The logits are divided by `temperature`. One uniform number decides each unit. The units
-        after the last unit that is on share a hidden vector, so each round finds the next unit
-        that is on, in all frames at once. The number of rounds is the largest number of units on
-        in a frame, plus 1.
+        The logits are divided by `temperature`. With `given` only the other units are sampled, and
+        the log probability is that of the weighed units.
+
+        One uniform number decides each unit. The units after the last unit that is on share a
+        hidden vector, so each round finds the next unit that is on, in all frames at once. The
+        number of rounds is the largest number of units on in a frame, plus 1.
         """
         uniform_ND = torch.rand(b_v_ND.shape, generator=generator, device=b_v_ND.device)
+        if given is not None:
+            uniform_ND = torch.where(given.known_ND, 1 - given.x_ND.float(), uniform_ND)
         # u < σ(l) is the same as logit(u) < l; logit(0) = −∞ is allowed.
         threshold_ND = uniform_ND.logit().type_as(b_v_ND)
         v_ND, log_prob_N = torch.zeros_like(b_v_ND), torch.zeros_like(b_v_ND[:, 0])
@@ -110,7 +119,8 @@ class NADE(nn.Module):
             last_N = torch.where(found_N, first_N, v_ND.shape[1])
             decided_ND = undecided_ND & (unit_D <= last_N[:, None])
             on_ND = (unit_D == last_N[:, None]).type_as(v_ND)
-            log_prob_N[active_N] += (bernoulli_log_prob(on_ND, logit_ND) * decided_ND).sum(1)
+            counted_ND = decided_ND if given is None else decided_ND & given.weighed_ND[active_N]
+            log_prob_N[active_N] += (bernoulli_log_prob(on_ND, logit_ND) * counted_ND).sum(1)
             v_ND[active_N] += on_ND
             active_N, first_N = active_N[found_N], first_N[found_N]
             next_N, a_NH = first_N + 1, a_NH[found_N] + self.W_DH[first_N]

@@ -1,8 +1,9 @@
-"""Samples made during or after training, and the loggers that can show them."""
+"""What loggers may do besides logging metrics: show samples, end a run with its exit code."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple, Protocol, runtime_checkable
 
@@ -59,8 +60,34 @@ class SupportsTruncate(Protocol):
         """Keep only what was logged in the first `step` updates, the first `rows` CSV rows."""
 
 
+@runtime_checkable
+class SupportsFinish(Protocol):
+    """A logger whose run ends with an exit code, after the test and the samples."""
+
+    def finish(self, exit_code: int) -> None: ...
+
+
 def log_media(loggers: Iterable[Logger], media: MediaLog) -> None:
     """Pass the samples to every logger that can show them."""
     for logger in loggers:
         if isinstance(logger, SupportsMedia):
             logger.log_media(media)
+
+
+@contextmanager
+def finishing(loggers: Iterable[Logger]) -> Iterator[None]:
+    """At the end of the block, tell the loggers its exit code: 0, or that of the failure."""
+    code = 1
+    try:
+        yield
+        code = 0
+    except KeyboardInterrupt:
+        code = 130
+        raise
+    except SystemExit as e:
+        code = e.code if isinstance(e.code, int) else 1
+        raise
+    finally:
+        for logger in loggers:
+            if isinstance(logger, SupportsFinish):
+                logger.finish(code)

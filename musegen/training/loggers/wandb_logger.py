@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
-from pytorch_lightning.loggers import Logger, WandbLogger
+from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
 from musegen.errors import UserError
@@ -123,22 +122,3 @@ def _log_in() -> None:
             "logger.wandb: no API key; set WANDB_API_KEY, run `wandb login`, or write "
             "logger.wandb.mode=offline"
         )
-
-
-@contextmanager
-def finishing(loggers: Iterable[Logger]) -> Iterator[None]:
-    """At the end of the block, report its exit code to the W&B runs: 0, or that of the failure."""
-    code = 1
-    try:
-        yield
-        code = 0
-    except KeyboardInterrupt:
-        code = 130
-        raise
-    except SystemExit as e:
-        code = e.code if isinstance(e.code, int) else 1
-        raise
-    finally:
-        for logger in loggers:
-            if isinstance(logger, WandB):
-                logger.finish(code)
