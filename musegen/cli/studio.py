@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import sys
 import webbrowser
@@ -71,7 +72,7 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as e:
-        raise UserError(f"host={host} port={port}: cannot listen there ({e.strerror})") from e
+        raise UserError(f"host={host} port={port}: cannot listen there ({os.strerror(e.errno)})") from e
 
 
 def shown(host: str) -> str:

@@ -22,15 +22,15 @@ def worker() -> Iterator[Worker]:
 
 def blocked(worker: Worker) -> threading.Event:
     """Let the worker wait until the returned event is set."""
-    begun, go = threading.Event(), threading.Event()
+    started, go = threading.Event(), threading.Event()
 
     def work(job: Job) -> dict[str, int]:
-        begun.set()
+        started.set()
         go.wait(PATIENCE)
         return {}
 
     worker.submit(work)
-    assert begun.wait(PATIENCE)
+    assert started.wait(PATIENCE)
     return go
 
 
