@@ -72,7 +72,8 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((host, port), family=family)
     except OSError as e:
-        raise UserError(f"host={host} port={port}: cannot listen there ({os.strerror(e.errno)})") from e
+        reason = os.strerror(e.errno or 0)
+        raise UserError(f"host={host} port={port}: cannot listen there ({reason})") from e
 
 
 def shown(host: str) -> str:

@@ -38,6 +38,7 @@ export function paintRoll(context, view) {
   region(context, view, colour);
   notes(context, view, colour);
   frames(context, view, colour);
+  if (!view.shown.length) hint(context, view, colour);
   cursor(context, view, colour);
   context.restore();
   keys(context, view, colour);
@@ -139,6 +140,16 @@ export function ramp(nats, most) {
   return `rgb(${stops[i].map((a, k) => Math.round(a + t * (stops[i + 1][k] - a))).join(" ")})`;
 }
 
+function hint(context, view, colour) {
+  context.fillStyle = colour.muted;
+  context.font = "15px system-ui, sans-serif";
+  context.textAlign = "center";
+  ["Generate, open a MIDI file, play,", "or draw notes here"].forEach((line, i) => {
+    context.fillText(line, KEYS + (view.width - KEYS) / 2, view.height / 2 + 22 * i);
+  });
+  context.textAlign = "start";
+}
+
 function cursor(context, view, colour) {
   if (!view.focused || view.chosen.size) return;
   const { time, pitch } = view.cursor;
@@ -161,7 +172,7 @@ function keys(context, view, colour) {
     context.fillStyle = isBlack(pitch) ? colour.muted : colour.rule;
     if (isBlack(pitch)) context.fillRect(KEYS - 26, y, 25, view.row - 0.5);
     else context.fillRect(KEYS - 26, y + view.row - 0.5, 25, 0.8);
-    if (pitch % 12 === 0) {
+    if (pitch % 12 === 0 && y > RULER) {
       context.fillStyle = colour.muted;
       context.fillText(pitchName(pitch), 1, y + view.row / 2 + 4);
     }

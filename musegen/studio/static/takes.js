@@ -98,7 +98,7 @@ export class Takes {
     return make("div", { class: "side-of" },
       make("header", {}, this.#playButton(take, () => this.play(take, from())), make("h4", {}, `${side}: ${this.#name(take)}`)),
       make("canvas", { class: "small-roll large", "data-roll": take.id, "aria-hidden": "true" }),
-      make("dl", { class: "muted" }, ...lines));
+      lines.length ? make("dl", { class: "muted" }, ...lines) : make("p", { class: "muted" }, "No setting differs."));
   }
 
   #buttons() {
