@@ -315,22 +315,22 @@ def test_a_given_pretrained_model_is_the_first(tmp_path: Path) -> None:
 @pytest.mark.parametrize("model", ["jsb", "mozart"])
 def test_a_region_is_rewritten_and_the_rest_stays(client: Client, model: str) -> None:
     settings = {"n": 1, "seed": 4}
-    body = {"model": model, "settings": settings, "seconds": 8.0, "tempo": 100}
+    body = {"model": model, "settings": settings, "seconds": 4.8, "tempo": 100}
     (piece,) = client.done("generate", body)["pieces"]
-    region = {"start": 2.4, "end": 6.0, "low": 0, "high": 127}
-    request = {"model": model, "notes": piece, "tempo": 100, "n": 2, "sweeps": 1, **region}
+    region = {"start": 1.2, "end": 3.0, "low": 0, "high": 127}
+    request = {"model": model, "notes": piece, "tempo": 100, "n": 2, "sweeps": 0, **region}
     first, second = client.done("rewrite", request)["pieces"]
 
     def outside(rows: list[list[float]]) -> list[list[float]]:
-        return [row for row in rows if not 2.4 - 1e-6 <= row[0] < 6.0 - 1e-6]
+        return [row for row in rows if not 1.2 - 1e-6 <= row[0] < 3.0 - 1e-6]
 
     def inside(rows: list[list[float]]) -> list[list[float]]:
-        return [row for row in rows if 2.4 - 1e-6 <= row[0] < 6.0 - 1e-6]
+        return [row for row in rows if 1.2 - 1e-6 <= row[0] < 3.0 - 1e-6]
 
     for new in (first, second):
         assert [row for row in outside(piece) if row not in outside(new)] == []
         ends = [row for row in outside(new) if row not in outside(piece)]
-        assert {row[0] for row in ends} <= {6.0}  # of notes that began in the region
+        assert {row[0] for row in ends} <= {3.0}  # of notes that began in the region
         assert inside(new) != inside(piece)
     assert inside(first) != inside(second)
     assert client.done("rewrite", request)["pieces"] == [first, second]
