@@ -27,6 +27,7 @@ from hydra.errors import HydraException
 from musegen.cli import completion, count, dissect, evaluate, export, generate, publish, report
 from musegen.cli import list as list_module
 from musegen.cli import new as new_module
+from musegen.cli import studio as studio_module
 from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
 from musegen.config.formats import check_formats
@@ -193,6 +194,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "completion": checked_by(completion.completion),
     "count": checked_by(count.table),
     "dissect": checked_by(dissect.write),
+    "studio": checked_by(studio_module.serve),
 }
 
 

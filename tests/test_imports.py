@@ -40,9 +40,10 @@ LAYERS = {
     "render": 10,
     "training": 11,
     "sharing": 11,
-    "cli": 12,
-    "api": 13,
-    "__main__": 14,
+    "studio": 12,
+    "cli": 13,
+    "api": 14,
+    "__main__": 15,
 }
 """The layer of each package of musegen/: it imports only from itself and from lower layers."""
 HYDRA = ("config", "cli.train", "cli.sweep")

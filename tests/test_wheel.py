@@ -51,3 +51,5 @@ def test_the_wheel_has_the_piano_with_its_licence(wheel_path: Path) -> None:
     assert {"LICENSE", f"{folder}/LICENSE"} <= licences
     for name in ("musegen/render/templates/piano.js", "musegen/conf/train.yaml"):
         assert name in sizes
+    page = (ROOT / "musegen" / "studio" / "static").iterdir()
+    assert {p.relative_to(ROOT).as_posix(): p.stat().st_size for p in page}.items() <= sizes.items()

@@ -34,6 +34,7 @@ FUNCTIONS = {
     "export": ("export", "export"),
     "publish": ("publish", "publish"),
     "new": ("new", "new"),
+    "studio": ("studio", "serve"),
     "dissect": ("dissect", "write"),
     "count": ("count", "table"),
     "completion": ("completion", "completion"),

@@ -23,6 +23,7 @@ COMMANDS = {
     "completion": "print the completion script of bash, zsh or fish",
     "sweep": "search for good settings with Optuna",
     "dissect": "show what a char_rnn computes while it reads one string",
+    "studio": "open a page that generates, edits and rewrites music with trained models",
     "count": "test up to which n a char_rnn predicts the strings of a grammar, e.g. 0ⁿ1ⁿ",
 }
 

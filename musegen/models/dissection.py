@@ -143,8 +143,13 @@ def _newton(
     return s if residual.norm() < MAX_RESIDUAL * s.norm().clamp(min=1) else None
 
 
-def dissect(model: CharRNN, string: str, label: str | None = None) -> dict[str, Any]:
-    """All values of the pictures, as plain lists. Raises `UserError` for an empty string."""
+def dissect(
+    model: CharRNN, string: str, label: str | None = None, fixed: bool = True
+) -> dict[str, Any]:
+    """All values of the pictures, as plain lists. Raises `UserError` for an empty string.
+
+    `fixed` says whether fixed points are searched, which takes seconds.
+    """
     if not string:
         raise UserError("string=: should be the string to read, e.g. string=00001111")
     net = Dissected(model, label)
@@ -159,7 +164,7 @@ def dissect(model: CharRNN, string: str, label: str | None = None) -> dict[str, 
             states.append(s)
             parts.append(part)
         logits_TV = torch.stack([net.logits(s) for s in states[1:]])
-        mapped = list(dict.fromkeys(read[1:]))[:MAX_SYMBOLS]
+        mapped = list(dict.fromkeys(read[1:]))[:MAX_SYMBOLS] if fixed else []
         points = {symbols[x]: fixed_points(net.map(x), _starts(net, states)) for x in mapped}
     h_TH = torch.stack([net.top(s) for s in states[1:]]).numpy()
     plane = _plane(net, h_TH)

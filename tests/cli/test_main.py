@@ -25,6 +25,7 @@ from musegen.cli import (
     new,
     publish,
     report,
+    studio,
     sweep,
 )
 from musegen.cli import list as list_command
@@ -46,6 +47,7 @@ FUNCTIONS = {
     "completion": completion.completion,
     "report": report.report,
     "sweep": sweep.search,
+    "studio": studio.serve,
     "dissect": dissect.write,
     "count": count.table,
 }

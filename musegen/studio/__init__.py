@@ -1,0 +1,1 @@
+"""The studio: a page on this computer that plays with trained models (`musegen studio`)."""
