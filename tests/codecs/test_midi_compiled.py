@@ -83,6 +83,7 @@ def compare(loops: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
     return both
 
 
+@pytest.mark.slow
 def test_real_files_have_the_same_notes(
     real_data: Path, compare: Callable[..., bool]
 ) -> None:
