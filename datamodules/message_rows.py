@@ -49,8 +49,8 @@ class Coded(NamedTuple):
 class MessageDataset(Dataset[MessageBatch]):
     """The `StreamSlice`s of a batch → a `MessageBatch` with `window` predictions per row.
 
-    With `only_last` the mask marks only the last prediction of each row. A piece is coded when it is
-    first read, and of those coded pieces the latest are kept, up to `MAX_CODED` messages. So the
+    With `only_last` the mask marks only the last prediction of each row. A piece is coded when it
+    is first read; of the coded pieces the latest are kept, up to `MAX_CODED` messages. So the
     pieces may be larger than memory if their streams are mapped.
     """
 

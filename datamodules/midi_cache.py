@@ -1,9 +1,9 @@
 """What was read from MIDI files, on disk: packs of arrays, and the hashes of files.
 
-A pack is one .npy file with the arrays of all files that were read at one time, one after the other,
-and a .json file that says which content (SHA-256) is where. Packs are mapped into memory, so that a
-corpus may be larger than memory; they are never changed. Contents are found in any pack, wherever
-their files are now.
+A pack is one .npy file with the arrays of all files that were read at one time, one after the
+other, and a .json file that says which content (SHA-256) is where. Packs are mapped into memory, so
+that a corpus may be larger than memory; they are never changed. Contents are found in any pack,
+wherever their files are now.
 
 The hash of a file is computed again unless the file has the size, the times, and the number
 (inode) that it had, and was at rest when it was hashed.
@@ -17,7 +17,7 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -88,9 +88,12 @@ class Packs:
         self.folder, self.kind = folder, kind
         self.contents: dict[str, Content] = {}
         self.arrays: dict[str, np.ndarray | None] = {}
-        """The packs that are open; None for one that is damaged."""
+        """The packs that are open; None for one that was damaged, and is removed."""
         for file in sorted(folder.glob(f"*{kind}.json")):
-            self._add(file.stem, _json(file).get("contents", {}))
+            if contents := _json(file).get("contents"):
+                self._add(file.stem, contents)
+            else:
+                self._remove(file.stem)
 
     def _add(self, pack: str, contents: dict[str, list[Any]]) -> None:
         for digest, (start, stop, key) in contents.items():
@@ -121,7 +124,14 @@ class Packs:
                 self.arrays[pack] = np.asarray(mapped)  # parts of a memmap are slow to make
             except (ValueError, OSError, EOFError):
                 self.arrays[pack] = None
+                self._remove(pack)
         return self.arrays[pack]
+
+    def _remove(self, pack: str) -> None:
+        """Remove a damaged pack."""
+        for ending in ("npy", "json"):
+            with suppress(OSError):
+                (self.folder / f"{pack}.{ending}").unlink()
 
     @contextmanager
     def writing(self) -> Iterator[PackWriter]:

@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
-from functools import cache, partial
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -115,7 +115,8 @@ def read_all(
     """
     files = list(files)
     packs = Packs(cache, f"-v{READER_VERSION}{variant}")
-    digests, problems, remarks = _read_new([path for _, path in files], cache, packs, parse, onsets_of)
+    paths = [path for _, path in files]
+    digests, problems, remarks = _read_new(paths, cache, packs, parse, onsets_of)
     keys = [packs.key(d) if d else "" for d in digests]
     original = _originals([name for name, _ in files], keys, split_of)
     pieces, left_out = [], []
@@ -283,9 +284,13 @@ def midi_files(root: Path | None) -> list[tuple[str, Path]]:
     if not found:
         raise UserError(f"data.root={root}: has no .mid or .midi file")
     found.sort(key=lambda file: (folder_split(file[0]) is None, file[2]))
-    real = cache(os.path.realpath)
-    unique = {
-        real(path) if path.is_symlink() else os.path.join(real(path.parent), path.name): (name, path)
-        for name, path, _ in reversed(found)
-    }
+    real_folder = {folder: os.path.realpath(folder) for folder in {p.parent for _, p, _ in found}}
+    unique = {_real(path, real_folder): (name, path) for name, path, _ in reversed(found)}
     return sorted(unique.values(), key=lambda file: file[1])
+
+
+def _real(path: Path, real_folder: dict[Path, str]) -> str:
+    """The real path. Most files are no links, and share their folder with others."""
+    if path.is_symlink():
+        return os.path.realpath(path)
+    return os.path.join(real_folder[path.parent], path.name)

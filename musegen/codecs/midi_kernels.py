@@ -51,7 +51,7 @@ def read_number(data, position, end):
     """(value, position after it) of a number of variable length, of at most four bytes."""
     value = 0
     for at in range(position, min(position + 4, end)):
-        value = value << 7 | np.int64(data[at] & 0x7F)
+        value = value << 7 | int(data[at] & 0x7F)
         if data[at] < 0x80:
             return value, at + 1
     return value, NOT_ORDINARY
@@ -62,7 +62,7 @@ def big_endian(data, position, count):
     """The number in `count` bytes."""
     value = 0
     for at in range(position, position + count):
-        value = value << 8 | np.int64(data[at])
+        value = value << 8 | int(data[at])
     return value
 
 
@@ -97,7 +97,7 @@ def read_track(data, position, end, track, n, ticks, tracks, kinds, values):
         if position == NOT_ORDINARY or position >= end:
             return NOT_ORDINARY
         tick += delta
-        status = np.int64(data[position])
+        status = int(data[position])
         if status >= 0x80:
             position += 1
         else:
@@ -118,9 +118,9 @@ def read_track(data, position, end, track, n, ticks, tracks, kinds, values):
             continue
         meta = -1
         if status == 0xFF and position < end:
-            meta = np.int64(data[position])
+            meta = int(data[position])
             position += 1
-        elif status != 0xF0 and status != 0xF7:
+        elif status not in (0xF0, 0xF7):
             return NOT_ORDINARY
         size, position = read_number(data, position, end)
         if position == NOT_ORDINARY or position + size > end:
@@ -267,7 +267,7 @@ def add_node(state, voice, now, velocity, pedal, pending, final):
 def control(state, now, channel, rings, number, value, sustain, times, details):
     """The pedal, or the end of all notes of a channel."""
     down = state.pedal_down[channel]
-    if number == SUSTAIN_PEDAL or number == RESET_CONTROLLERS:
+    if number in (SUSTAIN_PEDAL, RESET_CONTROLLERS):
         if number == RESET_CONTROLLERS or value < 64:
             if down >= 0:
                 state.released[down] = now
@@ -316,9 +316,7 @@ def finish(state, voice, times, details):
             ):  # fmt: skip
                 pending -= 1  # the release of a note that a later onset has ended
             else:
-                add_note(
-                    state, voice, started, seconds[node], nodes[node, PEDAL], times, details
-                )
+                add_note(state, voice, started, seconds[node], nodes[node, PEDAL], times, details)
                 started = NONE
                 pending = pending if balanced else 0
         node = nodes[node, NEXT]

@@ -84,9 +84,7 @@ def compare(loops: Any, monkeypatch: pytest.MonkeyPatch) -> Callable[..., bool]:
 
 
 @pytest.mark.slow
-def test_real_files_have_the_same_notes(
-    real_data: Path, compare: Callable[..., bool]
-) -> None:
+def test_real_files_have_the_same_notes(real_data: Path, compare: Callable[..., bool]) -> None:
     """Every file, each in one of the ways."""
     files = sorted(p for p in real_data.rglob("*") if p.suffix.lower() in ENDINGS)
     assert len(files) > 1_000
@@ -121,7 +119,7 @@ EVENTS = st.one_of(
     st.builds(lambda c, p: bytes([0x80 | c, p, 64]), CHANNELS, PITCHES),
     st.builds(
         lambda c, n, v: bytes([0xB0 | c, n, v]), CHANNELS,
-        st.sampled_from(sorted(CONTROLS) + [64, 64, 7]), st.sampled_from([0, 63, 64, 127]),
+        st.sampled_from([*sorted(CONTROLS), 64, 64, 7]), st.sampled_from([0, 63, 64, 127]),
     ),
     st.builds(lambda c, p: bytes([0xC0 | c, p]), CHANNELS, BYTE),
     st.builds(lambda c, p: bytes([0xE0 | c, p, p]), CHANNELS, BYTE),
@@ -183,9 +181,7 @@ def test_large_groups_have_the_same_notes(
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_mutated_files_give_the_same_result(
-    compare: Callable[..., bool], tmp_path: Path
-) -> None:
+def test_mutated_files_give_the_same_result(compare: Callable[..., bool], tmp_path: Path) -> None:
     rng = random.Random("compiled")
     seeds = [s for s in midi_seeds(tmp_path) if len(s) < 3_000]
     for i in range(TRIES):
@@ -225,9 +221,7 @@ ODD = {name: content for name, content in READABLE_FILES.items() if name not in 
 
 
 @pytest.mark.parametrize("name", ORDINARY)
-def test_ordinary_files_are_read(
-    name: str, compare: Callable[..., bool], tmp_path: Path
-) -> None:
+def test_ordinary_files_are_read(name: str, compare: Callable[..., bool], tmp_path: Path) -> None:
     (tmp_path / "a.mid").write_bytes(ORDINARY[name])
     assert compare(tmp_path / "a.mid")
 
@@ -241,9 +235,7 @@ def test_odd_files_are_left_to_the_other_reader(
     assert not compare(tmp_path / "a.mid")
 
 
-def test_a_piece_of_days_is_refused(
-    compare: Callable[..., bool], tmp_path: Path
-) -> None:
+def test_a_piece_of_days_is_refused(compare: Callable[..., bool], tmp_path: Path) -> None:
     long = b"\0\x90\x3c\x50" + number(2**28 - 1) + b"\x80\x3c\x40" + END
     (tmp_path / "a.mid").write_bytes(head() + track(long))
     assert compare(tmp_path / "a.mid")
@@ -251,9 +243,7 @@ def test_a_piece_of_days_is_refused(
         read_notes(tmp_path / "a.mid")
 
 
-def test_one_file_needs_no_compiled_loops(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+def test_one_file_needs_no_compiled_loops(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(midi_compiled, "_loops", None)
     write_notes(tune(1), tmp_path / "a.mid")
     assert len(read_notes(tmp_path / "a.mid")) == 40
