@@ -1,20 +1,42 @@
-"""A folder of many MIDI files: how long reading, a second start and a short run take.
+"""Folders of many MIDI files: how long reading, a second start and a run of two updates take.
 
-    PYTHONPATH=. python benchmarks/large_corpus.py OUT [--files 2898] [--source FOLDER]
+    PYTHONPATH=. python benchmarks/large_corpus.py OUT [--files 19 187 2898] [--source FOLDER]
 
-OUT/corpus gets the files: generated tunes, or excerpts of the pieces below FOLDER at many
-transpositions and tempos. An existing corpus is used again. The caches are in OUT, too.
+OUT/N gets N files: generated tunes, or excerpts of the pieces below FOLDER at many transpositions
+and tempos, 3,210 messages each. A folder that exists is used again; caches are in OUT, too. Each
+row is measured in a process of its own, with empty caches and compiled loops:
+
+- cold: seconds of `MidiFolder.setup`, and the CPU time of all its processes;
+- again: the same in another process, with the files unchanged and at rest;
+- batches: CPU time per batch of 32 windows, over the first 100 of an epoch, its plan included;
+- baselines: CPU time of the n-grams;
+- memory: by which the process grew during `setup` and the batches, without mapped files.
+
+Then the CPU time per message of the two readers, alternately, on 20 files; and with --run the time
+of a run of two updates on the largest folder, test, samples and report included.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import os
+import resource
+import shutil
 import struct
+import subprocess
+import sys
+import time
 from pathlib import Path
+from statistics import median
 
 import numpy as np
 
+from datamodules.message_streams import MidiFolder
 from datamodules.midi_files import midi_files
+from musegen.baselines.by_spec import baselines
+from musegen.codecs import midi_compiled
+from musegen.codecs.messages import MessageCodec
 from musegen.codecs.midi import read_notes
 
 TICKS = 480
@@ -95,13 +117,106 @@ def _track(rows: np.ndarray, channel: int) -> bytes:
     return table[used].astype(np.uint8).tobytes()
 
 
+def cpu_seconds() -> float:
+    """Of this process and of those that it waited for."""
+    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in used)
+
+
+def own_megabytes() -> float:
+    """The memory of this process that is not mapped from a file."""
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) / 1024 for line in lines if line.startswith("RssAnon"))
+
+
+def measure(folder: Path, cache: Path, everything: bool) -> dict[str, float]:
+    """One start: only `setup`, or batches and baselines, too."""
+    midi_compiled.prepare()
+    before, wall, cpu = own_megabytes(), time.perf_counter(), cpu_seconds()
+    data = MidiFolder(folder, cache_dir=cache)
+    data.setup()
+    found: dict[str, float] = {"wall": time.perf_counter() - wall, "cpu": cpu_seconds() - cpu}
+    found["messages"] = sum(len(p.stream) for s in data.pieces.values() for p in s)
+    if everything:
+        cpu, batches = cpu_seconds(), 0
+        for batches, _ in enumerate(data.train_dataloader(), 1):
+            if batches == 100:
+                break
+        found["batch"] = (cpu_seconds() - cpu) / batches
+        found["megabytes"] = own_megabytes() - before
+        cpu = cpu_seconds()
+        baselines(data)
+        found["baselines"] = cpu_seconds() - cpu
+    return found
+
+
+def in_process(*arguments: object) -> dict[str, float]:
+    """The result of `measure` in another process."""
+    command = [sys.executable, __file__, *map(str, arguments)]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    result: dict[str, float] = json.loads(done.stdout.splitlines()[-1])
+    return result
+
+
+def compare_readers(folder: Path) -> float:
+    """Print the CPU time per message of both readers; the median of the files' ratios."""
+    codec, ratios, per_message = MessageCodec(), [], []
+    midi_compiled.prepare()
+    compiled = midi_compiled._loops
+    for _, path in midi_files(folder)[:20]:
+        seconds = []
+        for midi_compiled._loops in (None, compiled):
+            started = time.process_time()
+            n = len(codec.read(path))
+            seconds.append((time.process_time() - started) / n)
+        ratios.append(seconds[0] / seconds[1])
+        per_message.append(seconds)
+    slow, fast = (1e6 * median(column) for column in zip(*per_message, strict=True))
+    print(f"mido {slow:.2f} µs per message, compiled {fast:.3f} µs: {median(ratios):.0f} times")
+    return median(ratios)
+
+
+def time_run(folder: Path, cache: Path, run: Path) -> None:
+    shutil.rmtree(run, ignore_errors=True)
+    command = [sys.executable, "train.py", "model=lstm_midi", "data=midi_folder",
+               f"data.root={folder}", f"data.cache_dir={cache}", "trainer.max_steps=2",
+               "trainer.gpus=0", f"hydra.run.dir={run}"]  # fmt: skip
+    wall, cpu = time.perf_counter(), cpu_seconds()
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    print(f"run of two updates, files read before: {time.perf_counter() - wall:.1f} s, "
+          f"CPU {cpu_seconds() - cpu:.1f} s")  # fmt: skip
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--files", type=int, default=2898)
+    parser.add_argument("--files", type=int, nargs="+", default=[19, 187, 2898])
     parser.add_argument("--source", type=Path)
+    parser.add_argument("--run", action="store_true")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--everything", action="store_true", help=argparse.SUPPRESS)
     options = parser.parse_args()
-    write_corpus(options.out / "corpus", options.files, options.source, NOTES_PER_FILE)
+    if options.measure:
+        print(json.dumps(measure(options.measure, options.out, options.everything)))
+        return
+    print("| messages | files | cold (s) | CPU (s) | µs per message | again (s) | "
+          "CPU per batch (ms) | baselines, CPU (s) | memory (MB) |")  # fmt: skip
+    print("|---" * 9 + "|", flush=True)
+    for files in options.files:
+        folder, cache = options.out / str(files), options.out / f"cache-{files}"
+        write_corpus(folder, files, options.source, NOTES_PER_FILE)
+        shutil.rmtree(cache, ignore_errors=True)
+        os.sync()
+        time.sleep(2.5)  # files that are younger are hashed again
+        cold = in_process(cache, "--measure", folder)
+        again = in_process(cache, "--measure", folder, "--everything")
+        micro = 1e6 * cold["cpu"] / cold["messages"]
+        print(f"| {cold['messages']:,.0f} | {files:,} | {cold['wall']:.2f} | {cold['cpu']:.2f} | "
+              f"{micro:.2f} | {again['wall']:.2f} | {1000 * again['batch']:.1f} | "
+              f"{again['baselines']:.1f} | {again['megabytes']:.0f} |", flush=True)  # fmt: skip
+    compare_readers(folder)
+    if options.run:
+        time_run(folder, cache, options.out / "run")
 
 
 if __name__ == "__main__":

@@ -13,10 +13,13 @@ from torch.utils.data import Dataset
 
 from datamodules.midi_files import Piece
 from datamodules.samplers import EpochBatchSampler, eval_batch_size
+from musegen.codecs import midi_compiled
 from musegen.codecs.messages import FIELDS, MessageCodec
 from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import MessageBatch
 
+COMPILED_FROM = 1_000_000
+"""Messages from which on coding is faster with compiled loops, which have to be loaded first."""
 MAX_CODED = 1 << 24
 """The messages of the coded pieces that are kept: 100 MB, and 130 MB more for times in beats."""
 
@@ -57,6 +60,8 @@ class MessageDataset(Dataset[MessageBatch]):
     def __init__(self, pieces: list[Piece], codec: MessageCodec, window: int, only_last: bool):
         self.pieces, self.codec, self.window, self.only_last = pieces, codec, window, only_last
         self.lengths = [len(codec.in_range(p.stream)) for p in pieces]
+        if sum(self.lengths) >= COMPILED_FROM:
+            midi_compiled.prepare()
         self._coded: OrderedDict[int, Coded] = OrderedDict()
         self._num_coded = 0
 

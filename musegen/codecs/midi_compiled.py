@@ -4,6 +4,8 @@ What is not ordinary is left to `musegen.codecs.midi_file`: another header, othe
 length, SMPTE time, tracks that follow each other in time, a tempo of 0, system messages, data bytes
 above 127, numbers of more than four bytes. The notes are the same, bit by bit, in another order.
 
+The times of messages get their classes by a compiled loop, too.
+
 The loops (`musegen.codecs.midi_kernels`) are compiled once per computer, which takes seconds, and
 are loaded once per process. One file is read sooner without them. So they are used only after
 `prepare`, which is called before many files are read.
@@ -92,11 +94,21 @@ def prepare() -> None:
         events = read(HEADER + struct.pack(">HHh", 0, 1, 1) + b"MTrk" + size + tune)
         assert events is not None
         events.notes(False, None)
+        carried_classes(np.ones(1), np.array([0.0, 1.0]), np.array([0.5]))
 
 
 def is_prepared() -> bool:
     """Whether `prepare` was called."""
     return _loops is not None
+
+
+def carried_classes(times: np.ndarray, values: np.ndarray, edges: np.ndarray) -> np.ndarray | None:
+    """The classes of times (`TimeGrid.classes`); None before `prepare`."""
+    if _loops is None:
+        return None
+    classes = np.empty(len(times), np.int64)
+    _loops.carried_classes(np.ascontiguousarray(times, np.float64), values, edges, classes)
+    return classes
 
 
 def read(data: bytes) -> Events | None:

@@ -1,4 +1,4 @@
-"""Compiled loops (Numba) over the bytes of a MIDI file and over its events.
+"""Compiled loops (Numba) over the bytes of a MIDI file, its events, and the times of messages.
 
 `read_events` reads the bytes of an ordinary file; whatever is not ordinary it leaves to
 `musegen.codecs.midi_file`. `pair_notes` does what `musegen.codecs.midi_pairing` describes, event by
@@ -159,6 +159,30 @@ def event_seconds(ticks, kinds, values, division, tempo, fixed, seconds):
         seconds[i] = clock
         if kinds[i] == SET_TEMPO and not fixed:
             seconds_per_tick = values[i] * 1e-6 / division
+
+
+# --- Classes of times -------------------------------------------------------------------------
+
+
+@njit(**SETTINGS)
+def carried_classes(times, values, edges, classes):
+    """`TimeGrid._carried`: the class of each time, its error carried to the next one."""
+    carried, longest = 0.0, values[-1]
+    for i in range(len(times)):
+        time = min(times[i], longest)
+        low = 0
+        if time > 0:
+            wanted, high = time + carried, len(edges)
+            while low < high:
+                middle = (low + high) // 2
+                if edges[middle] < wanted:
+                    low = middle + 1
+                else:
+                    high = middle
+            if low == 0 and time >= values[1]:
+                low = 1
+            carried += time - values[low]
+        classes[i] = low
 
 
 # --- Pairing ----------------------------------------------------------------------------------

@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from musegen.codecs import midi_compiled
 from musegen.codecs.midi import Score, read_notes, read_prime, read_score, write_notes
 from musegen.codecs.midi_file import CONTROLS
+from musegen.codecs.time_grid import TimeGrid, beat_grid, linear_grid, log_grid
 from musegen.errors import UserError
 from tests.codecs.test_midi_file import C4, E4, END, READABLE_FILES, WHOLE, chunk, head, track
 from tests.test_fuzz import TRIES, midi_seeds, mutated
@@ -276,3 +277,23 @@ def test_a_prime_is_cut_at_its_seconds(
 
 def test_the_header_is_the_standards() -> None:
     assert midi_compiled.HEADER + struct.pack(">HHh", 1, 1, 480) == head()
+
+
+@settings(max_examples=100, deadline=None)
+@given(
+    times=st.lists(
+        st.floats(0, 12) | st.sampled_from([0.0, 0.004, 0.005, 1 / 24, 0.5]), max_size=50
+    ),
+    grid=st.sampled_from([log_grid(127, 0.005, 8.0), linear_grid(10, 1.0), beat_grid(63)]),
+)  # fmt: skip
+def test_times_have_the_same_classes(times: list[float], grid: TimeGrid, loops: Any) -> None:
+    times_T = np.array(times, float)
+    midi_compiled._loops = None
+    expected = grid.classes(times_T)
+    try:
+        midi_compiled._loops = loops
+        found = grid.classes(times_T)
+    finally:
+        midi_compiled._loops = None
+    assert found.dtype == expected.dtype
+    np.testing.assert_array_equal(found, expected)
