@@ -2,9 +2,9 @@
 
     PYTHONPATH=. python benchmarks/large_corpus.py OUT [--files 19 187 2898] [--source FOLDER]
 
-OUT/N gets N files: generated tunes, or excerpts of the pieces below FOLDER at many transpositions
-and tempos, 3,210 messages each. A folder that exists is used again; caches are in OUT, too. Each
-row is measured in a process of its own, with empty caches and compiled loops:
+OUT/N gets N files of about 3,200 messages each: generated tunes, or excerpts of the pieces below
+FOLDER at many transpositions and tempos. A folder that exists is used again; caches are in OUT, too.
+Each row is measured in a process of its own, with empty caches and compiled loops:
 
 - cold: seconds of `MidiFolder.setup`, and the CPU time of all its processes;
 - again: the same in another process, with the files unchanged and at rest;
@@ -40,8 +40,8 @@ from musegen.codecs.messages import MessageCodec
 from musegen.codecs.midi import read_notes
 
 TICKS = 480
-NOTES_PER_FILE = 1_605
-"""POP909 has 9.3 million messages in 2,898 files."""
+NOTES_PER_FILE = 1_660
+"""POP909 has 9.3 million messages in 2,898 files. A thirtieth of the notes end others."""
 TRACKS = 3
 
 

@@ -156,7 +156,7 @@ def _read_new(
         if compiled:
             midi_compiled.prepare()  # before the workers are forked
         read = partial(_read, known=known, parse=parse, onsets_of=onsets_of, compiled=compiled)
-        results = in_turn(read, [paths[i] for i in new], "reading MIDI")
+        results = in_turn(read, [paths[i] for i in new], "reading MIDI", warm_up=False)
         with packs.writing() as writer:
             for i, parsed in zip(new, results, strict=True):
                 if parsed.problem:
@@ -261,15 +261,18 @@ def in_parallel(work: Callable, items: list, what: str) -> list:
     return list(in_turn(work, items, what))
 
 
-def in_turn(work: Callable, items: list, what: str) -> Iterator[Any]:
-    """As `in_parallel`, each result as soon as it and those before it are there."""
+def in_turn(work: Callable, items: list, what: str, warm_up: bool = True) -> Iterator[Any]:
+    """As `in_parallel`, each result as soon as it and those before it are there.
+
+    For `warm_up` see `track`.
+    """
     if len(items) < 2:
         yield from map(work, items)
         return
     workers = min(os.cpu_count() or 1, len(items))
     with ProcessPoolExecutor(workers, initializer=end_with_parent) as pool:
         results = pool.map(work, items, chunksize=max(1, min(len(items) // 64, MAX_CHUNK)))
-        yield from track(results, what, "files", len(items))
+        yield from track(results, what, "files", len(items), warm_up=warm_up)
 
 
 def midi_files(root: Path | None) -> list[tuple[str, Path]]:

@@ -50,7 +50,7 @@ def hashings(monkeypatch: pytest.MonkeyPatch) -> Counter:
         return hashed(path, limit)
 
     monkeypatch.setattr(midi_files, "hashed", counting)
-    monkeypatch.setattr(midi_files, "in_turn", lambda work, items, what: map(work, items))
+    monkeypatch.setattr(midi_files, "in_turn", lambda work, items, what, warm_up: map(work, items))
     return counts
 
 
