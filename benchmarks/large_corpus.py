@@ -3,7 +3,7 @@
     PYTHONPATH=. python benchmarks/large_corpus.py OUT [--files 19 187 2898] [--source FOLDER]
 
 OUT/N gets N files of about 3,200 messages each: generated tunes, or excerpts of the pieces below
-FOLDER at many transpositions and tempos. A folder that exists is used again; caches are in OUT, too.
+FOLDER at many transpositions and tempos. A folder that exists is used again; caches are in OUT.
 Each row is measured in a process of its own, with empty caches and compiled loops:
 
 - cold: seconds of `MidiFolder.setup`, and the CPU time of all its processes;

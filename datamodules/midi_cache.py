@@ -17,12 +17,13 @@ import os
 import secrets
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from musegen.errors import UserError
 from musegen.runtime.atomic import replacing
 
 Stamp = tuple[int, int, int, int]
@@ -66,9 +67,13 @@ class Hashes:
         self.now[os.path.abspath(path)] = [*stamp, hashed_at, digest]
 
     def write(self) -> None:
-        """Write the hashes of the present files, if they differ from those before."""
+        """Write the hashes of the present files, if they differ from those before.
+
+        A folder that cannot be written is no error: the files are hashed again at the next start.
+        """
         if self.now != self.before:
-            _write_json(self.file, {"files": self.now})
+            with suppress(UserError):
+                _write_json(self.file, {"files": self.now})
 
 
 class Content(NamedTuple):
@@ -137,22 +142,21 @@ class Packs:
     def writing(self) -> Iterator[PackWriter]:
         """Add contents as a new pack, if the block adds one to the writer."""
         pack = f"{secrets.token_hex(8)}{self.kind}"
-        with replacing(self.folder / f"{pack}.npy", "wb") as file:
-            writer = PackWriter(file)
+        with ExitStack() as stack:
+            writer = PackWriter(stack, self.folder / f"{pack}.npy")
             yield writer
             writer.finish()
-        if not writer.contents:
-            (self.folder / f"{pack}.npy").unlink()
-            return
-        _write_json(self.folder / f"{pack}.json", {"contents": writer.contents})
-        self._add(pack, writer.contents)
+        if writer.contents:
+            _write_json(self.folder / f"{pack}.json", {"contents": writer.contents})
+            self._add(pack, writer.contents)
 
 
 class PackWriter:
     """Writes arrays of one dtype one after the other, as one .npy file."""
 
-    def __init__(self, file: Any) -> None:
-        self.file = file
+    def __init__(self, stack: ExitStack, path: Path) -> None:
+        self.stack, self.path = stack, path
+        self.file: Any = None
         self.dtype: np.dtype[Any] | None = None
         self.length = 0
         self.contents: dict[str, list[Any]] = {}
@@ -164,6 +168,7 @@ class PackWriter:
             return
         if self.dtype is None:
             self.dtype = array.dtype
+            self.file = self.stack.enter_context(replacing(self.path, "wb"))
             self._write_header()
         assert array.dtype == self.dtype
         self.contents[digest] = [self.length, self.length + len(array), key]

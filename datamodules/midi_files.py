@@ -34,8 +34,8 @@ READER_VERSION = 5
 ENDINGS = (".mid", ".midi", ".kar", ".rmi")
 """.kar files (karaoke) are MIDI files with lyrics, .rmi files are MIDI files in a RIFF wrapper."""
 COMPILED_FROM = 1 << 20
-"""Bytes from which on the compiled reader is faster, although it has to be compiled once: the other
-one takes three seconds per megabyte."""
+"""Bytes from which on the compiled reader is used. The other one takes 1.5 s per megabyte. Loading
+the compiled one takes 0.4 s, and compiling it, once per computer, 5 s."""
 MAX_CHUNK = 64
 """Files that a worker reads at a time: the progress is shown in such steps."""
 MAX_LISTED = 8

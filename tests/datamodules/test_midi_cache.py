@@ -21,6 +21,7 @@ from datamodules.roll_files import RollFolder
 from musegen.codecs import midi_compiled
 from musegen.codecs.messages import notes_to_messages
 from musegen.codecs.midi import read_notes, write_notes
+from musegen.errors import UserError
 
 
 def ready(folder: Path, **settings: Any) -> MidiFolder:
@@ -186,6 +187,19 @@ def test_hashes_are_those_of_the_present_files(tmp_path: Path) -> None:
     hashes.write()
     assert Hashes(tmp_path, paths).known(paths[0]) == digest
     assert Hashes(tmp_path, paths).known(tmp_path / "none.mid") is None
+
+
+def test_a_complete_cache_need_not_be_writable(
+    midi_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = streams(ready(midi_folder))
+
+    def refused(*_: object, **__: object) -> None:
+        raise UserError("no space left")
+
+    monkeypatch.setattr(midi_cache, "replacing", refused)
+    rest(midi_folder)  # their hashes are computed again
+    assert streams(ready(midi_folder)).keys() == expected.keys()
 
 
 def test_many_files_are_read_by_the_compiled_loops(
