@@ -24,13 +24,20 @@ def files_below(
     """
     found = []
     for folder, linked in _folders(root) if deep else [(root, False)]:
-        for path in folder.iterdir():
+        for entry in _entries(folder):
+            path = folder / entry.name
             if path.name.startswith(RESOURCE_FORK) or path.suffix.lower() not in endings:
                 continue
-            if path.is_file():
+            # An entry knows without asking the disk whether it is a file or a link.
+            if entry.is_file(follow_symlinks=False) or path.is_file():
                 name = printable(path.relative_to(root)).replace(os.sep, "/")
-                found.append((name, path, linked or path.is_symlink()))
+                found.append((name, path, linked or entry.is_symlink()))
     return sorted(found, key=lambda file: file[1])
+
+
+def _entries(folder: Path) -> list[os.DirEntry[str]]:
+    with os.scandir(folder) as entries:
+        return list(entries)
 
 
 def _folders(root: Path) -> Iterator[tuple[Path, bool]]:
@@ -48,7 +55,11 @@ def _folders(root: Path) -> Iterator[tuple[Path, bool]]:
                 continue
             through_links.add(real)
         try:
-            subfolders = sorted(p for p in folder.iterdir() if p.is_dir())
+            subfolders = sorted(
+                folder / entry.name
+                for entry in _entries(folder)
+                if not entry.is_file(follow_symlinks=False) and (folder / entry.name).is_dir()
+            )
         except OSError:  # no permission to read it
             continue
         yield folder, linked

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -10,9 +13,15 @@ from torch.utils.data import Dataset
 
 from datamodules.midi_files import Piece
 from datamodules.samplers import EpochBatchSampler, eval_batch_size
+from musegen.codecs import midi_compiled
 from musegen.codecs.messages import FIELDS, MessageCodec
 from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import MessageBatch
+
+COMPILED_FROM = 1_000_000
+"""Messages from which on coding is faster with compiled loops, which have to be loaded first."""
+MAX_CODED = 1 << 24
+"""The messages of the coded pieces that are kept: 100 MB, and 130 MB more for times in beats."""
 
 
 @dataclass(frozen=True)
@@ -32,18 +41,29 @@ class StreamSlice:
     tempo: float = 1.0
 
 
+class Coded(NamedTuple):
+    """A piece within the codec's pitch range: classes (T, F), times (T,) and the clock (T, 2)."""
+
+    classes_TF: np.ndarray
+    times_T: np.ndarray
+    clock_TC: np.ndarray | None
+
+
 class MessageDataset(Dataset[MessageBatch]):
     """The `StreamSlice`s of a batch → a `MessageBatch` with `window` predictions per row.
 
-    With `only_last` the mask marks only the last prediction of each row.
+    With `only_last` the mask marks only the last prediction of each row. A piece is coded when it
+    is first read; of the coded pieces the latest are kept, up to `MAX_CODED` messages. So the
+    pieces may be larger than memory if their streams are mapped.
     """
 
     def __init__(self, pieces: list[Piece], codec: MessageCodec, window: int, only_last: bool):
-        self.codec, self.window, self.only_last = codec, window, only_last
-        self.streams = [codec.in_range(p.stream) for p in pieces]
-        self.classes = [codec.encode(stream) for stream in self.streams]
-        both = zip(self.streams, self.classes, strict=True)
-        self.clocks = [codec.clock(*piece) for piece in both] if codec.in_beats else []
+        self.pieces, self.codec, self.window, self.only_last = pieces, codec, window, only_last
+        self.lengths = [len(codec.in_range(p.stream)) for p in pieces]
+        if sum(self.lengths) >= COMPILED_FROM:
+            midi_compiled.prepare()
+        self._coded: OrderedDict[int, Coded] = OrderedDict()
+        self._num_coded = 0
 
     def __getitems__(self, slices: list[StreamSlice]) -> MessageBatch:
         L = self.window + 1
@@ -52,34 +72,69 @@ class MessageDataset(Dataset[MessageBatch]):
         clock_BLC = np.zeros((len(slices), L, 2), np.int64)
         mask_BL = np.zeros((len(slices), L), bool)
         for b, s in enumerate(slices):
-            part = self._read(s, L)
+            if s.piece < 0:
+                continue
+            piece = self.coded(s.piece)
+            part = self._read(piece, s, L)
             here = slice(max(0, -s.start), max(0, -s.start) + len(part))
             x_BLF[b, here] = part
             mask_BL[b, here] = True
-            if self.clocks and s.piece >= 0:
-                clock_TC = self.clocks[s.piece]
-                clock_BLC[b, :, 1] = clock_TC[max(0, s.start), 1]  # before the first message
-                clock_BLC[b, here] = clock_TC[max(0, s.start) :][: len(part)]
+            if piece.clock_TC is not None:
+                clock_BLC[b, :, 1] = piece.clock_TC[max(0, s.start), 1]  # before the first message
+                clock_BLC[b, here] = piece.clock_TC[max(0, s.start) :][: len(part)]
         mask_BT = mask_BL[:, 1:]
         if self.only_last:
             mask_BT[:, :-1] = False
         fresh_B = np.array([s.fresh for s in slices])
         x, mask, fresh, clock = map(torch.from_numpy, (x_BLF, mask_BT, fresh_B, clock_BLC))
-        return MessageBatch(x, mask, fresh, clock if self.clocks else None)
+        return MessageBatch(x, mask, fresh, clock if self.codec.in_beats else None)
 
-    def _read(self, s: StreamSlice, length: int) -> np.ndarray:
+    def coded(self, piece: int) -> Coded:
+        """The classes, times and clock of a piece."""
+        if piece in self._coded:
+            self._coded.move_to_end(piece)
+            return self._coded[piece]
+        stream = self.codec.in_range(self.pieces[piece].stream)
+        classes_TF = self.codec.encode(stream)
+        clock_TC = self.codec.clock(stream, classes_TF) if self.codec.in_beats else None
+        # All numbers of classes fit into 16 bits, and those of ticks into 32.
+        coded = Coded(
+            classes_TF.astype(np.int16),
+            stream["time"],
+            None if clock_TC is None else clock_TC.astype(np.int32),
+        )
+        self._coded[piece] = coded
+        self._num_coded += len(classes_TF)
+        while self._num_coded > MAX_CODED and len(self._coded) > 1:
+            _, oldest = self._coded.popitem(last=False)
+            self._num_coded -= len(oldest.classes_TF)
+        return coded
+
+    def _read(self, piece: Coded, s: StreamSlice, length: int) -> np.ndarray:
         """The classes that a slice reads, (≤ length, F)."""
-        if s.piece < 0:
-            return self.classes[0][:0]
         here = slice(max(0, s.start), s.start + length)
-        part: np.ndarray = self.classes[s.piece][here]
+        part = piece.classes_TF[here]
         if s.transpose or s.tempo != 1.0:
             part = part.copy()
             part[:, 0] += s.transpose
             if s.tempo != 1.0:
-                times = self.streams[s.piece]["time"][here] * s.tempo
-                part[:, 2] = self.codec.grid.classes(times)
+                part[:, 2] = self.codec.grid.classes(piece.times_T[here] * s.tempo)
         return part
+
+
+class CodedPieces(Sequence[np.ndarray]):
+    """The classes of each piece, (T, F) int64, computed whenever one is read."""
+
+    def __init__(self, pieces: list[Piece], codec: MessageCodec) -> None:
+        self.pieces, self.codec = pieces, codec
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def __getitem__(self, index: Any) -> Any:
+        if isinstance(index, slice):
+            return CodedPieces(self.pieces[index], self.codec)
+        return self.codec.encode(self.pieces[index].stream)
 
 
 class MessageWindowSampler(EpochBatchSampler[StreamSlice]):
@@ -196,8 +251,9 @@ class Augmentation:
     - tempo: times are multiplied by a factor between 1 / (1 + tempo) and 1 + tempo.
     """
 
-    def __init__(self, streams: list[np.ndarray], codec: MessageCodec, semitones: int,
-                 tempo: float):  # fmt: skip
+    def __init__(
+        self, streams: Iterable[np.ndarray], codec: MessageCodec, semitones: int, tempo: float
+    ) -> None:
         self.tempo = tempo
         low, high = codec.pitch_range
         self.limits = [

@@ -12,6 +12,7 @@ from torch.utils.data import DataLoader
 from datamodules.base import SPLITS, Availability, DataModule, cache_folder, data_root
 from datamodules.message_rows import (
     Augmentation,
+    CodedPieces,
     MessageDataset,
     MessageStreamSampler,
     MessageWindowSampler,
@@ -136,9 +137,9 @@ class MidiFolder(DataModule):
     def sources(self, keys: list[StreamSlice]) -> list[str]:
         return [self.pieces["train"][s.piece].name for s in keys if s.piece >= 0]
 
-    def coded(self, split: str) -> list[np.ndarray]:
+    def coded(self, split: str) -> CodedPieces:
         """The pieces of a split as class indices, (T, F) each, after `setup`."""
-        return [self.codec.encode(p.stream) for p in self.pieces[split]]
+        return CodedPieces(self.pieces[split], self.codec)
 
     def music(self, split: str) -> list[Piece]:
         return self.pieces[split]
@@ -160,9 +161,10 @@ class MidiFolder(DataModule):
     def train_dataloader(self) -> DataLoader:
         last = self.loss_on == "last"
         dataset = self.dataset("train")
-        lengths = [len(s) for s in dataset.streams]
+        lengths = dataset.lengths
+        streams = (self.codec.in_range(p.stream) for p in dataset.pieces)
         augment = (
-            Augmentation(dataset.streams, self.codec, self.transpose, self.tempo)
+            Augmentation(streams, self.codec, self.transpose, self.tempo)
             if self.transpose or self.tempo
             else None
         )
@@ -188,7 +190,7 @@ class MidiFolder(DataModule):
         """Whole pieces in order; with `loss_on=last` all windows of a piece."""
         last = self.loss_on == "last"
         dataset = self.dataset(split)
-        lengths = [len(s) for s in dataset.streams]
+        lengths = dataset.lengths
         batches: EpochBatchSampler[StreamSlice]
         if last:
             batches = MessageWindowSampler(lengths, self.window, 1, self.batch_size)

@@ -87,6 +87,9 @@ class EpochBatchSampler(Sampler[list[T]]):
         """Whether every epoch has the batches of epoch 0, as `trainer.overfit_batches` asks."""
         self._hashed = ((-1, 0), "")
         """The (epoch, number of processes) whose plan was hashed last, and its hash."""
+        self._counted: tuple[Any, int] = (None, 0)
+        """The (rank, number of processes, settings) whose batches were counted last, and how many.
+        Lightning asks a dozen times, and a plan of millions of messages takes a second."""
 
     def set_epoch(self, epoch: int) -> None:
         """Plan the batches of this epoch in the next pass."""
@@ -169,7 +172,10 @@ class EpochBatchSampler(Sampler[list[T]]):
 
     def __len__(self) -> int:
         rank, world = this_rank()
-        n = len(self.plan(0, rank, world))
+        key = rank, world, self.settings()
+        if self._counted[0] != key:
+            self._counted = key, len(self.plan(0, rank, world))
+        n = self._counted[1]
         if n == 0 and world > 1:
             raise UserError(
                 f"there are fewer batches than the {world} processes: make data.batch_size "

@@ -6,8 +6,8 @@ Their metrics are named `<baseline>_<metric>`, where `<metric>` is the model's m
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -15,9 +15,14 @@ import torch
 from musegen.baselines import note_ngram
 from musegen.baselines.ngram import best_ngram
 from musegen.codecs.messages import FIELDS
+from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import Frames, LabelledMessages, Messages, Rolls, Spec, Tokens
 
 MAX_ORDER = 6
+MAX_MESSAGES = {"train": 2_000_000, "val": 100_000, "test": 200_000}
+MAX_FRAMES = {"train": 1_000_000, "val": 200_000, "test": 200_000}
+"""What baselines read of a split at most: random pieces until they have so many messages or frames.
+Their time and memory are then the same for all larger data sets."""
 BASELINE_NAMES = {
     "unigram": "unigram",
     "ngram": "best n-gram",
@@ -28,6 +33,39 @@ BASELINE_NAMES = {
     "base_rate": "independent units",
 }
 """The labels of the baselines by name."""
+
+
+class Part(NamedTuple):
+    """Random pieces of a split: their places in it, in order, and how many there are."""
+
+    indices: list[int]
+    pieces: list[Any]
+    total: int
+
+
+def random_part(pieces: Sequence[Any], at_most: int) -> Part:
+    """All pieces, or random ones until they have `at_most` elements; at least one."""
+    chosen: dict[int, Any] = {}
+    elements = 0
+    for i in random_stream(Stream.BASELINES, 0, 1).permutation(len(pieces)).tolist():
+        chosen[i] = pieces[i]
+        elements += len(chosen[i])
+        if elements >= at_most:
+            break
+    indices = sorted(chosen)
+    return Part(indices, [chosen[i] for i in indices], len(pieces))
+
+
+def say_parts(unit: str, parts: dict[str, Part]) -> None:
+    """Print how much of each split the baselines read, unless they read everything."""
+    if all(len(part.pieces) == part.total for part in parts.values()):
+        return
+    read = [
+        f"{len(part.pieces):,} of {part.total:,} {split} pieces "
+        f"({sum(map(len, part.pieces)):,} {unit})"
+        for split, part in parts.items()
+    ]
+    print(f"baselines read a random part: {', '.join(read)}")
 
 
 def text_baselines(data: Any) -> dict[str, float]:
@@ -49,14 +87,16 @@ def message_baselines(data: Any) -> dict[str, float]:
     sizes = np.array(data.spec.sizes)
     # Each piece is one sequence of classes. The offsets give every field its own classes.
     offsets = np.cumsum([0, *sizes[:-1]])
-    rows = {s: [(c + offsets).ravel() for c in data.coded(s)] for s in ("train", "val", "test")}
+    chosen = {s: random_part(data.coded(s), most) for s, most in MAX_MESSAGES.items()}
+    say_parts("messages", chosen)
+    rows = {s: [(c + offsets).ravel() for c in part.pieces] for s, part in chosen.items()}
     choices = {s: [np.resize(sizes, len(row)) for row in rows[s]] for s in ("val", "test")}
     model, order = best_ngram(
         rows["train"], rows["val"], choices["val"], MAX_ORDER, period=len(FIELDS)
     )
     nll_ONF = model.nll(rows["test"], choices["test"]).reshape(MAX_ORDER, -1, len(FIELDS))
     metrics: dict[str, float] = {}
-    for suffix, of_label_N in _messages_by_label(data).items():
+    for suffix, of_label_N in _messages_by_label(data, chosen["test"]).items():
         nll_OF = nll_ONF[:, of_label_N].mean(1)
         for name, nll_F in (("unigram", nll_OF[0]), ("ngram", nll_OF[order - 1])):
             metrics[f"{name}_nll{suffix}"] = float(nll_F.sum())
@@ -64,11 +104,12 @@ def message_baselines(data: Any) -> dict[str, float]:
     return metrics | {"ngram_order": order}
 
 
-def _messages_by_label(data: Any) -> dict[str, slice | np.ndarray]:
+def _messages_by_label(data: Any, test: Part) -> dict[str, slice | np.ndarray]:
     """The test messages of each metric's suffix: all for "", and those of each "/label"."""
     if not isinstance(data.spec, LabelledMessages):
         return {"": slice(None)}
-    label_N = np.repeat(data.labels["test"], [len(piece) for piece in data.coded("test")])
+    labels = np.asarray(data.labels["test"])[test.indices]
+    label_N = np.repeat(labels, [len(piece) for piece in test.pieces])
     return {"": slice(None)} | {
         f"/{name}": label_N == i for i, name in enumerate(data.codec.labels) if i in label_N
     }
@@ -76,7 +117,9 @@ def _messages_by_label(data: Any) -> dict[str, slice | np.ndarray]:
 
 def roll_baselines(data: Any) -> dict[str, float]:
     """Nats and accuracy (fraction) per frame of models with independent notes."""
-    results, order = note_ngram.baselines(data.rolls)
+    chosen = {s: random_part(data.rolls[s], most) for s, most in MAX_FRAMES.items()}
+    say_parts("frames", chosen)
+    results, order = note_ngram.baselines({s: part.pieces for s, part in chosen.items()})
     metrics: dict[str, float] = {}
     for name, (log_likelihood, accuracy) in results.items():
         metrics |= {f"{name}_log_likelihood": log_likelihood, f"{name}_accuracy": accuracy}

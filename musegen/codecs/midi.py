@@ -16,6 +16,7 @@ from typing import NamedTuple
 import mido
 import numpy as np
 
+from musegen.codecs import midi_compiled
 from musegen.codecs.midi_file import BrokenFile, MidiData, parse
 from musegen.codecs.midi_layout import MidiLayout, layout_of
 from musegen.codecs.midi_pairing import pair
@@ -94,12 +95,14 @@ def read_prime(
     """
     if seconds is not None and not seconds > 0:
         raise UserError(f"prime_seconds={seconds}: must be above 0")
-    data = _load(path)
+    if seconds is None:
+        return read_notes(
+            path, sustain=sustain, seconds_per_beat=seconds_per_beat, overlapping=overlapping
+        )
+    data = _parsed(path, _content(path))
     notes = _notes(path, data, sustain, seconds_per_beat)
     if not overlapping:
         notes = tidy(notes)
-    if seconds is None:
-        return notes
     cut = seconds if seconds_per_beat is None else _beats(data, seconds) * seconds_per_beat
     notes = notes[notes["start"] < cut]
     notes["end"] = notes["end"].clip(max=cut)
@@ -114,20 +117,28 @@ def read_score(path: str | Path, seconds: float | None = None, *, sustain: bool 
     """
     notes = read_prime(path, seconds, sustain=sustain, seconds_per_beat=1.0)
     data = _load(path)
-    events, beats = _events(data, None), _events(data, 1.0)
-    tempo = events[-1][0] / beats[-1][0] if beats and beats[-1][0] else MICROSECONDS_PER_BEAT / 1e6
-    return Score(notes, _bars(data), tempo)
+    if isinstance(data, midi_compiled.Events):
+        tempo, signatures = data.mean_tempo(), data.signatures()
+    else:
+        events, beats = _events(data, None), _events(data, 1.0)
+        tempo = events[-1][0] / beats[-1][0] if beats and beats[-1][0] else None
+        signatures = [
+            (tick, message.numerator, message.denominator)
+            for tick, _, message in _in_playing_order(data)
+            if message.type == "time_signature"
+        ]
+    bars = _bars(signatures, data.division)
+    return Score(notes, bars, MICROSECONDS_PER_BEAT / 1e6 if tempo is None else tempo)
 
 
-def _bars(data: MidiData) -> np.ndarray:
-    """The time signatures as `BARS`, the first one at beat 0.
+def _bars(signatures: list[tuple[int, int, int]], division: int) -> np.ndarray:
+    """(tick, numerator, denominator) of the time signatures as `BARS`, the first one at beat 0.
 
     If another one comes before its first bar is complete, this bar is an upbeat: the end of a bar.
     """
     found = {0.0: 4.0}
-    for tick, _, message in _in_playing_order(data):
-        if message.type == "time_signature":
-            found[tick / data.division] = 4 * message.numerator / message.denominator
+    for tick, numerator, denominator in signatures:
+        found[tick / division] = 4 * numerator / denominator
     start, length = np.array(list(found)), np.array(list(found.values()))
     origin, following = start.copy(), np.append(start[1:], np.inf)
     upbeat = following < start + length
@@ -210,7 +221,12 @@ def tidy(notes: np.ndarray) -> np.ndarray:
     return merged[np.lexsort((merged["pitch"], merged["start"]))]
 
 
-def _load(path: str | Path) -> MidiData:
+def _load(path: str | Path) -> MidiData | midi_compiled.Events:
+    content = _content(path)
+    return midi_compiled.read(content) or _parsed(path, content)
+
+
+def _content(path: str | Path) -> bytes:
     place = printable(path)
     try:
         status = os.stat(path)
@@ -221,32 +237,51 @@ def _load(path: str | Path) -> MidiData:
                 f"{place}: {status.st_size} bytes, but a MIDI file may have at most {MAX_BYTES}"
             )
         with open(path, "rb") as file:
-            return parse(file.read(MAX_BYTES))
+            return file.read(MAX_BYTES)
     except OSError as e:
         raise UserError(f"{place}: cannot be read ({e.strerror})") from e
+
+
+def _parsed(path: str | Path, content: bytes) -> MidiData:
+    try:
+        return parse(content)
     except BrokenFile as e:
-        raise UserError(f"{place}: not a readable MIDI file ({e})") from e
+        raise UserError(f"{printable(path)}: not a readable MIDI file ({e})") from e
 
 
 def _notes(
-    path: str | Path, data: MidiData, sustain: bool, seconds_per_beat: float | None
+    path: str | Path,
+    data: MidiData | midi_compiled.Events,
+    sustain: bool,
+    seconds_per_beat: float | None,
 ) -> np.ndarray:
     if seconds_per_beat is not None and data.division < 0:
         raise UserError(
             f"{printable(path)}: has SMPTE time and no beats, so its tempo cannot be set"
         )
+    if isinstance(data, midi_compiled.Events):
+        times, details, end = data.notes(sustain, seconds_per_beat)
+        _check_length(path, end)
+        notes = np.empty(len(times), NOTES)
+        notes["start"], notes["end"] = times.T
+        notes["pitch"], notes["velocity"] = details.T
+        return notes
     if any(m.type == "set_tempo" and not m.tempo for track in data.tracks for _, m in track):
         warnings.warn(f"{printable(path)}: a tempo of 0 is ignored", stacklevel=3)
     events = _events(data, seconds_per_beat)
     end = events[-1][0] if events else 0.0
+    _check_length(path, end)
+    notes = np.array(pair(events, sustain), NOTES)
+    notes["end"] = np.minimum(notes["end"], end)
+    return notes
+
+
+def _check_length(path: str | Path, end: float) -> None:
     if end > MAX_SECONDS:
         raise UserError(
             f"{printable(path)}: lasts {end / 3600:.0f} hours, but at most "
             f"{MAX_SECONDS / 3600:.0f} are allowed; a delta time is probably corrupt"
         )
-    notes = np.array(pair(events, sustain), NOTES)
-    notes["end"] = np.minimum(notes["end"], end)
-    return notes
 
 
 def _in_playing_order(data: MidiData) -> list[tuple[int, int, mido.Message]]:

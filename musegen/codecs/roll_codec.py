@@ -110,9 +110,12 @@ class RollCodec:
                 "choose a larger dt, or shorten the piece"
             )
         first_N, stop_N = (np.ceil(notes[c] / self.dt - 0.5).astype(int) for c in ("start", "end"))
-        roll_TP = np.zeros((stop_N.max(initial=0), high - low), np.uint8)
-        for first, stop, pitch in zip(first_N, stop_N, notes["pitch"], strict=True):
-            roll_TP[first:stop, pitch - low] = 1
+        # How many notes of each pitch begin, less those that end, at each frame.
+        change_TP = np.zeros((stop_N.max(initial=0) + 1, high - low), np.int32)
+        column_N = notes["pitch"].astype(int) - low
+        np.add.at(change_TP, (first_N, column_N), 1)
+        np.add.at(change_TP, (stop_N, column_N), -1)
+        roll_TP: np.ndarray = (change_TP[:-1].cumsum(axis=0) > 0).astype(np.uint8)
         return roll_TP
 
     def decode(self, roll_TP: np.ndarray) -> np.ndarray:

@@ -12,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from musegen.codecs import midi_compiled
+
 TICKS = 24
 """Ticks per quarter note of the grid in beats: sixteenths are 6, triplet eighths 8."""
 EXACT = 1e-6
@@ -39,7 +41,8 @@ class TimeGrid:
         nearest: np.ndarray = np.searchsorted(self.edges, times)
         if (np.abs(self.values[nearest] - times) < EXACT).all():
             return nearest
-        return np.array(self._carried(times), np.int64)
+        compiled = midi_compiled.carried_classes(times, self.values, self.edges)
+        return np.array(self._carried(times), np.int64) if compiled is None else compiled
 
     def _carried(self, times: np.ndarray) -> list[int]:
         values, edges = self.values.tolist(), self.edges.tolist()

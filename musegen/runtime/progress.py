@@ -44,8 +44,13 @@ class Work:
         self._due = self._started + self.patience
         self._warm: tuple[float, float] | None = None
         """The time and the units done at the first report. Before it, kernels are compiled."""
+        self.min_measured = MIN_MEASURED
 
     patience = float("inf")
+
+    def without_warm_up(self) -> None:
+        """The first units are as fast as the others: measure from now on, and show at once."""
+        self._warm, self.min_measured = (time.perf_counter(), self.done), 0.0
 
     def at(self, done: float) -> None:
         """Report the number of units done so far."""
@@ -73,13 +78,13 @@ class Work:
 
         The first units are slow, because kernels are compiled and caches are filled. So the speed
         is measured after the first report, for as long as that report took, and for at least
-        `MIN_MEASURED` seconds.
+        `MIN_MEASURED` seconds; not so after `without_warm_up`.
         """
         if self.total is None or self._warm is None or self.done >= self.total:
             return ""
         warm_at, warm_done = self._warm
         measured, done = time.perf_counter() - warm_at, self.done - warm_done
-        if done <= 0 or measured < max(MIN_MEASURED, warm_at - self._started):
+        if done <= 0 or measured < max(self.min_measured, warm_at - self._started):
             return ""
         return f"{duration(measured * (self.total - self.done) / done)} left"
 
@@ -148,11 +153,19 @@ def begin(what: str, total: float | None = None, unit: str = "", done: float = 0
     return (Bar if sys.stdout.isatty() else Lines)(what, total, unit, done)
 
 
-def track(items: Iterable[T], what: str, unit: str, total: float | None = None) -> Iterator[T]:
-    """Yield each item and show how many are done."""
+def track(
+    items: Iterable[T], what: str, unit: str, total: float | None = None, warm_up: bool = True
+) -> Iterator[T]:
+    """Yield each item and show how many are done.
+
+    Without a `warm_up` the first items are as fast as the others, and the time left is shown with
+    the first drawing.
+    """
     if total is None and isinstance(items, Sized):
         total = len(items)
     with begin(what, total, unit) as work:
+        if not warm_up:
+            work.without_warm_up()
         for done, item in enumerate(items, start=1):
             yield item
             work.at(done)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
-from musegen.baselines.by_spec import baselines, with_baselines
-from musegen.specs import FrameBatch, Frames, LabelledTokens, Messages, Rolls
+from musegen.baselines import by_spec
+from musegen.baselines.by_spec import baselines, random_part, with_baselines
+from musegen.specs import FrameBatch, Frames, LabelledMessages, LabelledTokens, Messages, Rolls
 from musegen.training.testing import extra_metrics, format_test_table
 
 
@@ -100,3 +101,52 @@ def test_the_table_is_short() -> None:
         "  recognised           0.1235",
         "the metrics of each of 2 labels are in run/test.json",
     ]
+
+
+def test_baselines_of_large_data_read_random_pieces_and_say_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    pieces = {s: [rng.integers(0, 2, (100, 3)) for _ in range(9)] for s in ("train", "val", "test")}
+    data = split(spec=Messages(2, 2, 2), coded=pieces.__getitem__)
+    everything = baselines(data)
+    assert capsys.readouterr().out == ""
+    monkeypatch.setattr(by_spec, "MAX_MESSAGES", {"train": 250, "val": 10_000, "test": 500})
+    part = baselines(data)
+    assert capsys.readouterr().out == (
+        "baselines read a random part: 3 of 9 train pieces (300 messages), "
+        "9 of 9 val pieces (900 messages), 5 of 9 test pieces (500 messages)\n"
+    )
+    assert part.keys() == everything.keys()
+    assert part["unigram_nll"] == pytest.approx(everything["unigram_nll"], rel=0.05)
+
+
+def test_a_random_part_is_in_order_and_ends_when_it_is_large_enough() -> None:
+    read: list[int] = []
+
+    class Pieces(list):
+        def __getitem__(self, index):
+            read.append(index)
+            return super().__getitem__(index)
+
+    part = random_part(Pieces([0] * n for n in range(1, 101)), 200)
+    assert part.indices == sorted(read)
+    assert [len(piece) for piece in part.pieces] == [i + 1 for i in part.indices]
+    sizes = [i + 1 for i in read]
+    assert sum(sizes) >= 200 > sum(sizes[:-1])
+    assert len(random_part([[0] * 9, [0]], 100).pieces) == 2
+
+
+def test_baselines_of_labels_are_those_of_the_chosen_pieces(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Pieces of label 1 have another note; whichever are chosen, each label keeps its own."""
+    pieces = [np.full((50, 3), label) for label in (0, 1) * 10]
+    data = split(
+        spec=LabelledMessages(2, 2, 2, num_labels=2), coded=lambda s: pieces,
+        labels={"test": [0, 1] * 10}, codec=split(labels=("a", "b")),
+    )  # fmt: skip
+    monkeypatch.setattr(by_spec, "MAX_MESSAGES", {"train": 10_000, "val": 300, "test": 300})
+    metrics = baselines(data)
+    assert metrics["unigram_note/a"] == pytest.approx(math.log(2), rel=0.01)
+    assert {"ngram_nll/a", "ngram_nll/b"} <= metrics.keys()

@@ -8,8 +8,10 @@ from collections import Counter
 import numpy as np
 import pytest
 
+from datamodules import message_rows
 from datamodules.message_rows import (
     Augmentation,
+    CodedPieces,
     MessageDataset,
     MessageStreamSampler,
     MessageWindowSampler,
@@ -167,3 +169,54 @@ def test_transposed_notes_stay_in_range() -> None:
     assert min(factors) >= 1 / 1.1
     assert max(factors) <= 1.1
     assert np.std(factors) > 0.03
+
+
+def test_pieces_are_coded_when_they_are_read_and_the_latest_are_kept(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_rows, "MAX_CODED", 25)
+    coded: list[int] = []
+    encode = MessageCodec.encode
+
+    def counting(codec: MessageCodec, stream: np.ndarray) -> np.ndarray:
+        coded.append(int(stream["note"][0]) - 30)
+        return encode(codec, stream)
+
+    monkeypatch.setattr(MessageCodec, "encode", counting)
+    dataset = MessageDataset(pieces(10, 10, 10), CODEC, window=3, only_last=False)
+    assert dataset.lengths == [10, 10, 10]
+    assert coded == []
+    expected = [dataset.__getitems__([StreamSlice(p, 2)]).x_BLF for p in (0, 1, 0, 2, 0, 1)]
+    assert coded == [0, 1, 2, 1]  # piece 1 had to go for piece 2
+    for x_BLF, piece in zip(expected, (0, 1, 0, 2, 0, 1), strict=True):
+        assert x_BLF[0, :, 0].tolist() == [30 + piece - 21] * 4
+
+
+def test_a_piece_larger_than_the_limit_is_kept_while_it_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(message_rows, "MAX_CODED", 5)
+    dataset = MessageDataset(pieces(10, 4), CODEC, window=3, only_last=False)
+    assert targets(dataset, [[StreamSlice(0, 4), StreamSlice(1, -1)]]) == [
+        (0, 5), (0, 6), (0, 7), (1, 0), (1, 1), (1, 2)
+    ]  # fmt: skip
+
+
+def test_coded_pieces_are_those_of_the_codec() -> None:
+    found = CodedPieces(pieces(3, 5), CODEC)
+    assert [len(classes) for classes in found] == [3, 5]
+    np.testing.assert_array_equal(found[1], CODEC.encode(pieces(3, 5)[1].stream))
+    assert [len(classes) for classes in found[1:]] == [5]
+
+
+def test_the_batches_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    sampler = MessageWindowSampler([50, 20], 5, 5, batch_size=2, seed=1, shuffle=True)
+    plans: list[int] = []
+    plan = MessageWindowSampler.plan
+    monkeypatch.setattr(
+        MessageWindowSampler, "plan", lambda self, *args: plans.append(1) or plan(self, *args)
+    )
+    assert len(sampler) == len(sampler) == 7
+    assert len(plans) == 1
+    sampler.batch_size = 7
+    assert len(sampler) == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import json
 import operator
 import os
 import shutil
@@ -82,7 +83,12 @@ def test_the_cache_depends_on_settings_and_content(midi_folder: Path) -> None:
     ready(midi_folder, cache_dir=cache, sustain=True)
     write_notes(tune(9), midi_folder / "tune0.mid")
     ready(midi_folder, cache_dir=cache)
-    assert len(list((cache / "messages").glob("*.npy"))) == 6 + 6 + 1
+    contents = [
+        len(json.loads(pack.read_text())["contents"])
+        for pack in (cache / "messages").glob("*-v*.json")
+    ]
+    assert sorted(contents) == [1, 6, 6]
+    assert len(list((cache / "messages").glob("*.npy"))) == 3
 
 
 def test_a_damaged_cache_entry_is_replaced(midi_folder: Path) -> None:

@@ -86,6 +86,15 @@ def test_two_seconds_are_measured_at_least(clock) -> None:
     assert lefts == ["", "", "", "", "0:48 left", "0:48 left"]
 
 
+def test_without_a_warm_up_the_time_left_is_shown_from_the_first_second(clock, monkeypatch) -> None:
+    screen = terminal(monkeypatch)
+    for _ in track(range(500), "reading", "files", warm_up=False):
+        clock[0] += 0.125
+        if clock[0] > 101.0:
+            break
+    assert "8/500 files  1:02 left" in screen.getvalue()
+
+
 def test_bars_share_the_terminal_and_are_removed(clock, monkeypatch) -> None:
     screen = terminal(monkeypatch)
     with begin("training", 10, "updates") as outer:
