@@ -33,7 +33,10 @@ def test_a_wheel_from_the_source_distribution_is_the_same(wheel_path: Path, tmp_
     with tarfile.open(archive) as sources:
         sources.extractall(tmp_path / "sources", filter="data")
     (project,) = (tmp_path / "sources").iterdir()
-    with ZipFile(wheel_path) as expected, ZipFile(build_wheel(project, tmp_path / "again")) as built:
+    with (
+        ZipFile(wheel_path) as expected,
+        ZipFile(build_wheel(project, tmp_path / "again")) as built,
+    ):
         assert {i.filename: i.CRC for i in built.infolist()} == {
             i.filename: i.CRC for i in expected.infolist()
         }
