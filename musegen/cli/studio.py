@@ -50,7 +50,7 @@ def serve(
     except ImportError as e:
         if (e.name or "").partition(".")[0] not in ("starlette", "uvicorn"):
             raise
-        raise UserError('the studio needs two more packages: pip install "musegen[studio]"') from e
+        raise UserError("the studio needs two more packages: pip install 'musegen[studio]'") from e
     from musegen.studio.models import Catalogue
     from musegen.studio.session import Session
 

@@ -50,7 +50,7 @@ def test_without_the_extra_it_says_what_to_install(
     monkeypatch.setattr(builtins, "__import__", without)
     code, out, err = cli(studio.main, "open=false")
     assert (code, out) == (1, "")
-    assert err == ('musegen: the studio needs two more packages: pip install "musegen[studio]"\n')
+    assert err == "musegen: the studio needs two more packages: pip install 'musegen[studio]'\n"
 
 
 @pytest.mark.parametrize(
