@@ -56,7 +56,7 @@ def generate(
     - infill: a MIDI file of which a region is written again; the rest does not change.
     - region: where it starts and ends, in seconds; null is the whole file.
 
-    `settings` are those of the model's `generate`, with `infill` those of its `infill`, as values or
+    `settings` are those of the model's `generate`, or of its `infill`, as values or
     as they are typed.
     """
     sound = check_sound(sound)
