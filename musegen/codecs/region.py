@@ -34,8 +34,8 @@ class Region:
     """Where notes are written again: `start` ≤ seconds < `end` and `low` ≤ pitch ≤ `high`.
 
     A note belongs to the region if it starts there. Of these, `keep` stays: the notes that are the
-    highest (`melody`) or lowest (`bass`) of the piece when they start. New notes are then below the
-    melody, or above the bass.
+    highest (`melody`) or lowest (`bass`) of all when they have sounded half of their time. New notes
+    are then below the melody, or above the bass.
     """
 
     start: float
@@ -72,7 +72,8 @@ class Region:
         """Which notes are the voice that is kept, anywhere in the piece."""
         if self.keep == "none":
             return np.zeros(len(notes), bool)
-        at, height = notes["start"] + SAME_TIME, self._height(notes)
+        # At its start a legato note may still be covered by the one before.
+        at, height = (notes["start"] + notes["end"]) / 2, self._height(notes)
         sounds = zip(at, height, strict=True)
         kept = [height[_sounding(notes, t)].max(initial=own) == own for t, own in sounds]
         return np.array(kept, bool)
