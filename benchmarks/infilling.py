@@ -1,7 +1,8 @@
 """Does rewriting beat left-to-right sampling? Surprise at a region and at the frames after it.
 
     MUSEGEN_DATA=DIR python benchmarks/infilling.py run=jsb data=JSB_Chorales
-    MUSEGEN_DATA=DIR python benchmarks/infilling.py run=nottingham data=Nottingham pieces=12 frames=32
+    MUSEGEN_DATA=DIR python benchmarks/infilling.py run=nottingham data=Nottingham frames=32
+    MUSEGEN_DATA=DIR python benchmarks/infilling.py picture=FILE.png
 
 In each of the first `pieces` validation pieces that are long enough (cut after 128 frames) the
 `frames` frames from a third of the piece on are replaced:
@@ -11,7 +12,8 @@ In each of the first `pieces` validation pieces that are long enough (cut after 
 - infill: by `RollModel.infill` with its defaults, which knows the frames after it, too.
 
 Prints −log p in nats per frame under the model, the mean over pieces ± its standard error: of the
-region, of the 16 frames after it, of both, and the seconds that a piece took.
+region, of the 16 frames after it, of both, and the seconds that a piece took. `picture` draws the
+first piece instead: as it is, and with two infillings of the region.
 """
 
 from __future__ import annotations
@@ -23,6 +25,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
+from matplotlib.figure import Figure
 
 from datamodules.roll_benchmark import RollBenchmark
 from musegen.cli import console
@@ -34,7 +37,8 @@ from musegen.sharing.locate import load
 LONGEST, AFTER = 128, 16
 
 
-def compare(run: str, data: str, pieces: int, frames: int) -> None:
+def model_and_rolls(run: str, data: str, frames: int) -> tuple[RollModel, list[np.ndarray]]:
+    """The model, and the validation pieces that are long enough."""
     model = load(run)
     if not isinstance(model, RollModel) or model.codec is None:
         raise UserError(f"run={run}: is no model of piano-rolls")
@@ -43,7 +47,12 @@ def compare(run: str, data: str, pieces: int, frames: int) -> None:
     module.prepare_data()
     module.setup("validate")
     rolls = [roll[:LONGEST] for roll in module.rolls["val"]]
-    rolls = [roll for roll in rolls if len(roll) * 2 // 3 >= frames + AFTER][:pieces]
+    return model, [roll for roll in rolls if len(roll) * 2 // 3 >= frames + AFTER]
+
+
+def compare(run: str, data: str, pieces: int, frames: int) -> None:
+    model, rolls = model_and_rolls(run, data, frames)
+    rolls = rolls[:pieces]
     infill = {"original": None, "left-to-right": Effort(1, 0, 0), "infill": model.infill_effort}
     print(f"{data}, {len(rolls)} pieces, {frames} frames")
     for name, effort in infill.items():
@@ -72,14 +81,38 @@ def nll_of(
     return nll_T[:frames].mean(), nll_T[frames:].mean(), nll_T.mean()
 
 
+def draw(run: str, data: str, frames: int, path: str) -> None:
+    """The first piece, and two infillings; the region is shaded."""
+    model, rolls = model_and_rolls(run, data, frames)
+    assert model.codec is not None
+    notes, first = model.codec.decode(rolls[0]), len(rolls[0]) // 3
+    start, end = (k * model.codec.dt for k in (first, first + frames))
+    pieces = [notes, *(model.infill(notes, start, end, seed=seed)[0] for seed in (0, 1))]
+    figure = Figure(figsize=(7, 5), layout="constrained")
+    all_axes = figure.subplots(3, 1, sharex=True, sharey=True)
+    for axes, piece, title in zip(all_axes, pieces, ("original", "infill", "again"), strict=True):
+        inside = (piece["start"] > start - 1e-6) & (piece["start"] < end - 1e-6)
+        for note, new in zip(piece, inside, strict=True):
+            width = note["end"] - note["start"]
+            axes.barh(note["pitch"], width, 0.8, note["start"], color="C1" if new else "0.35")
+        axes.axvspan(start, end, color="C1", alpha=0.12, linewidth=0)
+        axes.set_ylabel("MIDI note")
+        axes.set_title(title, loc="left", fontsize=9)
+    all_axes[-1].set_xlabel("time (s)")
+    figure.savefig(path, dpi=90)
+
+
 def main() -> None:
     with console.one_line_errors():
         console.quiet()
-        settings = {"run": "jsb", "data": "JSB_Chorales", "pieces": 20, "frames": 16}
+        settings = {"run": "jsb", "data": "JSB_Chorales", "pieces": 20, "frames": 16, "picture": ""}
         settings |= console.key_values(sys.argv[1:])
         torch.set_num_threads(1)
-        numbers = int(settings["pieces"]), int(settings["frames"])
-        compare(str(settings["run"]), str(settings["data"]), *numbers)
+        source, frames = (str(settings["run"]), str(settings["data"])), int(settings["frames"])
+        if settings["picture"]:
+            draw(*source, frames, str(settings["picture"]))
+        else:
+            compare(*source, int(settings["pieces"]), frames)
 
 
 if __name__ == "__main__":

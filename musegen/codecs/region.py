@@ -34,8 +34,8 @@ class Region:
     """Where notes are written again: `start` ≤ seconds < `end` and `low` ≤ pitch ≤ `high`.
 
     A note belongs to the region if it starts there. Of these, `keep` stays: the notes that are the
-    highest (`melody`) or lowest (`bass`) of all when they have sounded half of their time. New notes
-    are then below the melody, or above the bass.
+    highest (`melody`) or lowest (`bass`) of all in the middle of their time. New notes are then
+    below the melody, or above the bass.
     """
 
     start: float

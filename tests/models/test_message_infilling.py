@@ -135,9 +135,9 @@ def test_weighted_particles_have_the_exact_conditional_distribution(settings, mo
 @torch.inference_mode()
 def test_an_update_of_a_block_leaves_the_exact_conditional_as_it_is(settings, monkeypatch) -> None:
     """Exact samples, rewritten block by block, are exact samples."""
-    monkeypatch.setattr(message_infilling, "PARTICLES", 24)
+    monkeypatch.setattr(message_infilling, "PARTICLES", 16)
     monkeypatch.setattr(message_infilling, "NEAR", 2)
-    lstm, rng, starts = model(**settings), np.random.default_rng(0), 200
+    lstm, rng, starts = model(**settings), np.random.default_rng(0), 120
     p, found, changed = exact(lstm), np.zeros(len(CONTENTS), int), 0
     number = {content: i for i, content in enumerate(CONTENTS)}
     gibbs = gibbs_of(lstm, monkeypatch)

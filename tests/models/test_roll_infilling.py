@@ -27,7 +27,7 @@ D, LOW = 3, 60
 CODEC = RollCodec(pitch_range=(LOW, LOW + D), dt=0.5)
 HISTORY = {"note_age": True, "clock": True, "attention_heads": 2, "attention_span": 4}
 BIAXIAL = {"hidden": 4, "global_hidden": 3, "note_hidden": 4, "features": 5, **HISTORY}
-CHAINS = 2000
+CHAINS = 1500
 
 
 def tiny(cls: type[RollModel], codec: RollCodec = CODEC) -> RollModel:
@@ -135,7 +135,7 @@ def test_rbms_come_close_to_the_exact_conditional(monkeypatch) -> None:
     model, (first, stop, columns) = tiny(RNNRBM), (2, 4, (1, 2))
     cells = free_cells(first, stop, columns)
     p, past_only = exact_rbm(model, cells, len(PIECE)), exact_rbm(model, cells, stop)
-    found = counts(infilled(model, first, stop, columns, n=200, sweeps=3), cells) / 200
+    found = counts(infilled(model, first, stop, columns, n=120, sweeps=2), cells) / 120
     assert np.abs(found - p).sum() / 2 < 0.1 < np.abs(past_only - p).sum() / 2
 
 
