@@ -24,8 +24,9 @@ def checked_notes(notes: np.ndarray) -> np.ndarray:
         raise UserError("notes: should be an array of musegen.codecs.midi.NOTES")
     if not len(notes):
         raise UserError("notes: there are none; a new piece is made by generate")
-    if not (np.isfinite(notes["start"]).all() and np.isfinite(notes["end"]).all()):
-        raise UserError("notes: a time is not finite")
+    times = np.concatenate([notes["start"], notes["end"]])
+    if not (np.isfinite(times).all() and times.min() >= 0):
+        raise UserError("notes: all times should be finite, and 0 or later")
     return notes
 
 

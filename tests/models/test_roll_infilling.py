@@ -251,7 +251,16 @@ def test_bad_regions_are_refused_in_one_line(start, end, settings, message) -> N
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("notes", [np.zeros(3), np.empty(0, NOTES)])
+@pytest.mark.parametrize(
+    "notes",
+    [
+        np.zeros(3),
+        np.empty(0, NOTES),
+        np.array([(-1, 1, 60, 80)], NOTES),
+        np.array([(0, np.inf, 60, 80)], NOTES),
+    ],
+    ids=["numbers", "none", "negative", "infinite"],
+)
 def test_what_is_no_piece_is_refused(notes) -> None:
     model = tiny(RNNNADE)
     for call in (model.surprise, lambda notes: model.infill(notes, 0, 1)):
