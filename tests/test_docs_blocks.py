@@ -29,6 +29,7 @@ from musegen.cli import list as list_module
 from musegen.cli import new as new_module
 from musegen.cli import studio as studio_module
 from musegen.cli import train as train_module
+from musegen.cli.infilling import GIVEN
 from musegen.codecs.midi import write_notes
 from musegen.config.formats import check_formats
 from musegen.config.overrides import compose_config
@@ -137,10 +138,13 @@ def check_generation(arguments: list[str]) -> None:
         check_formats(read, MODELS["lstm_midi"], "generate.formats")
     if "sound" in own:
         check_sound(own["sound"])
+    method = "infill" if "infill" in own else "generate"
     refusals = []
     for model in MODELS.values():
+        if (function := getattr(model, method, None)) is None:
+            continue
         try:
-            check_settings(model.generate, read_typed(model.generate, settings), "generate")
+            check_settings(function, read_typed(function, settings), "generate", set(GIVEN))
             return
         except UserError as e:
             refusals.append(str(e))
@@ -148,7 +152,7 @@ def check_generation(arguments: list[str]) -> None:
 
 
 RUN_SETTINGS = ("run", "out")
-GENERATE_SETTINGS = {"formats", "sound"}
+GENERATE_SETTINGS = {"formats", "sound", "infill", "region"}
 """Settings of the command itself, not of a model."""
 
 

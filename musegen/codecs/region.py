@@ -24,8 +24,9 @@ def checked_notes(notes: np.ndarray) -> np.ndarray:
         raise UserError("notes: should be an array of musegen.codecs.midi.NOTES")
     if not len(notes):
         raise UserError("notes: there are none; a new piece is made by generate")
-    if not (np.isfinite(notes["start"]).all() and np.isfinite(notes["end"]).all()):
-        raise UserError("notes: a time is not finite")
+    times = np.concatenate([notes["start"], notes["end"]])
+    if not (np.isfinite(times).all() and times.min() >= 0):
+        raise UserError("notes: all times should be finite, and 0 or later")
     return notes
 
 
@@ -34,8 +35,8 @@ class Region:
     """Where notes are written again: `start` ≤ seconds < `end` and `low` ≤ pitch ≤ `high`.
 
     A note belongs to the region if it starts there. Of these, `keep` stays: the notes that are the
-    highest (`melody`) or lowest (`bass`) of the piece when they start. New notes are then below the
-    melody, or above the bass.
+    highest (`melody`) or lowest (`bass`) of all in the middle of their time. New notes are then
+    below the melody, or above the bass.
     """
 
     start: float
@@ -72,7 +73,8 @@ class Region:
         """Which notes are the voice that is kept, anywhere in the piece."""
         if self.keep == "none":
             return np.zeros(len(notes), bool)
-        at, height = notes["start"] + SAME_TIME, self._height(notes)
+        # At its start a legato note may still be covered by the one before.
+        at, height = (notes["start"] + notes["end"]) / 2, self._height(notes)
         sounds = zip(at, height, strict=True)
         kept = [height[_sounding(notes, t)].max(initial=own) == own for t, own in sounds]
         return np.array(kept, bool)

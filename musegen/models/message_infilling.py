@@ -151,7 +151,7 @@ class MessageGibbs:
         events = events_of(self.codec, tidy(np.concatenate([self.given, self.new[~inside]])))
         kept = events_of(self.codec, self.new[inside])
         kept = kept[(kept["velocity"] > 0) | (kept["time"] < self.limit - SAME_TIME)]
-        particles = self._particles(events, start, end, None if fresh else kept)
+        particles = self.particles(events, start, end, None if fresh else kept)
         particles.run(after_step)
         every = torch.arange(particles.count, device=particles.time_B.device)
         near = int(particles.next_B.max()) + NEAR
@@ -164,9 +164,9 @@ class MessageGibbs:
             uniform = torch.rand((), generator=self.generator, device=every.device)
             if float(uniform.log()) >= other - first:
                 chosen = 0
-        self.new = np.concatenate([self.new[~inside], self._notes(particles.events(chosen))])
+        self.new = np.concatenate([self.new[~inside], self.notes(particles.events(chosen))])
 
-    def _particles(
+    def particles(
         self, events: np.ndarray, start: float, end: float, kept: np.ndarray | None
     ) -> Particles:
         earlier = events["time"] < start - SAME_TIME
@@ -190,7 +190,7 @@ class MessageGibbs:
             self.generator,
         )  # fmt: skip
 
-    def _notes(self, events: np.ndarray) -> np.ndarray:
+    def notes(self, events: np.ndarray) -> np.ndarray:
         notes, open_note = [], {}
         for time, note, velocity in events.tolist():
             if velocity:
