@@ -125,7 +125,7 @@ def test_the_region_has_the_exact_conditional_distribution(cls, first, stop, col
     assert fits(found, p) > 1e-3
     # A method that ignores the frames after the region, or the given notes in it, is found out.
     assert fits(found, np.full(len(p), 1 / len(p))) < 1e-6
-    if stop < len(PIECE):
+    if stop < len(PIECE) and len(columns) > 1:  # on one pitch the future says little
         assert fits(found, exact(model, cells, stop)) < 1e-6
 
 
