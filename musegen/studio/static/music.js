@@ -3,7 +3,7 @@ import { get, work } from "./api.js";
 import { all, clock, find, make, problem, say } from "./dom.js";
 import { explainBy, field, setValue, values } from "./form.js";
 import { Live } from "./live.js";
-import { lastEnd, Piece, toNote, toRow } from "./piece.js";
+import { lastEnd, Piece, toNote } from "./piece.js";
 import { Roll } from "./roll.js";
 import { player } from "./sound.js";
 import { store, stored } from "./store.js";
@@ -43,8 +43,12 @@ let texts = {};
 async function choose() {
   const key = find("#model").value;
   if (!key) return;
+  model = null;
+  showState();
   try {
-    model = await get(`api/models/${encodeURI(key)}`);
+    const found = await get(`api/models/${encodeURI(key)}`);
+    if (find("#model").value !== key) return; // another one was chosen meanwhile
+    model = found;
   } catch (error) {
     return problem(error.message);
   }
@@ -148,6 +152,7 @@ function finish(title, { pieces, cut, labels }, body, stopped) {
     piece.change(pieces[0].map(toNote));
     if (!body.notes?.length) roll.fit();
   }
+  if (!stopped && !pieces[0]?.length) problem("The model wrote no notes; try another seed.");
   if (player.owner === "writing") adopt();
   say(`${told}, ${pieces[0]?.length ?? 0} notes`);
 }
@@ -390,11 +395,8 @@ for (const button of all("[data-format]")) {
     try {
       problem("");
       button.disabled = true;
-      const { name, type, content } = await work("keep", { notes: piece.notes.map(toRow), format: button.dataset.format, tempo: piece.tempo });
-      const bytes = Uint8Array.from(atob(content), (c) => c.charCodeAt(0));
-      const url = URL.createObjectURL(new Blob([bytes], { type }));
-      make("a", { href: url, download: name }).click();
-      setTimeout(() => URL.revokeObjectURL(url), 10_000);
+      const { name } = await work("keep", { notes: piece.rows, format: button.dataset.format, tempo: piece.tempo });
+      make("a", { href: `kept/${name}`, download: name }).click();
       say(`kept ${name}`);
     } catch (error) {
       problem(error.message);
