@@ -2,7 +2,10 @@
 // so that a piece can be played while it is still being written or edited.
 import { fadeIn, instrument, ready, tone } from "./piano.js";
 
-const AHEAD = 0.25, TICK = 50, LEAD = 0.06, LEVEL = 0.45;
+const AHEAD = 0.25,
+  TICK = 50,
+  LEAD = 0.06,
+  LEVEL = 0.45;
 const tail = Math.floor(instrument.release * instrument.rate);
 const fadeOut = fadeIn(tail).reverse();
 const buffers = new Map();
@@ -22,11 +25,15 @@ async function audio() {
 }
 
 function buffer(pitch, velocity, seconds) {
-  const n = Math.floor(seconds * instrument.rate) + tail, key = `${pitch} ${velocity} ${n}`;
+  const n = Math.floor(seconds * instrument.rate) + tail,
+    key = `${pitch} ${velocity} ${n}`;
   if (!buffers.has(key)) {
     if (buffers.size > 1000) buffers.clear();
-    const sound = tone(pitch, velocity, n), faded = sound.length - tail;
-    fadeOut.forEach((gain, i) => { sound[faded + i] *= gain; });
+    const sound = tone(pitch, velocity, n),
+      faded = sound.length - tail;
+    fadeOut.forEach((gain, i) => {
+      sound[faded + i] *= gain;
+    });
     const made = context.createBuffer(1, sound.length, instrument.rate);
     made.copyToChannel(sound, 0);
     buffers.set(key, made);
@@ -76,7 +83,10 @@ class Player extends EventTarget {
     const now = context.currentTime;
     while (this.#anchors.length > 1 && this.#anchors[1].at <= now) this.#anchors.shift();
     const { at, time } = this.#anchors[0];
-    return Math.max(0, Math.min(time + Math.max(0, now - at), this.#anchors.length > 1 ? Infinity : this.#cursor));
+    return Math.max(
+      0,
+      Math.min(time + Math.max(0, now - at), this.#anchors.length > 1 ? Infinity : this.#cursor),
+    );
   }
 
   async play(owner, from, source) {
@@ -100,7 +110,10 @@ class Player extends EventTarget {
   }
 
   seek(time) {
-    if (!this.playing) { this.#cursor = time; return; }
+    if (!this.playing) {
+      this.#cursor = time;
+      return;
+    }
     this.#silence();
     this.#restart(time);
     this.#schedule();
@@ -119,17 +132,23 @@ class Player extends EventTarget {
 
   #schedule() {
     const now = context.currentTime;
-    if (this.#at < now) { // the next notes were not written yet
+    if (this.#at < now) {
+      // the next notes were not written yet
       this.#at = now + LEAD;
       this.#anchors = [{ at: this.#at, time: this.#cursor }];
     }
     const loop = this.loop();
     for (let turns = 0; this.#at < now + AHEAD && turns < 20; turns++) {
       const end = loop ? Math.max(loop[1], loop[0] + 0.1) : this.until();
-      const stop = Math.min(this.#cursor + now + AHEAD - this.#at, Math.max(end, this.#cursor), this.written());
+      const stop = Math.min(
+        this.#cursor + now + AHEAD - this.#at,
+        Math.max(end, this.#cursor),
+        this.written(),
+      );
       if (stop > this.#cursor) {
         for (const note of this.notes()) {
-          if (note.start >= this.#cursor && note.start < stop) start(note, this.#at + note.start - this.#cursor, this.#sources);
+          if (note.start >= this.#cursor && note.start < stop)
+            start(note, this.#at + note.start - this.#cursor, this.#sources);
         }
         this.#at += stop - this.#cursor;
         this.#cursor = stop;
