@@ -153,6 +153,7 @@ async function perform(title, path, body) {
   } catch (error) {
     roll.write(null);
     if (player.owner === "writing") player.pause();
+    player.owner = null;
     problem(error.message);
   } finally {
     desk.running = null;

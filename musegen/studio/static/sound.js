@@ -3,6 +3,7 @@
 import { fadeIn, instrument, ready, tone } from "./piano.js";
 
 const AHEAD = 0.25,
+  AHEAD_HIDDEN = 1.5, // a browser calls the timers of hidden pages once a second
   TICK = 50,
   LEAD = 0.06,
   LEVEL = 0.45;
@@ -77,6 +78,7 @@ class Player extends EventTarget {
   #cursor = 0; // what is scheduled: the piece up to #cursor, which sounds at #at
   #at = 0;
   #timer = 0;
+  #turn = 0; // counts what was played and paused
 
   get position() {
     if (!this.playing) return this.#cursor;
@@ -92,7 +94,9 @@ class Player extends EventTarget {
   async play(owner, from, source) {
     this.pause();
     Object.assign(this, { written: () => Infinity, loop: () => null }, source, { owner });
+    const turn = this.#turn;
     await audio();
+    if (turn !== this.#turn) return; // something else was played, or this was paused
     this.playing = true;
     this.#restart(from);
     this.#timer = setInterval(() => this.#schedule(), TICK);
@@ -101,6 +105,7 @@ class Player extends EventTarget {
   }
 
   pause() {
+    this.#turn++;
     if (!this.playing) return;
     this.#cursor = this.position;
     this.playing = false;
@@ -131,39 +136,42 @@ class Player extends EventTarget {
   }
 
   #schedule() {
-    const now = context.currentTime;
+    const now = context.currentTime,
+      loop = this.loop();
+    if (!loop && this.written() === Infinity && this.#cursor >= this.until()) {
+      if (now > this.#at + instrument.release) this.#end();
+      return;
+    }
     if (this.#at < now) {
       // the next notes were not written yet
       this.#at = now + LEAD;
       this.#anchors = [{ at: this.#at, time: this.#cursor }];
     }
-    const loop = this.loop();
-    for (let turns = 0; this.#at < now + AHEAD && turns < 20; turns++) {
+    const ahead = document.hidden ? AHEAD_HIDDEN : AHEAD;
+    for (let turns = 0; this.#at < now + ahead && turns < 20; turns++) {
       const end = loop ? Math.max(loop[1], loop[0] + 0.1) : this.until();
-      const stop = Math.min(
-        this.#cursor + now + AHEAD - this.#at,
-        Math.max(end, this.#cursor),
-        this.written(),
-      );
-      if (stop > this.#cursor) {
-        for (const note of this.notes()) {
-          if (note.start >= this.#cursor && note.start < stop)
-            start(note, this.#at + note.start - this.#cursor, this.#sources);
-        }
-        this.#at += stop - this.#cursor;
-        this.#cursor = stop;
-      }
-      if (loop && this.#cursor >= end) {
-        this.#cursor = loop[0];
-        this.#anchors.push({ at: this.#at, time: loop[0] });
-      } else break;
+      this.#play(Math.min(this.#cursor + now + ahead - this.#at, end, this.written()));
+      if (!loop || this.#cursor < end) break;
+      this.#cursor = loop[0];
+      this.#anchors.push({ at: this.#at, time: loop[0] });
     }
-    const ended = this.written() === Infinity && !loop && this.#cursor >= this.until();
-    if (ended && now > this.#at + instrument.release) {
-      this.pause();
-      this.#cursor = 0;
-      this.dispatchEvent(new Event("change"));
+  }
+
+  /** Schedule the notes from #cursor to `stop`. */
+  #play(stop) {
+    if (stop <= this.#cursor) return;
+    for (const note of this.notes()) {
+      if (note.start >= this.#cursor && note.start < stop)
+        start(note, this.#at + note.start - this.#cursor, this.#sources);
     }
+    this.#at += stop - this.#cursor;
+    this.#cursor = stop;
+  }
+
+  #end() {
+    this.pause();
+    this.#cursor = 0;
+    this.dispatchEvent(new Event("change"));
   }
 }
 

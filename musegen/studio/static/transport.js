@@ -21,7 +21,7 @@ export function play() {
 
 /** Play what a model is writing, as far as it is written. */
 export function listen(from) {
-  if (player.owner === "writing" && player.playing) return;
+  if (player.owner === "writing") return; // it plays, or was paused
   const notes = () => roll.shown;
   const written = () => (roll.writing ? lastStart(roll.writing) : Infinity);
   if (lastStart(roll.writing) > from + 0.01)
