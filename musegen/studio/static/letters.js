@@ -97,7 +97,6 @@ export async function start(entries) {
           make("ol", {
             id: "steps",
             class: "steps",
-            tabindex: 0,
             "aria-label": "Letters and their alternatives",
           }),
         ),

@@ -1,7 +1,8 @@
 // Playing the piece on the roll, also while it is being written.
-import { clock, find } from "./dom.js";
+import { clock, find, problem } from "./dom.js";
 import { clicked, piece, roll } from "./desk.js";
 import { lastEnd } from "./piece.js";
+import { ready } from "./piano.js";
 import { player } from "./sound.js";
 
 const current = () => ({
@@ -71,4 +72,9 @@ find("#seek").addEventListener("input", (event) => seek(Number(event.target.valu
 clicked("#loop", () => {
   looping = !looping;
   find("#loop").setAttribute("aria-pressed", String(looping));
+});
+
+ready.catch(() => {
+  problem("This browser cannot decode Ogg Vorbis, so the piano is silent.");
+  find("#listen").checked = false;
 });
