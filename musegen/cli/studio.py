@@ -58,12 +58,18 @@ def serve(
     listening = listen(host, port)
     address = f"http://{shown(host)}:{listening.getsockname()[1]}/"
     print(f"musegen studio: {address}  (Ctrl-C ends it)", flush=True)
-    if open:
+    if open and has_screen():
         webbrowser.open(address)
     try:
         Server(app).run(sockets=[listening])
     except KeyboardInterrupt:
         print("musegen studio: ended")
+
+
+def has_screen() -> bool:
+    """Whether a browser with windows can be opened; one in the terminal would block the studio."""
+    screens = ("DISPLAY", "WAYLAND_DISPLAY")
+    return sys.platform in ("darwin", "win32") or any(map(os.environ.get, screens))
 
 
 def listen(host: str, port: int) -> socket.socket:

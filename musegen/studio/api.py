@@ -6,9 +6,7 @@ of a command, and returns a piece of work for the worker thread.
 
 from __future__ import annotations
 
-import base64
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from annotated_types import Interval
@@ -176,15 +174,9 @@ class Api:
         format: Literal["mid", "wav", "musicxml", "png"],
         tempo: BeatsPerMinute = 120.0,
     ) -> Work:
-        """Write a piece into the session folder; the result has the file's name and content."""
+        """Write a piece into the session folder. The result has its name, for `/kept/NAME`."""
         piece = notes_of(notes)
-
-        def work(job: Job) -> dict[str, Any]:
-            path: Path = self.session.keep(piece, tempo, f".{format}")
-            content = base64.b64encode(path.read_bytes()).decode()
-            return {"name": path.name, "type": KEPT[format], "content": content}
-
-        return work
+        return lambda job: {"name": self.session.keep(piece, tempo, f".{format}").name}
 
     def open(self, content: bytes) -> Work:
         """Read a MIDI file's bytes."""

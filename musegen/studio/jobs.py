@@ -108,13 +108,15 @@ class Job:
             self.publish("done", self._work(self))
         except GenerationStopped:
             self.publish("stopped", {})
-        except Exception as error:
+        except BaseException as error:  # SystemExit, too, would end the thread
             self.publish("error", {"message": one_line(error)})
 
 
-def one_line(error: Exception) -> str:
+def one_line(error: BaseException) -> str:
     """An error as one line. One that is no user's mistake is logged with its traceback."""
-    problem = error if isinstance(error, UserError) else as_user_error(error)
+    problem = error if isinstance(error, UserError) else None
+    if problem is None and isinstance(error, Exception):
+        problem = as_user_error(error)
     if problem is None:
         log.error("the studio's work failed", exc_info=error)
     return " ".join(str(problem or f"{type(error).__name__}: {error}").split())

@@ -57,6 +57,7 @@ class Catalogue:
     def __init__(self, run: str | None, runs: Path) -> None:
         self.runs = runs
         self._fixed = [_pretrained(name) for name in pretrained()]
+        self._found: dict[str, Entry] = {}  # as the list was shown last
         self._loaded: OrderedDict[str, Model] = OrderedDict()
         self._lock = threading.Lock()
         if run is not None:
@@ -73,18 +74,20 @@ class Catalogue:
 
     def entries(self) -> list[Entry]:
         """All models that there are now."""
-        given = {str(Path(e.run).absolute()) for e in self._fixed if e.key == "run"}
-        found = [_of_run(entry, self.runs) for entry in listing.runs(self.runs)]
-        return self._fixed + [
-            e for e in found if e is not None and str(Path(e.run).absolute()) not in given
-        ]
+        given = {Path(e.run).absolute() for e in self._fixed if e.key == "run"}
+        runs = [_of_run(found, self.runs) for found in listing.runs(self.runs)]
+        others = [e for e in runs if e is not None and Path(e.run).absolute() not in given]
+        entries = [*self._fixed, *others]
+        self._found = {entry.key: entry for entry in entries}
+        return entries
 
     def entry(self, key: str) -> Entry:
         """The entry of this key. Raises `UserError` if the list has none."""
-        for entry in self.entries():
-            if entry.key == key:
-                return entry
-        raise UserError(f"model={key}: not in the list of models; reload the page")
+        if key not in self._found:
+            self.entries()
+        if key not in self._found:
+            raise UserError(f"model={key}: not in the list of models; reload the page")
+        return self._found[key]
 
     def model(self, key: str, kind: Kind | None = None) -> Model:
         """The loaded model of an entry. Raises `UserError` if it is of another kind."""

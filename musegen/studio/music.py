@@ -102,6 +102,9 @@ class Continuation(NamedTuple):
             raise UserError(f"{model.name} continues nothing")
         with session.scratch() as folder:
             read = codec.read(write_prime(notes, tempo, folder))
+        if not len(read if isinstance(codec, RollCodec) else codec.in_range(read)):
+            low, high = codec.pitch_range
+            raise UserError(f"no note is within the model's pitches, {low} to {high - 1}")
         if isinstance(codec, RollCodec):
             end = len(read) * codec.dt * frame.scale
         else:

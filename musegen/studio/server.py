@@ -12,6 +12,7 @@ from typing import Any
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.exceptions import HTTPException
 from starlette.middleware import Middleware
 from starlette.requests import Request
 from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
@@ -21,7 +22,7 @@ from starlette.staticfiles import StaticFiles
 from musegen.config.validation import check_settings
 from musegen.errors import UserError
 from musegen.render.audio import for_page
-from musegen.studio.api import Api
+from musegen.studio.api import KEPT, Api
 from musegen.studio.guard import Guard, allowed_hosts
 from musegen.studio.jobs import Busy, Job, Work, Worker
 from musegen.studio.models import Catalogue
@@ -101,6 +102,7 @@ class _Studio:
             *work,
             Route("/api/keep", self._keep, methods=["POST"]),
             Route("/api/open", self._open, methods=["POST"]),
+            Route("/kept/{name}", self._kept),
             Mount("/", StaticFiles(directory=STATIC)),
         ]
 
@@ -131,6 +133,12 @@ class _Studio:
     async def _keep(self, request: Request) -> Response:
         return _events(self.files.submit(await _checked(request, self.api.keep)))
 
+    async def _kept(self, request: Request) -> Response:
+        path = self.api.session.kept.get(request.path_params["name"])
+        if path is None:
+            raise HTTPException(404)
+        return FileResponse(path, filename=path.name, media_type=KEPT[path.suffix[1:]])
+
     async def _open(self, request: Request) -> Response:
         return _events(self.files.submit(self.api.open(await request.body())))
 
@@ -138,14 +146,14 @@ class _Studio:
 async def _checked(request: Request, call: Callable[..., Work]) -> Work:
     """The work of a request, whose JSON object has the arguments of `call`."""
     body = await request.body()
-    try:
-        arguments = json.loads(body)
-    except ValueError as e:
-        raise UserError("the request should be a JSON object") from e
-    if not isinstance(arguments, dict):
-        raise UserError("the request should be a JSON object")
 
     def prepare() -> Work:
+        try:
+            arguments = json.loads(body)
+        except (ValueError, RecursionError) as e:
+            raise UserError("the request should be a JSON object") from e
+        if not isinstance(arguments, dict):
+            raise UserError("the request should be a JSON object")
         return call(**check_settings(call, arguments, call.__name__))
 
     return await run_in_threadpool(prepare)

@@ -29,6 +29,8 @@ class Session:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self.kept: dict[str, Path] = {}
+        """The files that were kept since the studio was started, by name."""
         self._lock = threading.Lock()
 
     @contextmanager
@@ -52,7 +54,8 @@ class Session:
             raise UserError("there are no notes to keep")
         path = self._new_name(suffix)
         try:
-            return Piece.of(laid_out(notes, tempo)).save(path)
+            self.kept[path.name] = Piece.of(laid_out(notes, tempo)).save(path)
+            return path
         except BaseException:
             path.unlink(missing_ok=True)
             raise

@@ -15,7 +15,9 @@ from musegen.models import Model
 
 MAX_LENGTH = 4096
 MAX_PIECES = 8
-LIMITS = {"n": MAX_PIECES, "length": MAX_LENGTH, "particles": 16}
+MAX_ROWS = 32
+"""Pieces × particles, which are sampled side by side."""
+LIMITS = {"n": MAX_PIECES, "length": MAX_LENGTH, "particles": 16, "ais_steps": 1000}
 """What the studio allows at most, so that no request takes for ever."""
 HIDDEN = frozenset(("prime", "prime_seconds", "include_prime", "start_ND", "rows", "steps"))
 """Settings that the page replaces by something better."""
@@ -60,6 +62,11 @@ def checked(model: Model, settings: dict[str, Any]) -> dict[str, Any]:
     for name, most in LIMITS.items():
         if result.get(name, 0) > most:
             raise UserError(f"{name}={result[name]}: the studio allows at most {most}")
+    n, particles = result.get("n", 1), result.get("particles", 1)
+    if n * particles > MAX_ROWS:
+        raise UserError(
+            f"n={n}, particles={particles}: the studio allows {MAX_ROWS} particles in all"
+        )
     return result
 
 

@@ -74,3 +74,12 @@ def test_a_port_in_use_is_one_line(cli: Any) -> None:
         code, _, err = cli(studio.main, "open=false", f"port={taken.getsockname()[1]}")
     assert code == 1
     assert "cannot listen there (Address already in use)" in err
+
+
+def test_a_browser_in_the_terminal_is_not_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    assert not studio.has_screen()
+    monkeypatch.setenv("WAYLAND_DISPLAY", "wayland-0")
+    assert studio.has_screen()

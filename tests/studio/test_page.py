@@ -251,6 +251,52 @@ def test_the_computers_keys_play_notes(browser: Any, client: Client, tmp_path: P
         assert page.text_content("#roll-text") == "3 notes"
 
 
+KEYBOARD = """() => {
+    const keyboard = { onmidimessage: null };
+    const access = { inputs: new Map([["one", keyboard]]), onstatechange: null };
+    navigator.requestMIDIAccess = async () => access;
+    globalThis.send = (...data) => keyboard.onmidimessage({ data });
+}"""
+"""A MIDI keyboard that is not there: no test computer has one."""
+
+
+def test_a_midi_keyboard_plays_notes(browser: Any, client: Client, tmp_path: Path) -> None:
+    with opened(browser, client) as page:
+        page.evaluate(KEYBOARD)
+        page.click("#midi")
+        page.wait_for_selector("#midi[aria-pressed=true]")
+        page.evaluate("send(0x90, 64, 100)")
+        page.wait_for_timeout(100)
+        page.evaluate("send(0x90, 67, 50)")
+        page.evaluate("send(0x80, 64, 0)")
+        page.evaluate("send(0x90, 67, 0)")  # a release as well
+        played = notes(page, tmp_path)
+        assert played[["pitch", "velocity"]].tolist() == [(64, 100), (67, 50)]
+        assert 0.05 < played["end"][0] < 5
+        page.click("#midi")
+        page.wait_for_selector("#midi[aria-pressed=false]")
+
+
+def test_a_dropped_file_is_opened_and_loops(browser: Any, client: Client, tmp_path: Path) -> None:
+    write_notes(make_notes([(0.0, 0.5, 60, 80), (0.5, 1.0, 64, 80)]), tmp_path / "my.mid")
+    content = list((tmp_path / "my.mid").read_bytes())
+    drop = """content => {
+        const dataTransfer = new DataTransfer();
+        dataTransfer.items.add(new File([Uint8Array.from(content)], "my.mid"));
+        dispatchEvent(new DragEvent("drop", { dataTransfer }));
+    }"""
+    with opened(browser, client) as page:
+        page.evaluate(drop, content)
+        page.wait_for_selector("#roll-text:has-text('2 notes')")
+        page.click("#loop")
+        page.click("#play")
+        page.wait_for_timeout(2500)  # longer than the piece
+        assert page.get_attribute("#play", "aria-label") == "Pause"
+        assert 0 <= float(page.input_value("#seek")) <= 1
+        page.click("#loop")
+        page.wait_for_selector("#play[aria-label=Play]")  # it ends
+
+
 @pytest.mark.parametrize("model", ["jsb", "mozart"])
 def test_continuing_a_file(browser: Any, client: Client, tmp_path: Path, model: str) -> None:
     piece = tune(2, n=12)

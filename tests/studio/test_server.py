@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import time
 from collections.abc import Iterator
@@ -124,6 +123,13 @@ def test_a_continuation_is_in_the_key_and_tempo_of_its_notes(client: Client) -> 
         ("generate", {"model": "jsb", "settings": {"temperature": 0}}, "generate.temperature=0"),
         ("generate", {"model": "/tmp/x.ckpt", "settings": {}}, "model=/tmp/x.ckpt: not in the"),
         ("generate", {"model": "names18", "settings": {}}, "model=names18: a model of text"),
+        ("generate", {"model": "jsb", "settings": {"n": 8, "particles": 8}}, "n=8, particles=8"),
+        (
+            "generate",
+            {"model": "jsb", "settings": {}, "notes": [[0, 1, 2, 3]]},
+            "no note is within",
+        ),
+        ("generate", {"model": "mozart", "settings": {}, "notes": [[0, 1, 2, 3]]}, "no note is"),
         ("letters", {"model": "counting", "text": "x"}, "'x' is not one of the symbols '01'"),
         ("dissect", {"model": "names18", "string": "a"}, "256 units are too many"),
         ("gibbs", {"model": "jsb", "visible": ""}, "model=jsb: a model of music"),
@@ -143,6 +149,7 @@ def test_work_that_cannot_be_done_says_why_in_one_line(
     ("path", "body", "line"),
     [
         ("generate", b"{", "the request should be a JSON object"),
+        ("generate", b"[" * 100_000, "the request should be a JSON object"),
         ("generate", [], "the request should be a JSON object"),
         ("generate", {"settings": {}}, "generate: missing model"),
         (
@@ -173,7 +180,13 @@ def test_nobody_else_is_answered(client: Client) -> None:
 
 
 def test_no_file_outside_the_page_is_sent(client: Client) -> None:
-    for path in ("/../server.py", "/%2e%2e/server.py", "/..%2fserver.py", "//etc/passwd"):
+    for path in (
+        "/../server.py",
+        "/%2e%2e/server.py",
+        "/..%2fserver.py",
+        "//etc/passwd",
+        "/kept/x.mid",
+    ):
         answer = client.get(path)
         assert answer.status in (400, 404)
     assert client.get("/app.js").headers["content-type"].startswith("text/javascript")
@@ -190,7 +203,9 @@ def test_large_requests_are_refused(client: Client) -> None:
 @pytest.mark.parametrize("suffix", ["mid", "wav", "musicxml", "png"])
 def test_kept_files_hold_the_piece(client: Client, suffix: str, tmp_path: Path) -> None:
     kept = client.done("keep", {"notes": MELODY, "format": suffix, "tempo": 120})
-    content = base64.b64decode(kept["content"])
+    answer = client.get(f"/kept/{kept['name']}")
+    content = answer.body
+    assert answer.headers["content-disposition"] == f'attachment; filename="{kept["name"]}"'
     assert (client.folder / kept["name"]).read_bytes() == content
     path = tmp_path / kept["name"]
     path.write_bytes(content)
@@ -212,7 +227,7 @@ def test_kept_files_hold_the_piece(client: Client, suffix: str, tmp_path: Path) 
 
 def test_a_midi_file_is_opened(client: Client) -> None:
     kept = client.done("keep", {"notes": MELODY, "format": "mid", "tempo": 96})
-    opened = client.done("open", base64.b64decode(kept["content"]))
+    opened = client.done("open", client.get(f"/kept/{kept['name']}").body)
     assert opened["tempo"] == pytest.approx(96, abs=0.01)
     assert np.allclose(opened["notes"], MELODY, atol=2e-3)
     assert client.post("open", b"nonsense").last[1]["message"].startswith("this file: not a read")

@@ -2,7 +2,11 @@
 async function refused(response) {
   const text = await response.text();
   let message = text;
-  try { message = JSON.parse(text).message ?? text; } catch { /* plain text */ }
+  try {
+    message = JSON.parse(text).message ?? text;
+  } catch {
+    /* plain text */
+  }
   return new Error(message || `the server answered ${response.status}`);
 }
 
@@ -31,7 +35,9 @@ export async function work(path, body, { on = {}, signal } = {}) {
   let result;
   try {
     const response = await request(`api/${path}`, {
-      method: "POST", signal, body: binary ? body : JSON.stringify(body),
+      method: "POST",
+      signal,
+      body: binary ? body : JSON.stringify(body),
       headers: { "Content-Type": binary ? "application/octet-stream" : "application/json" },
     });
     if (!response.ok) throw await refused(response);
@@ -61,7 +67,10 @@ async function* events(body) {
     for (const part of parts) {
       const lines = part.split("\n");
       const event = lines.find((l) => l.startsWith("event: "))?.slice(7);
-      const data = lines.filter((l) => l.startsWith("data: ")).map((l) => l.slice(6)).join("\n");
+      const data = lines
+        .filter((l) => l.startsWith("data: "))
+        .map((l) => l.slice(6))
+        .join("\n");
       if (event) yield { event, data: JSON.parse(data) };
     }
   }

@@ -24,7 +24,9 @@ export function problem(text) {
 }
 
 /** Say something to screen readers. */
-export const say = (text) => { find("#status").textContent = text; };
+export const say = (text) => {
+  find("#status").textContent = text;
+};
 
 export const clock = (s) => `${Math.floor(s / 60)}:${String(Math.floor(s % 60)).padStart(2, "0")}`;
 const NAMES = ["C", "C♯", "D", "E♭", "E", "F", "F♯", "G", "A♭", "A", "B♭", "B"];

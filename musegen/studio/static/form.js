@@ -24,13 +24,19 @@ export function field(setting, value, prefix = "setting") {
   const id = `${prefix}-${setting.name}`;
   const shown = value ?? setting.default;
   const control = input(setting, id, shown === null || shown === undefined ? "" : shown);
-  if (setting.kind === "choice") control.value = shown === null || shown === undefined ? (setting.required ? setting.choices[0] : "") : String(shown);
+  if (setting.kind === "choice")
+    control.value =
+      shown === null || shown === undefined ? (setting.required ? setting.choices[0] : "") : String(shown);
   control.setAttribute("aria-describedby", `${id}-text`);
   control.dataset.setting = setting.name;
   control.dataset.kind = setting.kind;
-  return make("div", { class: "field" },
-    make("label", { for: id }, setting.title ?? title(setting.name)), control,
-    make("small", { id: `${id}-text`, class: "muted" }, setting.text));
+  return make(
+    "div",
+    { class: "field" },
+    make("label", { for: id }, setting.title ?? title(setting.name)),
+    control,
+    make("small", { id: `${id}-text`, class: "muted" }, setting.text),
+  );
 }
 
 /** The values that are filled in, by the names of the settings. */
@@ -39,7 +45,8 @@ export function values(...places) {
   for (const control of places.flatMap((place) => [...place.querySelectorAll("[data-setting]")])) {
     const { setting, kind } = control.dataset;
     if (kind === "switch") found[setting] = control.checked;
-    else if (control.value !== "") found[setting] = kind === "number" ? Number(control.value) : control.value;
+    else if (control.value !== "")
+      found[setting] = kind === "number" ? Number(control.value) : control.value;
   }
   return found;
 }

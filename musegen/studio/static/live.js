@@ -1,7 +1,25 @@
 // Notes that are played on the computer's keys or on a MIDI keyboard.
 import { press } from "./sound.js";
 
-const KEYS = ["KeyA", "KeyW", "KeyS", "KeyE", "KeyD", "KeyF", "KeyT", "KeyG", "KeyY", "KeyH", "KeyU", "KeyJ", "KeyK", "KeyO", "KeyL", "KeyP", "Semicolon"];
+const KEYS = [
+  "KeyA",
+  "KeyW",
+  "KeyS",
+  "KeyE",
+  "KeyD",
+  "KeyF",
+  "KeyT",
+  "KeyG",
+  "KeyY",
+  "KeyH",
+  "KeyU",
+  "KeyJ",
+  "KeyK",
+  "KeyO",
+  "KeyL",
+  "KeyP",
+  "Semicolon",
+];
 
 /** Calls `played(note)` for each note, with its start and end in seconds of performance.now(). */
 export class Live {
@@ -32,7 +50,9 @@ export class Live {
   }
 
   #key(event, down) {
-    const typing = event.target.matches?.("input:not([type=checkbox],[type=radio],[type=range]), select, textarea");
+    const typing = event.target.matches?.(
+      "input:not([type=checkbox],[type=radio],[type=range]), select, textarea",
+    );
     if (!this.keys || event.ctrlKey || event.metaKey || event.altKey || typing) return;
     if (down && !event.repeat && event.code === "KeyZ") this.octave = Math.max(-3, this.octave - 1);
     if (down && !event.repeat && event.code === "KeyX") this.octave = Math.min(3, this.octave + 1);
@@ -41,21 +61,32 @@ export class Live {
     event.preventDefault();
     event.stopPropagation();
     if (down && !event.repeat) this.on(60 + place + 12 * this.octave, 80);
-    if (!down) [...this.#held.keys()].filter((pitch) => (pitch - 60 - place) % 12 === 0).forEach((pitch) => this.off(pitch));
+    if (!down)
+      [...this.#held.keys()]
+        .filter((pitch) => (pitch - 60 - place) % 12 === 0)
+        .forEach((pitch) => this.off(pitch));
   }
 
   /** Listen to all MIDI keyboards; returns how many there are. */
   async connect() {
-    if (!navigator.requestMIDIAccess) throw new Error("this browser has no Web MIDI; Chrome, Edge and Firefox have it");
-    this.midi = await navigator.requestMIDIAccess().catch(() => { throw new Error("the browser does not allow MIDI"); });
-    const listen = () => this.midi.inputs.forEach((keyboard) => { keyboard.onmidimessage = ({ data }) => this.#message(data); });
+    if (!navigator.requestMIDIAccess)
+      throw new Error("this browser has no Web MIDI; Chrome, Edge and Firefox have it");
+    this.midi = await navigator.requestMIDIAccess().catch(() => {
+      throw new Error("the browser does not allow MIDI");
+    });
+    const listen = () =>
+      this.midi.inputs.forEach((keyboard) => {
+        keyboard.onmidimessage = ({ data }) => this.#message(data);
+      });
     this.midi.onstatechange = listen;
     listen();
     return this.midi.inputs.size;
   }
 
   disconnect() {
-    this.midi?.inputs.forEach((keyboard) => { keyboard.onmidimessage = null; });
+    this.midi?.inputs.forEach((keyboard) => {
+      keyboard.onmidimessage = null;
+    });
     this.midi = null;
   }
 

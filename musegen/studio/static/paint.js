@@ -2,21 +2,31 @@
 import { colours, isBlack, pitchName, sharp } from "./dom.js";
 import { lastEnd } from "./piece.js";
 
-export const KEYS = 46, RULER = 20;
+export const KEYS = 46,
+  RULER = 20;
 
 /** A small roll that shows all notes at once. */
 export function paintSmall(canvas, notes, { position = null, cut = 0 } = {}) {
-  const width = canvas.clientWidth, height = canvas.clientHeight;
+  const width = canvas.clientWidth,
+    height = canvas.clientHeight;
   if (!width) return;
-  const context = sharp(canvas, width, height), colour = colours();
+  const context = sharp(canvas, width, height),
+    colour = colours();
   const pitches = notes.map((note) => note.pitch);
-  const low = Math.min(...pitches, 60) - 2, high = Math.max(...pitches, 67) + 2;
-  const x = width / Math.max(lastEnd(notes), 1), y = height / (high - low + 1);
+  const low = Math.min(...pitches, 60) - 2,
+    high = Math.max(...pitches, 67) + 2;
+  const x = width / Math.max(lastEnd(notes), 1),
+    y = height / (high - low + 1);
   context.clearRect(0, 0, width, height);
   context.fillStyle = colour.c0;
   for (const note of notes) {
     context.globalAlpha = note.end <= cut + 1e-6 ? 0.45 : 1;
-    context.fillRect(note.start * x, (high - note.pitch) * y, Math.max((note.end - note.start) * x - 0.5, 1), Math.max(y - 0.3, 1.2));
+    context.fillRect(
+      note.start * x,
+      (high - note.pitch) * y,
+      Math.max((note.end - note.start) * x - 0.5, 1),
+      Math.max(y - 0.3, 1.2),
+    );
   }
   context.globalAlpha = 1;
   if (position !== null) {
@@ -27,7 +37,8 @@ export function paintSmall(canvas, notes, { position = null, cut = 0 } = {}) {
 
 /** The editor's roll; `view` says where it is (see roll.js). */
 export function paintRoll(context, view) {
-  const { width, height } = view, colour = colours();
+  const { width, height } = view,
+    colour = colours();
   context.clearRect(0, 0, width, height);
   context.save();
   context.beginPath();
@@ -93,12 +104,14 @@ function notes(context, view, colour) {
   const surprise = view.surprise?.notes;
   context.font = `${Math.max(9, Math.min(11, view.row - 2))}px system-ui, sans-serif`;
   for (const note of view.shown) {
-    const x = view.x(note.start), w = Math.max((note.end - note.start) * view.scale - 1, 2);
+    const x = view.x(note.start),
+      w = Math.max((note.end - note.start) * view.scale - 1, 2);
     const y = view.y(note.pitch);
     if (x > view.width || x + w < KEYS || y > view.height || y + view.row < RULER) continue;
     const nats = surprise?.get(view.key(note));
     const chosen = view.chosen.has(note);
-    context.fillStyle = nats === undefined ? (view.writing ? colour.c2 : colour.c0) : ramp(nats, view.surprise.most);
+    context.fillStyle =
+      nats === undefined ? (view.writing ? colour.c2 : colour.c0) : ramp(nats, view.surprise.most);
     context.globalAlpha = nats === undefined ? 0.45 + 0.55 * (note.velocity / 127) : 1;
     context.beginPath();
     context.roundRect(x, y + 0.5, w, view.row - 1, Math.min(3, view.row / 3));
@@ -120,7 +133,8 @@ function notes(context, view, colour) {
 function frames(context, view, colour) {
   const found = view.surprise?.frames;
   if (!found?.length) return;
-  const height = 46, foot = view.height;
+  const height = 46,
+    foot = view.height;
   context.fillStyle = colour.card;
   context.globalAlpha = 0.85;
   context.fillRect(KEYS, foot - height, view.width, height);
@@ -134,9 +148,15 @@ function frames(context, view, colour) {
 
 /** From teal (expected) over yellow to red (surprising); light and dark pages use the same. */
 export function ramp(nats, most) {
-  const stops = [[94, 196, 182], [247, 206, 90], [226, 96, 52], [164, 22, 60]];
+  const stops = [
+    [94, 196, 182],
+    [247, 206, 90],
+    [226, 96, 52],
+    [164, 22, 60],
+  ];
   const place = Math.max(0, Math.min(0.9999, nats / most)) * (stops.length - 1);
-  const i = Math.floor(place), t = place - i;
+  const i = Math.floor(place),
+    t = place - i;
   return `rgb(${stops[i].map((a, k) => Math.round(a + t * (stops[i + 1][k] - a))).join(" ")})`;
 }
 

@@ -17,12 +17,24 @@ export class Piece extends EventTarget {
   #past = [];
   #future = [];
 
-  get beat() { return 60 / this.tempo; }
-  get bar() { return this.beat * this.beats; }
-  get seconds() { return lastEnd(this.notes); }
-  get canUndo() { return this.#past.length > 0; }
-  get canRedo() { return this.#future.length > 0; }
-  get rows() { return this.notes.map(toRow); }
+  get beat() {
+    return 60 / this.tempo;
+  }
+  get bar() {
+    return this.beat * this.beats;
+  }
+  get seconds() {
+    return lastEnd(this.notes);
+  }
+  get canUndo() {
+    return this.#past.length > 0;
+  }
+  get canRedo() {
+    return this.#future.length > 0;
+  }
+  get rows() {
+    return this.notes.map(toRow);
+  }
 
   /** Replace the notes, as one step of the history. */
   change(notes, { selected = [], region = this.region, tempo = this.tempo } = {}) {
@@ -33,8 +45,12 @@ export class Piece extends EventTarget {
     this.#tell("change");
   }
 
-  undo() { this.#go(this.#past, this.#future); }
-  redo() { this.#go(this.#future, this.#past); }
+  undo() {
+    this.#go(this.#past, this.#future);
+  }
+  redo() {
+    this.#go(this.#future, this.#past);
+  }
 
   #go(from, to) {
     if (!from.length) return;
@@ -44,9 +60,13 @@ export class Piece extends EventTarget {
     this.#tell("change");
   }
 
-  #state() { return { notes: this.notes, tempo: this.tempo, region: this.region }; }
+  #state() {
+    return { notes: this.notes, tempo: this.tempo, region: this.region };
+  }
 
-  #set({ notes, tempo, region }) { Object.assign(this, { notes, tempo, region }); }
+  #set({ notes, tempo, region }) {
+    Object.assign(this, { notes, tempo, region });
+  }
 
   #tell(name) {
     store("notes", this.rows);
@@ -70,7 +90,11 @@ export class Piece extends EventTarget {
   setTempo(tempo) {
     const factor = this.tempo / tempo;
     const scaled = (note) => ({ ...note, start: note.start * factor, end: note.end * factor });
-    const region = this.region && { ...this.region, start: this.region.start * factor, end: this.region.end * factor };
+    const region = this.region && {
+      ...this.region,
+      start: this.region.start * factor,
+      end: this.region.end * factor,
+    };
     this.change(this.notes.map(scaled), { tempo, region });
   }
 
@@ -91,13 +115,18 @@ export class Piece extends EventTarget {
     const first = Math.min(...[...this.selected].map((note) => note.start));
     const by = Math.max(seconds, -first);
     this.#replaceSelected((note) => ({
-      ...note, start: note.start + by, end: note.end + by,
+      ...note,
+      start: note.start + by,
+      end: note.end + by,
       pitch: Math.min(127, Math.max(0, note.pitch + semitones)),
     }));
   }
 
   stretch(seconds, shortest) {
-    this.#replaceSelected((note) => ({ ...note, end: Math.max(note.start + shortest, note.end + seconds) }));
+    this.#replaceSelected((note) => ({
+      ...note,
+      end: Math.max(note.start + shortest, note.end + seconds),
+    }));
   }
 
   remove(notes = this.selected) {

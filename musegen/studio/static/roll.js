@@ -4,7 +4,12 @@ import { KEYS, paintRoll, RULER } from "./paint.js";
 import { press } from "./sound.js";
 import { store, stored } from "./store.js";
 
-const EDGE = 7, MIN_SCALE = 4, MAX_SCALE = 600, MIN_ROW = 5, MAX_ROW = 22, SPARE = 8;
+const EDGE = 7,
+  MIN_SCALE = 4,
+  MAX_SCALE = 600,
+  MIN_ROW = 5,
+  MAX_ROW = 22,
+  SPARE = 8;
 const SHORTEST = 0.03; // seconds of a note
 
 export class Roll {
@@ -28,7 +33,14 @@ export class Roll {
 
   constructor(canvas, scroll, space, piece, { seek, changed }) {
     Object.assign(this, { canvas, scroll, space, piece, seek, changed });
-    for (const name of ["pointerdown", "pointermove", "pointerup", "pointercancel", "dblclick", "contextmenu"]) {
+    for (const name of [
+      "pointerdown",
+      "pointermove",
+      "pointerup",
+      "pointercancel",
+      "dblclick",
+      "contextmenu",
+    ]) {
       canvas.addEventListener(name, (event) => this[`_${name}`](event));
     }
     for (const name of ["focus", "blur"]) canvas.addEventListener(name, () => this.draw());
@@ -44,16 +56,36 @@ export class Roll {
 
   // --- Where things are ----------------------------------------------------------------------
 
-  get shown() { return this.#preview?.notes ?? this.writing ?? this.piece.notes; }
-  get chosen() { return this.#preview?.chosen ?? (this.writing ? new Set() : this.piece.selected); }
-  get focused() { return document.activeElement === this.canvas; }
-  get step() { return this.grid ? this.grid * this.piece.beat : 0.05; }
-  x(time) { return KEYS + time * this.scale - this.scroll.scrollLeft; }
-  y(pitch) { return RULER + (this.highest - pitch) * this.row - this.scroll.scrollTop; }
-  time(x) { return (x - KEYS + this.scroll.scrollLeft) / this.scale; }
-  pitch(y) { return Math.floor(this.highest - (y - RULER + this.scroll.scrollTop) / this.row + 1); }
-  key(note) { return `${note.pitch} ${note.start.toFixed(3)}`; }
-  snap(time, round = Math.round) { return this.grid ? round(time / this.step + (round === Math.round ? 0 : 1e-9)) * this.step : time; }
+  get shown() {
+    return this.#preview?.notes ?? this.writing ?? this.piece.notes;
+  }
+  get chosen() {
+    return this.#preview?.chosen ?? (this.writing ? new Set() : this.piece.selected);
+  }
+  get focused() {
+    return document.activeElement === this.canvas;
+  }
+  get step() {
+    return this.grid ? this.grid * this.piece.beat : 0.05;
+  }
+  x(time) {
+    return KEYS + time * this.scale - this.scroll.scrollLeft;
+  }
+  y(pitch) {
+    return RULER + (this.highest - pitch) * this.row - this.scroll.scrollTop;
+  }
+  time(x) {
+    return (x - KEYS + this.scroll.scrollLeft) / this.scale;
+  }
+  pitch(y) {
+    return Math.floor(this.highest - (y - RULER + this.scroll.scrollTop) / this.row + 1);
+  }
+  key(note) {
+    return `${note.pitch} ${note.start.toFixed(3)}`;
+  }
+  snap(time, round = Math.round) {
+    return this.grid ? round(time / this.step + (round === Math.round ? 0 : 1e-9)) * this.step : time;
+  }
 
   layout() {
     const { clientWidth, clientHeight } = this.scroll;
@@ -116,7 +148,8 @@ export class Roll {
   /** Make the rows as high as fits the notes, and scroll to them. */
   showPitches() {
     const pitches = this.shown.map((note) => note.pitch);
-    const low = Math.min(55, ...pitches) - 3, high = Math.max(79, ...pitches) + 3;
+    const low = Math.min(55, ...pitches) - 3,
+      high = Math.max(79, ...pitches) + 3;
     this.row = Math.min(MAX_ROW, Math.max(MIN_ROW, Math.floor((this.height - RULER) / (high - low + 1))));
     store("row", this.row);
     this.layout();
@@ -128,7 +161,8 @@ export class Roll {
     this.position = position;
     const x = this.x(position);
     if (position + 1 > this.#length) this.layout();
-    if (!this.#drag && (x > this.width - 20 || x < KEYS)) this.scroll.scrollLeft = Math.max(0, position * this.scale - 20);
+    if (!this.#drag && (x > this.width - 20 || x < KEYS))
+      this.scroll.scrollLeft = Math.max(0, position * this.scale - 20);
     this.draw();
   }
 
@@ -145,8 +179,12 @@ export class Roll {
   // --- Mouse and fingers ---------------------------------------------------------------------
 
   #noteAt(x, y) {
-    const time = this.time(x), pitch = this.pitch(y), slack = 2 / this.scale;
-    return this.piece.notes.findLast((n) => n.pitch === pitch && n.start - slack <= time && time <= n.end + slack);
+    const time = this.time(x),
+      pitch = this.pitch(y),
+      slack = 2 / this.scale;
+    return this.piece.notes.findLast(
+      (n) => n.pitch === pitch && n.start - slack <= time && time <= n.end + slack,
+    );
   }
 
   #place(event) {
@@ -156,18 +194,25 @@ export class Roll {
 
   _pointerdown(event) {
     if (event.button || (this.tool === "view" && event.pointerType !== "mouse")) return;
-    const [x, y] = this.#place(event), note = this.#noteAt(x, y);
+    const [x, y] = this.#place(event),
+      note = this.#noteAt(x, y);
     this.canvas.focus({ preventScroll: true });
     this.canvas.setPointerCapture(event.pointerId);
     const start = { x, y, note, time: this.time(x), pitch: this.pitch(y), far: false };
     if (y < RULER) this.#drag = { ...start, kind: "ruler" };
-    else if (x < KEYS) { press(this.pitch(y)).then((release) => setTimeout(release, 400)); return; }
-    else if (this.tool === "view") this.#drag = { ...start, kind: "view", left: this.scroll.scrollLeft, top: this.scroll.scrollTop };
+    else if (x < KEYS) {
+      press(this.pitch(y)).then((release) => setTimeout(release, 400));
+      return;
+    } else if (this.tool === "view")
+      this.#drag = { ...start, kind: "view", left: this.scroll.scrollLeft, top: this.scroll.scrollTop };
     else if (this.writing) return;
     else if (note) this.#drag = { ...start, kind: this.#choose(note, x, event.shiftKey) };
     else if (this.tool === "draw") this.#drag = { ...start, kind: "new" };
     else this.#drag = { ...start, kind: "box" };
-    if (this.#drag.kind === "new") { this.#dragNew(this.time(x)); press(start.pitch).then((release) => setTimeout(release, 250)); }
+    if (this.#drag.kind === "new") {
+      this.#dragNew(this.time(x));
+      press(start.pitch).then((release) => setTimeout(release, 250));
+    }
   }
 
   #choose(note, x, add) {
@@ -178,12 +223,20 @@ export class Roll {
   }
 
   _pointermove(event) {
-    const [x, y] = this.#place(event), drag = this.#drag;
+    const [x, y] = this.#place(event),
+      drag = this.#drag;
     if (!drag) {
       if (this.tool === "view") return;
       const note = this.#noteAt(x, y);
-      const edge = note && x > this.x(note.end) - Math.min(EDGE, (note.end - note.start) * this.scale / 3);
-      this.canvas.style.cursor = edge ? "ew-resize" : note ? "move" : this.tool === "draw" ? "crosshair" : "cell";
+      const edge =
+        note && x > this.x(note.end) - Math.min(EDGE, ((note.end - note.start) * this.scale) / 3);
+      this.canvas.style.cursor = edge
+        ? "ew-resize"
+        : note
+          ? "move"
+          : this.tool === "draw"
+            ? "crosshair"
+            : "cell";
       return;
     }
     drag.far ||= Math.hypot(x - drag.x, y - drag.y) > 3;
@@ -208,16 +261,25 @@ export class Roll {
 
   #dragMove(seconds, semitones) {
     const { note } = this.#drag;
-    const by = Math.max(this.snap(note.start + seconds) - note.start, -Math.min(...[...this.piece.selected].map((n) => n.start)));
+    const by = Math.max(
+      this.snap(note.start + seconds) - note.start,
+      -Math.min(...[...this.piece.selected].map((n) => n.start)),
+    );
     this.#show((n) => ({
-      ...n, start: n.start + by, end: n.end + by, pitch: Math.min(127, Math.max(0, n.pitch + semitones)),
+      ...n,
+      start: n.start + by,
+      end: n.end + by,
+      pitch: Math.min(127, Math.max(0, n.pitch + semitones)),
     }));
   }
 
   #dragStretch(seconds) {
     const { note } = this.#drag;
     const by = this.snap(note.end + seconds) - note.end;
-    this.#show((n) => ({ ...n, end: Math.max(n.start + (this.grid ? Math.min(this.step, n.end - n.start) : SHORTEST), n.end + by) }));
+    this.#show((n) => ({
+      ...n,
+      end: Math.max(n.start + (this.grid ? Math.min(this.step, n.end - n.start) : SHORTEST), n.end + by),
+    }));
   }
 
   #show(change) {
@@ -227,27 +289,39 @@ export class Roll {
   }
 
   #boxTo(time, pitch) {
-    const drag = this.#drag, clamp = (p) => Math.min(127, Math.max(0, p));
+    const drag = this.#drag,
+      clamp = (p) => Math.min(127, Math.max(0, p));
     return {
       start: Math.max(0, this.snap(Math.min(drag.time, time), Math.floor)),
       end: this.snap(Math.max(drag.time, time), Math.ceil),
-      low: clamp(Math.min(drag.pitch, pitch)), high: clamp(Math.max(drag.pitch, pitch)),
+      low: clamp(Math.min(drag.pitch, pitch)),
+      high: clamp(Math.max(drag.pitch, pitch)),
     };
   }
 
   #barsTo(time) {
-    const { bar } = this.piece, [from, to] = [this.#drag.time, time].sort((a, b) => a - b);
-    return { start: Math.max(0, Math.floor(from / bar)) * bar, end: Math.ceil(to / bar) * bar, low: 0, high: 127 };
+    const { bar } = this.piece,
+      [from, to] = [this.#drag.time, time].sort((a, b) => a - b);
+    return {
+      start: Math.max(0, Math.floor(from / bar)) * bar,
+      end: Math.ceil(to / bar) * bar,
+      low: 0,
+      high: 127,
+    };
   }
 
   _pointerup() {
-    const drag = this.#drag, preview = this.#preview, box = this.box;
+    const drag = this.#drag,
+      preview = this.#preview,
+      box = this.box;
     this.#drag = this.#preview = this.box = null;
     if (!drag) return;
     if (preview) this.piece.change(preview.notes, { selected: preview.chosen });
     else if (box && box.end > box.start) this.chooseRegion(box);
-    else if (drag.kind === "box") { this.piece.selected = new Set(); this.chooseRegion(null); }
-    else if (drag.kind === "ruler") this.seek(Math.max(0, drag.time));
+    else if (drag.kind === "box") {
+      this.piece.selected = new Set();
+      this.chooseRegion(null);
+    } else if (drag.kind === "ruler") this.seek(Math.max(0, drag.time));
     if (!drag.far && drag.kind === "move" && drag.note) this.#play(drag.note);
     this.draw();
   }
@@ -257,7 +331,9 @@ export class Roll {
     this.draw();
   }
 
-  _dblclick(event) { this.#removeAt(event); }
+  _dblclick(event) {
+    this.#removeAt(event);
+  }
 
   _contextmenu(event) {
     event.preventDefault();
@@ -271,11 +347,14 @@ export class Roll {
 
   chooseRegion(region) {
     this.piece.region = region;
-    const inside = (n) => n.start < region.end && n.end > region.start && n.pitch >= region.low && n.pitch <= region.high;
+    const inside = (n) =>
+      n.start < region.end && n.end > region.start && n.pitch >= region.low && n.pitch <= region.high;
     this.piece.select(region ? this.piece.notes.filter(inside) : []);
   }
 
-  #play(note) { press(note.pitch, note.velocity, note.end - note.start); }
+  #play(note) {
+    press(note.pitch, note.velocity, note.end - note.start);
+  }
 
   #tellNote(note) {
     say(`${pitchName(note.pitch)}, ${note.start.toFixed(2)} to ${note.end.toFixed(2)} seconds`);
@@ -290,22 +369,30 @@ export class Roll {
     if (arrows[event.key]) this.#arrow(...arrows[event.key], event.shiftKey);
     else if (event.key === "Enter") this.#drawAtCursor();
     else if (event.key === "n" || event.key === "p") this.#next(event.key === "n" ? 1 : -1);
-    else if (event.key === "Home" || event.key === "End") this.#moveCursor(event.key === "Home" ? 0 : this.snap(this.piece.seconds));
+    else if (event.key === "Home" || event.key === "End")
+      this.#moveCursor(event.key === "Home" ? 0 : this.snap(this.piece.seconds));
     else if (event.key === "[" || event.key === "]") this.#regionEdge(event.key === "[");
-    else if (event.key === "Escape") { this.piece.selected = new Set(); this.chooseRegion(null); }
-    else return false;
+    else if (event.key === "Escape") {
+      this.piece.selected = new Set();
+      this.chooseRegion(null);
+    } else return false;
     return true;
   }
 
   #arrow(right, up, shift) {
-    const { piece } = this, semitones = shift ? 12 * up : up;
+    const { piece } = this,
+      semitones = shift ? 12 * up : up;
     if (!piece.selected.size) {
       const pitch = Math.min(this.highest, Math.max(this.lowest, this.cursor.pitch + semitones));
       this.#moveCursor(Math.max(0, this.snap(this.cursor.time) + right * this.step), pitch);
     } else if (shift && right) piece.stretch(right * this.step, Math.min(this.step, 0.05));
     else piece.move(right * this.step, semitones);
     const [note] = piece.selected;
-    if (note) { this.#tellNote(note); this.#reveal(note.start, note.pitch); if (up) this.#play(note); }
+    if (note) {
+      this.#tellNote(note);
+      this.#reveal(note.start, note.pitch);
+      if (up) this.#play(note);
+    }
   }
 
   #moveCursor(time, pitch = this.cursor.pitch) {
@@ -316,7 +403,8 @@ export class Roll {
   }
 
   #reveal(time, pitch) {
-    const x = this.x(time), y = this.y(pitch);
+    const x = this.x(time),
+      y = this.y(pitch);
     if (x < KEYS || x > this.width - 40) this.scroll.scrollLeft += x - this.width / 2;
     if (y < RULER || y > this.height - 2 * this.row) this.scroll.scrollTop += y - this.height / 2;
   }
@@ -342,7 +430,13 @@ export class Roll {
   }
 
   #regionEdge(isStart) {
-    const { time } = this.cursor, old = this.piece.region ?? { start: 0, end: Math.max(this.piece.seconds, time + this.step), low: 0, high: 127 };
+    const { time } = this.cursor,
+      old = this.piece.region ?? {
+        start: 0,
+        end: Math.max(this.piece.seconds, time + this.step),
+        low: 0,
+        high: 127,
+      };
     const region = isStart ? { ...old, start: time } : { ...old, end: time + this.step };
     if (region.end > region.start) this.piece.setRegion(region); // selected notes would move with the arrows
     say(`region ${region.start.toFixed(2)} to ${region.end.toFixed(2)} seconds`);

@@ -2,7 +2,11 @@
 // so that a piece can be played while it is still being written or edited.
 import { fadeIn, instrument, ready, tone } from "./piano.js";
 
-const AHEAD = 0.25, TICK = 50, LEAD = 0.06, LEVEL = 0.45;
+const AHEAD = 0.25,
+  AHEAD_HIDDEN = 1.5, // a browser calls the timers of hidden pages once a second
+  TICK = 50,
+  LEAD = 0.06,
+  LEVEL = 0.45;
 const tail = Math.floor(instrument.release * instrument.rate);
 const fadeOut = fadeIn(tail).reverse();
 const buffers = new Map();
@@ -22,11 +26,15 @@ async function audio() {
 }
 
 function buffer(pitch, velocity, seconds) {
-  const n = Math.floor(seconds * instrument.rate) + tail, key = `${pitch} ${velocity} ${n}`;
+  const n = Math.floor(seconds * instrument.rate) + tail,
+    key = `${pitch} ${velocity} ${n}`;
   if (!buffers.has(key)) {
     if (buffers.size > 1000) buffers.clear();
-    const sound = tone(pitch, velocity, n), faded = sound.length - tail;
-    fadeOut.forEach((gain, i) => { sound[faded + i] *= gain; });
+    const sound = tone(pitch, velocity, n),
+      faded = sound.length - tail;
+    fadeOut.forEach((gain, i) => {
+      sound[faded + i] *= gain;
+    });
     const made = context.createBuffer(1, sound.length, instrument.rate);
     made.copyToChannel(sound, 0);
     buffers.set(key, made);
@@ -70,19 +78,25 @@ class Player extends EventTarget {
   #cursor = 0; // what is scheduled: the piece up to #cursor, which sounds at #at
   #at = 0;
   #timer = 0;
+  #turn = 0; // counts what was played and paused
 
   get position() {
     if (!this.playing) return this.#cursor;
     const now = context.currentTime;
     while (this.#anchors.length > 1 && this.#anchors[1].at <= now) this.#anchors.shift();
     const { at, time } = this.#anchors[0];
-    return Math.max(0, Math.min(time + Math.max(0, now - at), this.#anchors.length > 1 ? Infinity : this.#cursor));
+    return Math.max(
+      0,
+      Math.min(time + Math.max(0, now - at), this.#anchors.length > 1 ? Infinity : this.#cursor),
+    );
   }
 
   async play(owner, from, source) {
     this.pause();
     Object.assign(this, { written: () => Infinity, loop: () => null }, source, { owner });
+    const turn = this.#turn;
     await audio();
+    if (turn !== this.#turn) return; // something else was played, or this was paused
     this.playing = true;
     this.#restart(from);
     this.#timer = setInterval(() => this.#schedule(), TICK);
@@ -91,6 +105,7 @@ class Player extends EventTarget {
   }
 
   pause() {
+    this.#turn++;
     if (!this.playing) return;
     this.#cursor = this.position;
     this.playing = false;
@@ -100,7 +115,10 @@ class Player extends EventTarget {
   }
 
   seek(time) {
-    if (!this.playing) { this.#cursor = time; return; }
+    if (!this.playing) {
+      this.#cursor = time;
+      return;
+    }
     this.#silence();
     this.#restart(time);
     this.#schedule();
@@ -118,33 +136,42 @@ class Player extends EventTarget {
   }
 
   #schedule() {
-    const now = context.currentTime;
-    if (this.#at < now) { // the next notes were not written yet
+    const now = context.currentTime,
+      loop = this.loop();
+    if (!loop && this.written() === Infinity && this.#cursor >= this.until()) {
+      if (now > this.#at + instrument.release) this.#end();
+      return;
+    }
+    if (this.#at < now) {
+      // the next notes were not written yet
       this.#at = now + LEAD;
       this.#anchors = [{ at: this.#at, time: this.#cursor }];
     }
-    const loop = this.loop();
-    for (let turns = 0; this.#at < now + AHEAD && turns < 20; turns++) {
+    const ahead = document.hidden ? AHEAD_HIDDEN : AHEAD;
+    for (let turns = 0; this.#at < now + ahead && turns < 20; turns++) {
       const end = loop ? Math.max(loop[1], loop[0] + 0.1) : this.until();
-      const stop = Math.min(this.#cursor + now + AHEAD - this.#at, Math.max(end, this.#cursor), this.written());
-      if (stop > this.#cursor) {
-        for (const note of this.notes()) {
-          if (note.start >= this.#cursor && note.start < stop) start(note, this.#at + note.start - this.#cursor, this.#sources);
-        }
-        this.#at += stop - this.#cursor;
-        this.#cursor = stop;
-      }
-      if (loop && this.#cursor >= end) {
-        this.#cursor = loop[0];
-        this.#anchors.push({ at: this.#at, time: loop[0] });
-      } else break;
+      this.#play(Math.min(this.#cursor + now + ahead - this.#at, end, this.written()));
+      if (!loop || this.#cursor < end) break;
+      this.#cursor = loop[0];
+      this.#anchors.push({ at: this.#at, time: loop[0] });
     }
-    const ended = this.written() === Infinity && !loop && this.#cursor >= this.until();
-    if (ended && now > this.#at + instrument.release) {
-      this.pause();
-      this.#cursor = 0;
-      this.dispatchEvent(new Event("change"));
+  }
+
+  /** Schedule the notes from #cursor to `stop`. */
+  #play(stop) {
+    if (stop <= this.#cursor) return;
+    for (const note of this.notes()) {
+      if (note.start >= this.#cursor && note.start < stop)
+        start(note, this.#at + note.start - this.#cursor, this.#sources);
     }
+    this.#at += stop - this.#cursor;
+    this.#cursor = stop;
+  }
+
+  #end() {
+    this.pause();
+    this.#cursor = 0;
+    this.dispatchEvent(new Event("change"));
   }
 }
 

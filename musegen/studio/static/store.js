@@ -1,10 +1,14 @@
 // What survives a reload, in the browser's localStorage.
 const NAME = "musegen.studio";
-let state = read();
+const state = read();
 let timer = 0;
 
 function read() {
-  try { return JSON.parse(localStorage.getItem(NAME)) ?? {}; } catch { return {}; }
+  try {
+    return JSON.parse(localStorage.getItem(NAME)) ?? {};
+  } catch {
+    return {};
+  }
 }
 
 function write() {
@@ -13,7 +17,8 @@ function write() {
   for (;;) {
     try {
       return localStorage.setItem(NAME, JSON.stringify(state));
-    } catch { // full: the oldest takes are given up
+    } catch {
+      // full: the oldest takes are given up
       if (!state.takes?.length) return;
       state.takes = state.takes.slice(0, -1);
     }
@@ -27,4 +32,6 @@ export function store(key, value) {
   if (!timer) timer = setTimeout(write, 250);
 }
 
-addEventListener("pagehide", () => { if (timer) write(); });
+addEventListener("pagehide", () => {
+  if (timer) write();
+});
