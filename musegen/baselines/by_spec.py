@@ -19,7 +19,7 @@ from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import Frames, LabelledMessages, Messages, Rolls, Spec, Tokens
 
 MAX_ORDER = 6
-MAX_MESSAGES = {"train": 2_000_000, "val": 100_000, "test": 200_000}
+MAX_MESSAGES = {"train": 1_000_000, "val": 100_000, "test": 200_000}
 MAX_FRAMES = {"train": 1_000_000, "val": 200_000, "test": 200_000}
 """What baselines read of a split at most: random pieces until they have so many messages or frames.
 Their time and memory are then the same for all larger data sets."""

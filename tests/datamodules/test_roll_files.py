@@ -136,7 +136,8 @@ def test_seconds_and_beats_have_separate_caches(midi_folder: Path, tmp_path: Pat
     cache = tmp_path / "cache"
     for settings in ({}, {"frames_per_beat": 2}, {"frames_per_beat": 4, "common_key": True}):
         RollFolder(midi_folder, cache_dir=cache, **settings).setup()
-    assert len(list((cache / "notes").glob("*.npy"))) == 12
+    assert len(list((cache / "notes").glob("*-v*.npy"))) == 2
+    assert len(list((cache / "notes").glob("*-beats.npy"))) == 1
 
 
 def test_an_rbm_is_trained_on_the_frames_of_a_folder(
