@@ -63,7 +63,7 @@ def compare(
       such run, median and maximum over excerpts; for samples and held-out pieces.
 
     NaN where a side has no value, or where the ceiling is 0. Returns an empty dict if no sample
-    has a note, or for fewer than two training pieces.
+    has a note in its excerpts, or for fewer than two such training pieces.
     """
     samples, training, held_out = (
         [p for p in side if len(p)] for side in (samples, training, held_out)
@@ -75,6 +75,8 @@ def compare(
         name: excerpts_of(side, seconds)
         for name, side in (("samples", samples), ("training", training), ("held_out", held_out))
     }
+    if not cut["samples"] or len(cut["training"]) < 2:
+        return {}
     tables = {name: _tables(side, beat, frame) for name, side in cut.items()}
     measures, runs = _compare_all(tables), Runs(training)
     counts = {name: np.sum([t.holds for t in side], axis=0) for name, side in tables.items()}

@@ -55,14 +55,14 @@ def density(distances: np.ndarray, largest: float, bandwidth: float) -> np.ndarr
 
 
 def excerpts(piece: np.ndarray, seconds: float, most: int = MAX_EXCERPTS) -> list[np.ndarray]:
-    """Excerpts of a piece that have a note, each shifted to time 0: `most` of the successive ones.
+    """Excerpts of a piece that have a note, each shifted to time 0: at most `most`, evenly spaced.
 
     Notes are cut at both ends of an excerpt, so that a chord that never ends is in all of them. A
     last excerpt of less than half the length is left out, unless it is the only one.
     """
     count = max(1, int(float(piece["end"].max()) / seconds + 0.5))
     result = []
-    for k in evenly(range(count), most):
+    for k in range(count):
         first = k * seconds
         inside = piece[(piece["end"] > first + 1e-6) & (piece["start"] < first + seconds - 1e-6)]
         inside = inside.copy()
@@ -70,13 +70,17 @@ def excerpts(piece: np.ndarray, seconds: float, most: int = MAX_EXCERPTS) -> lis
         inside["end"] = np.minimum(inside["end"] - first, seconds)
         if len(inside):
             result.append(inside[np.lexsort((inside["pitch"], inside["start"]))])
-    return result
+    return evenly(result, most)
 
 
 def excerpts_of(pieces: Sequence[np.ndarray], seconds: float) -> list[list[np.ndarray]]:
-    """The excerpts of each piece, evenly spaced, at most `MAX_EXCERPTS` in total."""
+    """The excerpts of each piece, evenly spaced, at most `MAX_EXCERPTS` in total.
+
+    A piece with notes only in what is left out at its end has none, and is left out.
+    """
     per_piece = max(1, MAX_EXCERPTS // max(1, len(pieces)))
-    return [excerpts(piece, seconds, per_piece) for piece in evenly(pieces, MAX_EXCERPTS)]
+    cut = (excerpts(piece, seconds, per_piece) for piece in evenly(pieces, MAX_EXCERPTS))
+    return [found for found in cut if found]
 
 
 def evenly(items: Sequence[Item], most: int) -> list[Item]:

@@ -71,6 +71,16 @@ def test_nothing_to_compare() -> None:
     assert compare([tune(0)], [tune(1)]) == {}
 
 
+def test_pieces_that_are_silent_for_longer_than_an_excerpt() -> None:
+    late = tune(1)
+    late["start"] += 500
+    late["end"] += 500
+    training = [late, *(tune(i % 12) for i in range(128))]  # one excerpt of each piece is taken
+    found = compare([tune(0)], training, [late])
+    assert found["excerpts"]["training"] > 2
+    assert not math.isnan(found["headline"])
+
+
 @pytest.mark.real_data
 def test_held_out_chorales_reach_the_ceiling(real_data: Path) -> None:
     data = RollBenchmark("JSB_Chorales", root=real_data / "icml2012")

@@ -66,3 +66,11 @@ def test_excerpts_are_bounded() -> None:
     long_piece = make_notes([(i, i + 1, 60, 80) for i in range(300)])
     assert sum(map(len, excerpts_of([long_piece] * 3, 2.0))) == 3 * 42
     assert sum(map(len, excerpts_of([long_piece] * 300, 2.0))) == 128
+
+
+def test_silent_excerpts_are_skipped() -> None:
+    """Of a piece that starts with a long rest, a later excerpt is taken."""
+    late = make_notes([(9, 10, 60, 80), (13, 14, 62, 80)])
+    assert [e["start"].tolist() for e in excerpts(late, 4.0, 1)] == [[1.0]]
+    only_in_the_rest = make_notes([(5, 5.5, 60, 80)])  # 1.5 s of 4 are left out
+    assert [len(piece) for piece in excerpts_of([only_in_the_rest, late], 4.0)] == [2]
