@@ -140,6 +140,7 @@ def settled(page: Any) -> None:
 def test_generating_plays_and_is_collected(browser: Any, client: Client, tmp_path: Path) -> None:
     with opened(browser, client) as page:
         assert page.is_disabled("#continue")
+        page.click("#loop")  # so that a busy computer cannot miss that it plays
         write(page, length=4)
         piece = notes(page, tmp_path)
         assert 6 < piece["end"].max() <= 8.001
@@ -231,6 +232,7 @@ def test_editing_with_the_keyboard(browser: Any, client: Client, tmp_path: Path)
         for key in ("Home", "[", "ArrowRight", "]"):
             page.keyboard.press(key)
         assert page.text_content("#region-text") == "0.0 to 0.3 s, all pitches"
+        page.keyboard.press("l")  # so that a busy computer cannot miss that it plays
         page.keyboard.press(" ")
         page.wait_for_selector("#play.playing")
         page.keyboard.press("n")

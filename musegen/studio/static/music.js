@@ -10,7 +10,7 @@ import { store, stored } from "./store.js";
 import { surpriseOff } from "./surprise.js";
 import { Takes } from "./takes.js";
 import "./tools.js";
-import { adopt, listen } from "./transport.js";
+import { adopt, listen, playFrom } from "./transport.js";
 
 const BASIC = ["n", "seed", "temperature", "top_p"];
 const OF_THE_PAGE = ["length", "tempo", "time_signature"];
@@ -150,6 +150,9 @@ async function perform(title, path, body) {
       },
     });
     finish(title, result ?? { pieces: newest }, body, result === null);
+    // A piece that was written faster than it is shown has not been heard yet.
+    if (player.owner === "writing") adopt();
+    else if (heard && result) playFrom(prime);
   } catch (error) {
     roll.write(null);
     if (player.owner === "writing") player.pause();
@@ -171,7 +174,6 @@ function finish(title, { pieces, cut, labels }, body, stopped) {
     if (!body.notes?.length) roll.fit();
   }
   if (!stopped && !pieces[0]?.length) problem("The model wrote no notes; try another seed.");
-  if (player.owner === "writing") adopt();
   say(`${told}, ${pieces[0]?.length ?? 0} notes`);
 }
 

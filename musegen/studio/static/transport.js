@@ -16,9 +16,11 @@ let looping = false;
 export function play() {
   if (player.playing && ["editor", "writing"].includes(player.owner)) return player.pause();
   const from = roll.position >= piece.seconds - 0.05 ? 0 : roll.position;
-  if (piece.notes.length) return player.play("editor", from, current());
+  if (piece.notes.length) return playFrom(from);
   return undefined;
 }
+
+export const playFrom = (from) => player.play("editor", from, current());
 
 /** Play what a model is writing, as far as it is written. */
 export function listen(from) {
