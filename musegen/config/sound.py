@@ -15,10 +15,13 @@ SOUND_FONT = re.compile(r"(?P<file>.+\.sf[23])(?::(?P<program>\d+))?", re.IGNORE
 
 
 class SoundFont(NamedTuple):
-    """A SoundFont file, and one of its programs (General MIDI, 0 to 127)."""
+    """A SoundFont file, and one of its programs (General MIDI, 0 to 127).
+
+    Without a program each piece is played with its own.
+    """
 
     file: Path
-    program: int
+    program: int | None
 
 
 def check_sound(value: Any) -> str:
@@ -56,4 +59,5 @@ def sound_font(sound: str) -> SoundFont | None:
         return None
     found = SOUND_FONT.fullmatch(sound)
     assert found is not None
-    return SoundFont(Path(found["file"]), int(found["program"] or 0))
+    program = found["program"]
+    return SoundFont(Path(found["file"]), None if program is None else int(program))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from musegen.codecs.midi_layout import layout_of
 from musegen.config.sound import SoundFont
 from musegen.errors import UserError
 from musegen.render.waveform import RATE, fade
@@ -15,7 +16,9 @@ TAIL = 1.0
 def play(notes: np.ndarray, font: SoundFont) -> np.ndarray:
     """`NOTES` → mono float32 at `RATE`, the mean of both channels.
 
-    Raises `UserError` for a file that cannot be read, or that does not have the program.
+    If the font's program is not given, it is that of the piece (`MidiLayout.program`), or grand
+    piano if the font does not have it. Raises `UserError` for a file that cannot be read, or that
+    does not have the given program.
     """
     import tinysoundfont  # an optional extra
 
@@ -24,10 +27,15 @@ def play(notes: np.ndarray, font: SoundFont) -> np.ndarray:
         number = synth.sfload(str(font.file))
     except RuntimeError as e:
         raise UserError(f"sound={font.file}: damaged; the file cannot be played") from e
-    try:
-        synth.program_select(0, number, 0, font.program)
-    except RuntimeError as e:
-        raise UserError(f"sound={font.file}: there is no program {font.program} in it") from e
+    given = font.program is not None
+    for program in (font.program,) if given else (layout_of(notes).program, 0):
+        try:
+            synth.program_select(0, number, 0, program)
+            break
+        except RuntimeError:
+            continue
+    else:
+        raise UserError(f"sound={font.file}: there is no program {program} in it")
     # A repeated pitch ends before it starts again.
     events = [(end, 0, pitch, 0) for _, end, pitch, _ in notes.tolist()]
     events += [(start, 1, pitch, velocity) for start, _, pitch, velocity in notes.tolist()]

@@ -36,7 +36,7 @@ def test_instruments(name: str) -> None:
 @pytest.mark.usefixtures("installed")
 def test_soundfonts(font: Path) -> None:
     assert check_sound("a b.SF3") == str(font)
-    assert sound_font(str(font)) == SoundFont(font, 0)
+    assert sound_font(str(font)) == SoundFont(font, None)
     assert check_sound(f"{font}:40") == f"{font}:40"
     assert sound_font(f"{font}:40") == SoundFont(font, 40)
 

@@ -10,6 +10,7 @@ from conftest import make_notes
 from render.test_piano import cents_of_the_autocorrelation, cents_of_the_strongest_partial
 from sound_font import write_sine_font
 
+from musegen.codecs.midi_layout import MidiLayout, with_layout
 from musegen.config.sound import SoundFont, check_sound
 from musegen.errors import UserError
 from musegen.render.audio import check_plays, synthesise
@@ -38,6 +39,14 @@ def test_the_program_is_chosen(font: Path) -> None:
     note = make_notes([(0.0, 1.0, 69, 127)])
     loud, soft = (np.abs(play(note, SoundFont(font, program))).max() for program in (0, 40))
     assert loud == pytest.approx(2 * soft, rel=0.01)
+
+
+@pytest.mark.parametrize(("own", "played"), [(0, 0), (40, 40), (41, 0)])
+def test_a_piece_is_played_with_its_own_program(font: Path, own: int, played: int) -> None:
+    note = make_notes([(0.0, 1.0, 69, 127)])
+    piece = with_layout(note, MidiLayout(program=own))
+    expected = play(note, SoundFont(font, played))
+    assert np.array_equal(play(piece, SoundFont(font, None)), expected)
 
 
 def test_amplitude_grows_with_the_velocity(font: Path) -> None:
