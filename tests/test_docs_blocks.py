@@ -374,7 +374,7 @@ def shortened(name: str, arguments: list[str], runs: dict[str, Path]) -> list[st
             value = str(min(int(value), LIMITS[key]))
         if key != "assess.split" and (key != "label" or kind == "label"):  # of other models
             found.append(f"{key}={value}")
-    if name == "generate" and "length" not in keys and kind != "label":
+    if name == "generate" and not keys & {"length", "label", "infill"}:
         found.append(f"length={LIMITS['length']}")  # scores of untrained models take minutes
     return found
 
