@@ -213,6 +213,7 @@ def rewrite(
     settings: dict[str, Any],
 ) -> dict[str, Any]:  # fmt: skip
     """Write a region of the notes again, n times. Publishes progress and the notes so far."""
+    _require(model, "infill")
     stretches = region.stretches(60 / tempo)
     if not stretches:
         raise UserError("the region has no weak beat; choose a longer one")
@@ -241,7 +242,14 @@ def rewrite(
 
 def surprise(model: Any, notes: np.ndarray, tempo: float) -> dict[str, Any]:
     """The negative log-probability of each note or frame, in nats."""
+    _require(model, "surprise")
     rows = model.surprise(laid_out(notes, tempo), tempo=tempo)
     rows["nll"] = rows["nll"].clip(max=MAX_NATS)
     columns = [np.round(rows[c].astype(float), 6) for c in ("start", "end", "pitch", "nll")]
     return {"rows": [list(row) for row in zip(*(c.tolist() for c in columns), strict=True)]}
+
+
+def _require(model: Any, method: str) -> None:
+    """Raise `UserError` if the model, perhaps one of the user, does not have the method."""
+    if not hasattr(model, method):
+        raise UserError(f"{model.name} has no `{method}`, which this needs; choose another model")
