@@ -363,10 +363,10 @@ class RBM(Model):
         seed: Seed = 0,
     ) -> list[np.ndarray]:
         """Arrays (n, D) of n Gibbs chains, p(v=1 | h) in [0, 1]; chains start at `start_ND` (n is
-        then its length), or else at bits drawn from the training data's means.
+        then its length), or else at bits drawn from the training data's means. Global random
+        streams do not change. Raises `UserError` for a setting outside its range.
 
         - rows: how many arrays. steps: Gibbs steps between two of them.
-        Global random streams do not change. Setting outside its range: `UserError`.
         """
         generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
         if start_ND is None:
