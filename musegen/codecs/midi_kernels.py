@@ -25,6 +25,7 @@ from musegen.codecs.midi_pairing import (
     RESET_CONTROLLERS,
     SUSTAIN_PEDAL,
 )
+from musegen.runtime.jit import can_cache
 
 SET_TEMPO, TIME_SIGNATURE = 0x51, 0x58
 NOTE_OFF, NOTE_ON, CONTROL = 0x80, 0x90, 0xB0
@@ -34,16 +35,7 @@ NOT_ORDINARY = -1
 IS_CONTROL = np.array([c in CONTROLS for c in range(128)])
 
 
-def _can_cache() -> bool:
-    """Whether Numba finds a folder it can write to; without one, `cache=True` is an error."""
-    try:
-        njit(cache=True)(_can_cache)
-    except RuntimeError:
-        return False
-    return True
-
-
-SETTINGS: Any = {"nogil": True, "error_model": "numpy", "cache": _can_cache()}
+SETTINGS: Any = {"nogil": True, "error_model": "numpy", "cache": can_cache(lambda: None)}
 
 
 @njit(**SETTINGS)

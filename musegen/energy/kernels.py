@@ -25,6 +25,8 @@ import torch
 from numba import config, get_num_threads, njit, prange, set_num_threads
 from torch import Generator, Tensor
 
+from musegen.runtime.jit import can_cache
+
 # Torch's OpenMP threads spin for milliseconds while they wait for work, and would keep the threads
 # of another pool from their cores. With OpenMP, Numba uses the same pool.
 config.THREADING_LAYER_PRIORITY = ["omp", "tbb", "workqueue"]  # type: ignore[attr-defined]
@@ -39,17 +41,8 @@ STEPS_PER_CALL = 50
 """AIS steps between two updates of the progress display."""
 
 
-def _can_cache() -> bool:
-    """Whether Numba finds a folder it can write to; without one, `cache=True` is an error."""
-    try:
-        njit(cache=True)(_can_cache)
-    except RuntimeError:
-        return False
-    return True
-
-
 SETTINGS: Any = {
-    "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "cache": _can_cache(),
+    "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "cache": can_cache(lambda: None),
 }  # fmt: skip
 ZERO, ONE = np.float32(0), np.float32(1)
 

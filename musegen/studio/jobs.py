@@ -47,7 +47,7 @@ Work = Callable[["Job"], dict[str, Any]]
 
 
 class Job:
-    """A piece of work, what it publishes, and the wish to stop it."""
+    """A piece of work, what it publishes, and the request to stop it."""
 
     def __init__(self, work: Work) -> None:
         self._work = work

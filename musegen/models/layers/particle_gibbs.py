@@ -21,7 +21,7 @@ Carlo methods", JRSS B 2010):
 If a block has at most `far` frames after it, its update leaves π invariant, whatever the number of
 particles; otherwise it neglects the influence on the frames after these. Blocks shorten from sweep
 to sweep (compare the annealed blocked Gibbs of Coconet, Huang et al. 2017): long ones choose the
-plan, short ones mend it.
+plan, short ones correct it.
 
 Suffixes: N pieces side by side, P particles of each, M = N·P, T frames of a piece, D pitches.
 """
