@@ -42,8 +42,11 @@ STEPS_PER_CALL = 50
 
 
 SETTINGS: Any = {
-    "nogil": True, "error_model": "numpy", "fastmath": {"contract"}, "cache": can_cache(lambda: None),
-}  # fmt: skip
+    "nogil": True,
+    "error_model": "numpy",
+    "fastmath": {"contract"},
+    "cache": can_cache(lambda: None),
+}
 ZERO, ONE = np.float32(0), np.float32(1)
 
 # --- Random bits ------------------------------------------------------------------------------

@@ -1,6 +1,7 @@
 // The page of counting networks: type a string, and see units, gates and the state while it is read.
 import { get, work } from "./api.js";
 import { find, make, problem, say } from "./dom.js";
+import { modelField } from "./form.js";
 
 const page = find("#counting");
 const MAX_STEPS = 60,
@@ -53,16 +54,7 @@ export async function start(entries) {
             inputmode: "numeric",
           }),
         ),
-        make(
-          "div",
-          { class: "field" },
-          make("label", { for: "counter" }, "Model"),
-          make(
-            "select",
-            { id: "counter", onchange: choose },
-            ...found.map((entry) => make("option", { value: entry.key }, entry.name)),
-          ),
-        ),
+        modelField("counter", found, choose),
       ),
       make("p", { id: "string-help", class: "muted" }),
       make("div", { id: "tape", class: "tape" }),

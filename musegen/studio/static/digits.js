@@ -1,6 +1,7 @@
 // The page of RBMs: draw a frame, let the Gibbs chain run from it, see which filters respond.
 import { get, work } from "./api.js";
 import { colours, find, make, onColours, problem, say, sharp } from "./dom.js";
+import { modelField } from "./form.js";
 
 const PER_SECOND = 12,
   BRUSH = 1.1;
@@ -59,16 +60,7 @@ function build(found) {
         "section",
         { class: "card", "aria-labelledby": "draw-title" },
         make("h3", { id: "draw-title" }, "Draw"),
-        make(
-          "div",
-          { class: "field" },
-          make("label", { for: "rbm" }, "Model"),
-          make(
-            "select",
-            { id: "rbm", onchange: choose },
-            ...found.map((entry) => make("option", { value: entry.key }, entry.name)),
-          ),
-        ),
+        modelField("rbm", found, choose),
         make("canvas", {
           id: "sheet",
           tabindex: 0,

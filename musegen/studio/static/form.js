@@ -19,6 +19,18 @@ function input(setting, id, value) {
   return make("input", { id, type: "text", value: value ?? "" });
 }
 
+export const modelOptions = (models) =>
+  models.map((model) => make("option", { value: model.key }, model.name));
+
+/** A field in which one chooses a model. */
+export const modelField = (id, models, onchange) =>
+  make(
+    "div",
+    { class: "field" },
+    make("label", { for: id }, "Model"),
+    make("select", { id, onchange }, ...modelOptions(models)),
+  );
+
 /** A field with its label and its explanation. */
 export function field(setting, value, prefix = "setting") {
   const id = `${prefix}-${setting.name}`;

@@ -1,7 +1,7 @@
 // The page of characters: names by label, and each letter's alternatives with their probabilities.
 import { get, work } from "./api.js";
 import { find, make, problem } from "./dom.js";
-import { explainBy, field, values } from "./form.js";
+import { explainBy, field, modelField, values } from "./form.js";
 
 const page = find("#letters");
 let model = null,
@@ -30,16 +30,7 @@ export async function start(entries) {
           make("h3", { id: "write-title" }, "Write"),
           make("button", { id: "explain-texts", type: "button", "aria-pressed": "false" }, "Explain"),
         ),
-        make(
-          "div",
-          { class: "field" },
-          make("label", { for: "text-model" }, "Model"),
-          make(
-            "select",
-            { id: "text-model", onchange: choose },
-            ...found.map((entry) => make("option", { value: entry.key }, entry.name)),
-          ),
-        ),
+        modelField("text-model", found, choose),
         make("div", { id: "text-settings", class: "fields" }),
         make(
           "div",

@@ -3,7 +3,7 @@ import { get, work } from "./api.js";
 import { clicked, desk, piece, refresh, roll, showWork } from "./desk.js";
 import { find, make, problem, say } from "./dom.js";
 import "./files.js";
-import { explainBy, field, setValue, values } from "./form.js";
+import { explainBy, field, modelOptions, setValue, values } from "./form.js";
 import { lastEnd, toNote } from "./piece.js";
 import { player } from "./sound.js";
 import { store, stored } from "./store.js";
@@ -29,7 +29,7 @@ const takes = new Takes({
 
 export async function start(entries) {
   const music = entries.filter((entry) => entry.kind === "music");
-  find("#model").replaceChildren(...music.map((entry) => make("option", { value: entry.key }, entry.name)));
+  find("#model").replaceChildren(...modelOptions(music));
   const wanted = stored("model", music.find((entry) => entry.key === "jsb")?.key);
   const first = music[0]?.key === "run" ? "run" : wanted;
   find("#model").value = music.some((entry) => entry.key === first) ? first : music[0]?.key;
