@@ -20,7 +20,7 @@ OLD_SETTING = re.compile(r"\bdata\.teach\b|\bteach=\w+")
 OLD_WORDS = re.compile(
     r"(?<![a-z])"
     r"(teach|teaches|teaching|taught|by[\s_]+lot|lookbacks?|look(s|ed|ing)?[\s_]+back"
-    r"|flatter(s|ed|ing)?|anew|begun)"
+    r"|flatter(s|ed|ing)?|anew|begun|mend(s|ed|ing)?)"
     r"(?![a-z])",
     re.IGNORECASE,
 )
