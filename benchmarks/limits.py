@@ -2,14 +2,14 @@
 
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/limits.py [family ...]
 
-For every family of models at its default size: the time of an update in a bare loop (loss, gradient,
-clipping, optimizer), the same by `Trainer.fit`, and four lower bounds of the bare loop's time, each
-as if nothing else took any:
+For every family of models at its default size: the time of an update in a bare loop (loss,
+gradient, clipping, optimizer), the same by `Trainer.fit`, and four lower bounds of the bare loop's
+time, each as if nothing else took any:
 
-- arithmetic: the multiplications and additions of matrix products, by the speed of a float32 product
-  of 2,048 x 2,048;
-- memory: the bytes that all operations read and write, by the speed of a large copy. What stays in a
-  cache is counted as well, so that this is no strict bound for small models;
+- arithmetic: the multiplications and additions of matrix products, by the speed of a float32
+  product of 2,048 x 2,048;
+- memory: the bytes that all operations read and write, by the speed of adding to a large array.
+  What stays in a cache is counted as well, so that this is no strict bound for small models;
 - random numbers: what dropout and chains draw, by the speed of drawing alone;
 - calls: the number of torch's operations, by the time of one on a single number.
 
