@@ -30,7 +30,7 @@ seconds, or after one number of threads took so many times as long as another.""
 GAIN = 0.95
 """More threads are used if they need less than this fraction of the time of one thread."""
 SLOW = 2.0
-"""An epoch that takes so many times as long as the fastest one is a reason to measure again."""
+"""An epoch that has taken so many times as long as the fastest one is a reason to measure again."""
 
 
 class Threads(pl.Callback):
@@ -39,11 +39,12 @@ class Threads(pl.Callback):
     - count: the number of threads; null chooses.
     - config: the run's config.yaml.
 
-    A few updates are timed when the training starts, without changing the model, and again after
-    an epoch that was much slower than the best one. Each choice is printed and recorded as `count`
-    in the run's config.yaml, so that a resumed run has the same number of threads: another number
-    may change the last bits of the result. Nothing is chosen if OMP_NUM_THREADS is set, in a run of
-    several processes, and on a GPU.
+    A few updates are timed when the training starts, without changing the model, and again as soon
+    as an epoch has taken twice as long as the fastest one (at its end, if gradients of several
+    batches are accumulated). Each choice is printed and recorded as `count` in the run's
+    config.yaml, so that a resumed run has the same number of threads: another number may change
+    the last bits of the result. Nothing is chosen if OMP_NUM_THREADS is set, in a run of several
+    processes, and on a GPU.
     """
 
     @check_arguments
@@ -52,22 +53,35 @@ class Threads(pl.Callback):
         self._all = torch.get_num_threads()
         self._best = float("inf")
         self._started = 0.0
+        self._chose = False
+        """Whether there was a choice in this epoch."""
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        model: Any = pl_module
         if self.count is not None:
             torch.set_num_threads(self.count)
         elif self._may_choose(trainer):
-            self._choose(pl_module)
+            self._choose(model, list(islice(model.train_batches(), 2)))
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._started = time.monotonic()
+        self._started, self._chose = time.monotonic(), False
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: Any, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # Measuring clears the gradients, so that it has to wait while they are accumulated.
+        if trainer.accumulate_grad_batches == 1 or trainer.is_last_batch:
+            self._choose_if_slow(trainer, pl_module, batch)
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        seconds = time.monotonic() - self._started
-        slow = seconds > SLOW * self._best and torch.get_num_threads() > 1
-        if slow and self.count is None and self._may_choose(trainer):
-            self._choose(pl_module)
-        self._best = min(self._best, seconds)
+        self._best = min(self._best, time.monotonic() - self._started)
+
+    def _choose_if_slow(self, trainer: pl.Trainer, model: Model, batch: Any) -> None:
+        slow = time.monotonic() - self._started > SLOW * self._best
+        if slow and not self._chose and torch.get_num_threads() > 1 and self.count is None:
+            self._chose = True
+            if self._may_choose(trainer):
+                self._choose(model, [batch])
 
     def _may_choose(self, trainer: pl.Trainer) -> bool:
         on_cpu = trainer.strategy.root_device.type == "cpu"
@@ -78,10 +92,10 @@ class Threads(pl.Callback):
             and "OMP_NUM_THREADS" not in os.environ
         )
 
-    def _choose(self, model: Any) -> None:
-        """Use the faster number of threads; print and record it."""
+    def _choose(self, model: Model, batches: Sequence[Any]) -> None:
+        """Use the number of threads that is faster on these batches; print and record it."""
         before = torch.get_num_threads()
-        one, several = update_seconds(model, (1, self._all))
+        one, several = update_seconds(model, (1, self._all), batches)
         chosen = self._all if several < GAIN * one else 1
         torch.set_num_threads(chosen)
         if chosen != before:
@@ -100,19 +114,21 @@ class Threads(pl.Callback):
             write_text(self.config, OmegaConf.to_yaml(settings))
 
 
-def update_seconds(model: Model, counts: Sequence[int]) -> list[float]:
+def update_seconds(model: Model, counts: Sequence[int], batches: Sequence[Any]) -> list[float]:
     """The median time of an update, forward and backward, with each number of threads.
+
+    The updates are those of `batches`, in turns.
 
     The model, its gradients and the random streams are afterwards as before.
     """
     state = tree_map_only(Tensor, lambda t: t.detach().clone(), model.training_state())
     buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
-    batches = cycle(islice(model.train_batches(), 2))
+    turns = cycle(batches)
     seconds: dict[int, list[float]] = {n: [] for n in counts}
     with torch.random.fork_rng(devices=[]):
-        _round(model, next(batches), {n: [] for n in counts})  # a warm-up
+        _round(model, next(turns), {n: [] for n in counts})  # a warm-up
         started = time.monotonic()
-        for batch in islice(batches, ROUNDS):
+        for batch in islice(turns, ROUNDS):
             _round(model, batch, seconds)
             fastest, slowest = (f(median(s) for s in seconds.values()) for f in (min, max))
             if slowest > CLEAR * fastest or time.monotonic() - started > MAX_SECONDS:

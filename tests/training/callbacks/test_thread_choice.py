@@ -5,6 +5,7 @@ from __future__ import annotations
 from types import SimpleNamespace
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from omegaconf import OmegaConf
 
@@ -16,6 +17,9 @@ from musegen.training.callbacks.threads import Threads, update_seconds
 CPU = SimpleNamespace(
     strategy=SimpleNamespace(root_device=torch.device("cpu")), world_size=1
 )  # fmt: skip
+
+
+MODEL = SimpleNamespace(train_batches=lambda: ["first", "second", "third"])
 
 
 @pytest.fixture(autouse=True)
@@ -40,8 +44,8 @@ def recorded(config) -> int | None:
 
 @pytest.mark.parametrize(("times", "chosen"), [((1.0, 0.6), 2), ((1.0, 0.97), 1), ((1.0, 9.0), 1)])
 def test_the_faster_number_is_used_and_recorded(times, chosen, config, monkeypatch, capsys) -> None:
-    monkeypatch.setattr(threads, "update_seconds", lambda model, counts: list(times))
-    Threads(config).on_train_start(CPU, None)
+    monkeypatch.setattr(threads, "update_seconds", lambda *_: list(times))
+    Threads(config).on_train_start(CPU, MODEL)
     assert torch.get_num_threads() == recorded(config) == chosen
     assert ("threads    1 from here on" in capsys.readouterr().out) == (chosen == 1)
     assert OmegaConf.load(config).seed == 1
@@ -62,17 +66,59 @@ def test_a_given_number_is_never_changed(config, monkeypatch) -> None:
     assert recorded(config) is None
 
 
-def test_a_slow_epoch_is_a_reason_to_measure_again(config, monkeypatch) -> None:
-    clock = iter([0, 10, 10, 21, 21, 42])  # epochs of 10, 11 and 21 s
-    monkeypatch.setattr(threads.time, "monotonic", lambda: float(next(clock)))
+def test_a_slow_epoch_is_a_reason_to_measure_again_before_it_ends(config, monkeypatch) -> None:
+    now = 0.0
+    monkeypatch.setattr(threads.time, "monotonic", lambda: now)
     measured = []
-    monkeypatch.setattr(threads, "update_seconds", lambda *_: measured.append(1) or [1.0, 2.0])
+    monkeypatch.setattr(threads, "update_seconds", lambda *_: measured.append(1) or [1.0, 0.5])
     callback = Threads(config)
-    for expected in (0, 0, 1):
+    for accumulated, batch_seconds, expected in [
+        (1, [5, 5], [0, 0]),  # the fastest epoch: 10 s
+        (1, [5, 15], [0, 0]),  # 20 s are not more than twice as long
+        (1, [15, 6, 9], [0, 1, 1]),  # one choice in an epoch
+        (2, [15, 6, 9], [1, 1, 2]),  # gradients are accumulated until the last batch
+    ]:
         callback.on_train_epoch_start(CPU, None)
+        for i, seconds in enumerate(batch_seconds):
+            now += seconds
+            last = i + 1 == len(batch_seconds)
+            trainer = SimpleNamespace(
+                **vars(CPU), accumulate_grad_batches=accumulated, is_last_batch=last
+            )
+            callback.on_train_batch_end(trainer, None, None, "batch", i)
+            assert len(measured) == expected[i]
         callback.on_train_epoch_end(CPU, None)
-        assert len(measured) == expected
-    assert torch.get_num_threads() == recorded(config) == 1
+    assert torch.get_num_threads() == recorded(config) == 2
+
+
+def test_a_choice_within_an_epoch_changes_no_weights(tmp_path, monkeypatch) -> None:
+    """With chains, dropout and the optimizer's state, to the last bit."""
+
+    def weights(**settings) -> list[torch.Tensor]:
+        torch.set_num_threads(2)
+        pl.seed_everything(3, verbose=False)
+        model = RNNRBM(Rolls(6), hidden=3, recurrent=3, dropout=0.5)
+        callback = Threads(tmp_path / "none.yaml", **settings)
+        callback._best = 0.0  # every epoch is slow
+        trainer = pl.Trainer(
+            max_epochs=2, accelerator="cpu", callbacks=[callback], logger=False,
+            enable_checkpointing=False, enable_progress_bar=False, enable_model_summary=False,
+        )  # fmt: skip
+        loader = torch.utils.data.DataLoader(batches_of(model), batch_size=None)
+        trainer.fit(model, loader)
+        return [p.detach().clone() for p in model.parameters()]
+
+    measure, measured = threads.update_seconds, []
+
+    def all_are_faster(model, counts, batches) -> list[float]:
+        measured.append(len(batches))
+        assert all(seconds > 0 for seconds in measure(model, counts, batches))
+        return [1.0, 0.5]
+
+    monkeypatch.setattr(threads, "update_seconds", all_are_faster)
+    chosen = weights()
+    assert measured == [2, 1, 1]  # at the start with two batches, and once in each epoch
+    assert all(map(torch.equal, chosen, weights(count=2)))
 
 
 def batches_of(model) -> list:
@@ -88,8 +134,7 @@ def batches_of(model) -> list:
     [RBM(Frames(6), hidden=3, chain="pcd"), RNNRBM(Rolls(6), hidden=3, recurrent=3, dropout=0.5)],
     ids=lambda m: m.name,
 )
-def test_measuring_changes_nothing(model, monkeypatch) -> None:
-    monkeypatch.setattr(model, "train_batches", lambda: batches_of(model))
+def test_measuring_changes_nothing(model) -> None:
     model.losses(batches_of(model)[0])
     model._accumulated.clear()
 
@@ -100,7 +145,7 @@ def test_measuring_changes_nothing(model, monkeypatch) -> None:
     weights = {k: v.clone() for k, v in model.state_dict().items()}
     state = model.training_state()
     random = torch.get_rng_state()
-    one, two = update_seconds(model, (1, 2))
+    one, two = update_seconds(model, (1, 2), batches_of(model))
     assert one > 0
     assert two > 0
     assert torch.equal(random, torch.get_rng_state())
