@@ -55,6 +55,7 @@ from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_distribution import FrameDistribution
 from musegen.models.layers.frame_sampler import FrameSampler, Given
+from musegen.models.layers.longest_match import LongestMatch
 from musegen.models.layers.note_age import note_ages
 from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
 from musegen.models.roll_model import RollModel
@@ -77,6 +78,8 @@ class PastState(NamedTuple):
     age_BD: Tensor
     time_state: tuple[Tensor, Tensor] | None
     global_state: tuple[Tensor, Tensor] | None
+    before_BSD: Tensor | None = None
+    """All frames so far, if matches are searched."""
 
     def select(self, row_B: Tensor) -> PastState:
         """The state of these batch rows. The LSTM along time has its rows' pitches in one axis."""
@@ -87,7 +90,9 @@ class PastState(NamedTuple):
                 s.unflatten(1, (size, -1))[:, row_B].flatten(1, 2) for s in state
             )
 
-        return PastState(self.age_BD[row_B], rows(self.time_state), rows(self.global_state))
+        before_BSD = None if self.before_BSD is None else self.before_BSD[row_B]
+        states = rows(self.time_state), rows(self.global_state)
+        return PastState(self.age_BD[row_B], *states, before_BSD)
 
 
 class BiaxialLSTM(RollModel):
@@ -141,6 +146,7 @@ class BiaxialLSTM(RollModel):
         global_hidden: NonNegativeInt = 128,
         attention_heads: NonNegativeInt = 4,
         attention_span: PositiveInt = 512,
+        longest_match: bool = False,
         low: NonNegativeInt = 0,
         high: PositiveInt | None = None,
         dropout: DropoutRate = 0.4,
@@ -163,6 +169,9 @@ class BiaxialLSTM(RollModel):
         self.embed = nn.Linear(self.relative.out_features, features)
         self.hands = nn.Linear(clock_size, features, bias=False) if clock else None
         self.absolute = nn.Linear(13, features, bias=False) if absolute_pitch else None
+        self.match = (
+            LongestMatch(visible, self.low, self.high, features) if longest_match else None
+        )
         self.time_lstm = nn.LSTM(features, hidden)
         width, self.state_width = hidden + features, global_hidden or hidden
         self.global_lstm: nn.LSTM | None = None
@@ -207,6 +216,12 @@ class BiaxialLSTM(RollModel):
             e_TBPE = e_TBPE + self.hands(clock_TZ)[:, None, None]
         if self.absolute is not None:
             e_TBPE = e_TBPE + self.absolute(self.absolute_PZ.to(x_TBD.dtype))
+        before_BSD = None
+        if self.match is not None:
+            before_BSD = before_BTD
+            if past.before_BSD is not None:
+                before_BSD = torch.cat([past.before_BSD, before_BTD], dim=1)
+            e_TBPE = e_TBPE + self.match(before_BSD, steps).transpose(0, 1)
         h_TNH, time_state = self.time_lstm(e_TBPE.flatten(1, 2), past.time_state)
         h_TBPH = self.dropout(h_TNH.unflatten(1, (rows, -1)))
         if self.global_lstm is None:
@@ -217,7 +232,9 @@ class BiaxialLSTM(RollModel):
                 inputs_TBZ = torch.cat([x_TBD, clock_TZ[:, None].expand(-1, rows, -1)], dim=-1)
             u_TBR, global_state = self.global_lstm(inputs_TBZ, past.global_state)
             u_TBR = self.dropout(u_TBR)
-        return h_TBPH, e_TBPE, u_TBR, PastState(age_BTD[:, -1], time_state, global_state)
+        return h_TBPH, e_TBPE, u_TBR, PastState(
+            age_BTD[:, -1], time_state, global_state, before_BSD
+        )
 
     def mean_of_sounding_notes(self, h_TBPH: Tensor, x_TBD: Tensor) -> Tensor:
         """The mean of h over the notes that sound in the frame before, (T, B, H); 0 in silence."""

@@ -1,0 +1,86 @@
+"""The longest match in a piece's past: what followed when these frames sounded before.
+
+Pieces repeat themselves exactly: in MuseData's validation pieces, the last eight frames occurred
+before in the same piece in 23 % of all frames, and in 96 % of these cases the next frame was the
+same as then. Data compression predicts from such matches (the deterministic contexts of PPM, Cleary
+and Teahan 1997; the match model of PAQ, Mahoney 2005).
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+LEVELS = 6
+"""The length of a match is known as its level: 0 for none, l for at least 2^(l − 1) frames."""
+LONGEST = 2 ** (LEVELS - 1)
+"""Longer matches count as equally long."""
+LEAST_LAG = 8
+"""A match ends at least so many frames earlier. Nearer ones are mostly notes that are held."""
+BLOCK = 512
+"""Number of frames that are compared with all earlier ones at the same time."""
+
+
+class LongestMatch(nn.Module):
+    """Features of the longest match at every pitch, (B, T, P, `features`).
+
+    The context of frame t are the frames before it, …, x(t − 2), x(t − 1). Among the earlier
+    positions s ≤ t − `LEAST_LAG`, the match is the one with the most equal frames x(s − 1) =
+    x(t − 1), x(s − 2) = x(t − 2), …, by level, and the latest of these. With its level l and the
+    frame x(s) that followed,
+
+        m(t, d) = A(l) + x(s, d) B(l),
+
+    with learned A and B. Without any match, l = 0 and x(s) is silent.
+    """
+
+    key_D: Tensor
+
+    def __init__(self, visible: int, low: int, high: int, features: int) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.level = nn.Embedding(LEVELS + 1, features)
+        self.followed = nn.Embedding(LEVELS + 1, features)
+        random = torch.Generator().manual_seed(0)
+        key_D = torch.randint(-(2**62), 2**62, (visible,), generator=random)
+        self.register_buffer("key_D", key_D, persistent=False)
+
+    def forward(self, x_BSD: Tensor, steps: int) -> Tensor:
+        """m of the frames that follow each of the last `steps` of the frames x_BSD."""
+        level_BT, next_BTD = self.find(x_BSD, steps)
+        next_BTP1 = next_BTD[..., self.low : self.high, None].to(self.level.weight.dtype)
+        return self.level(level_BT)[:, :, None] + next_BTP1 * self.followed(level_BT)[:, :, None]
+
+    @torch.no_grad()
+    def find(self, x_BSD: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """The level of the match for each of the last `steps` frames, and what followed it."""
+        size = x_BSD.shape[1]
+        # Sums of random numbers instead of frames: equal for different frames with p < 10⁻¹⁸.
+        id_BS = (x_BSD > 0).long().mul(self.key_D).sum(-1)
+        best = [
+            self._best(id_BS[:, :end], end - start)
+            for start, end in ((t, min(t + BLOCK, size)) for t in range(size - steps, size, BLOCK))
+        ]
+        level_BT, place_BT = (torch.cat(part, dim=1) for part in zip(*best, strict=True))
+        next_BTD = x_BSD.gather(1, place_BT[..., None].expand(-1, -1, x_BSD.shape[2]))
+        return level_BT, next_BTD * (level_BT > 0)[..., None]
+
+    def _best(self, id_BS: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """Level and index of the frame that followed, for each of the last `steps` frames."""
+        size = id_BS.shape[1]
+        rows = min(size, steps + LONGEST - 1)
+        # equal_BRS[r, s]: the frames up to r and those up to s agree over 1, 2, 4, … frames.
+        equal_BRS = id_BS[:, -rows:, None] == id_BS[:, None]
+        level_BRS = equal_BRS.to(torch.int32)
+        for doubling in range(LEVELS - 1):
+            n = 2**doubling
+            equal_BRS = equal_BRS & F.pad(equal_BRS, (n, 0, n, 0))[:, :-n, :-n]
+            level_BRS += equal_BRS
+        place_S = torch.arange(size, device=id_BS.device, dtype=torch.int32)
+        early_TS = place_S <= place_S[-steps:, None] - LEAST_LAG
+        # The highest level, then the latest place; 0 for no match.
+        score_BTS = (level_BRS[:, -steps:] * size + place_S) * early_TS
+        best_BT = score_BTS.amax(-1)
+        level_BT, place_BT = best_BT // size, best_BT % size + 1
+        return level_BT.long(), place_BT.clamp(max=size - 1).long()
