@@ -6,7 +6,7 @@ relative to d. A second LSTM runs along pitch in every frame, from low to high; 
 outputs of the first and the notes of the frame that are already known:
 
     e(t, d) = W [window of x(t−1) about d, pitch classes relative to d, age of note d]
-              + clock + absolute pitch
+              + clock + absolute pitch + longest match
     h(t, d) = LSTM over t of e(·, d)            u(t) = LSTM over t of x(t−1) and the clock
     c(t, d) = [h(t, d), e(t, d), U_d u(t), r(t, d)]
     n(t, d) = LSTM over d of [c(t, ·), the notes of x(t) just below d]
@@ -50,11 +50,12 @@ from musegen.constraints import (
 from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
+from musegen.models.biaxial_sampler import BiaxialSampler
 from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_distribution import FrameDistribution
-from musegen.models.layers.frame_sampler import FrameSampler, Given
+from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.longest_match import LongestMatch
 from musegen.models.layers.note_age import note_ages
 from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
@@ -110,6 +111,7 @@ class BiaxialLSTM(RollModel):
     - global_hidden: units of u; 0 has no u.
     - attention_heads: heads of causal attention to the piece's earlier frames, at most
       `attention_span` frames back; 0 has no attention.
+    - longest_match: use what followed the longest match of the last frames earlier in the piece.
     - low, high: the model predicts the columns from `low` to `high` − 1, by default all. Notes
       outside are inputs too; each has the fixed probability σ(−14). This saves time for data in
       which they never sound.
@@ -169,9 +171,7 @@ class BiaxialLSTM(RollModel):
         self.embed = nn.Linear(self.relative.out_features, features)
         self.hands = nn.Linear(clock_size, features, bias=False) if clock else None
         self.absolute = nn.Linear(13, features, bias=False) if absolute_pitch else None
-        self.match = (
-            LongestMatch(visible, self.low, self.high, features) if longest_match else None
-        )
+        self.match = LongestMatch(visible, self.low, self.high, features) if longest_match else None
         self.time_lstm = nn.LSTM(features, hidden)
         width, self.state_width = hidden + features, global_hidden or hidden
         self.global_lstm: nn.LSTM | None = None
@@ -232,8 +232,11 @@ class BiaxialLSTM(RollModel):
                 inputs_TBZ = torch.cat([x_TBD, clock_TZ[:, None].expand(-1, rows, -1)], dim=-1)
             u_TBR, global_state = self.global_lstm(inputs_TBZ, past.global_state)
             u_TBR = self.dropout(u_TBR)
-        return h_TBPH, e_TBPE, u_TBR, PastState(
-            age_BTD[:, -1], time_state, global_state, before_BSD
+        return (
+            h_TBPH,
+            e_TBPE,
+            u_TBR,
+            PastState(age_BTD[:, -1], time_state, global_state, before_BSD),
         )
 
     def mean_of_sounding_notes(self, h_TBPH: Tensor, x_TBD: Tensor) -> Tensor:
@@ -355,63 +358,3 @@ class BiaxialLSTM(RollModel):
         self, rows: int, frames: int, temperature: float, generator: Generator
     ) -> FrameSampler:
         return BiaxialSampler(self, rows, frames, temperature, generator)
-
-
-class BiaxialSampler(FrameSampler):
-    """Exact samples of the frames of a `BiaxialLSTM`."""
-
-    def __init__(
-        self, model: BiaxialLSTM, rows: int, steps: int, temperature: float, generator: Generator
-    ) -> None:
-        self.model, self.temperature, self.generator = model, temperature, generator
-        self.x_NTD = model.embed.weight.new_zeros(rows, steps, model.spec.pitches)
-        self.u_NTR = self.x_NTD.new_zeros(rows, steps, model.state_width)
-        self.past, self.t = model.start(rows), -1
-        self._advance(torch.zeros_like(self.x_NTD[:, :1]))  # a silent frame before the first one
-
-    def draw(self, given: Given | None = None) -> tuple[Tensor, Tensor]:
-        r_1NZ = None
-        if self.model.attention is not None:
-            r_1NZ = self.model.attention.step(self.t, self.u_NTR, self.x_NTD)[None]
-        c_NPC = self.model.context(self.h, self.e, self.u_NTR[:, self.t][None], r_1NZ)[0]
-        sample = self.model.frame_distribution.sample
-        x_1ND, log_prob_1N = sample(c_NPC, 1, self.temperature, self.generator, given)
-        return x_1ND[0], log_prob_1N[0]
-
-    def append(self, frame_ND: Tensor) -> None:
-        self.x_NTD[:, self.t] = frame_ND
-        self._advance(self.x_NTD[:, self.t, None])
-
-    def _advance(self, before_N1D: Tensor) -> None:
-        """Run the LSTMs along time over frame t, and let t be the next one."""
-        self.t += 1
-        self.h, self.e, u_1NR, self.past = self.model.along_time(before_N1D, self.past, self.t)
-        if self.t < self.u_NTR.shape[1]:
-            self.u_NTR[:, self.t] = u_1NR[0]
-
-    def select(self, row_N: Tensor) -> None:
-        self.x_NTD, self.u_NTR = self.x_NTD[row_N], self.u_NTR[row_N]
-        self.h, self.e = self.h[:, row_N], self.e[:, row_N]
-        self.past = self.past.select(row_N)
-
-    def log_prob(self, x_NFD: Tensor) -> Tensor:
-        width = max(1, FRAMES // max(1, x_NFD.shape[1]))
-        if len(x_NFD) > width:
-            rows = torch.arange(len(x_NFD), device=x_NFD.device).split(width)
-            return torch.cat([self.fork(row_M).log_prob(x_NFD[row_M]) for row_M in rows])
-        model, t = self.model, self.t
-        h_FBPH, e_FBPE, u_FBR, _ = model.along_time(x_NFD, self.past, t + 1)
-        u_FBR = torch.cat([self.u_NTR[:, t][None], u_FBR[:-1]])
-        r_FBZ = None
-        if model.attention is not None:
-            known = slice(max(0, t - model.attention.span), t)
-            u_BSR = torch.cat([self.u_NTR[:, known], u_FBR.transpose(0, 1)], dim=1)
-            x_BSD = torch.cat([self.x_NTD[:, known], x_NFD], dim=1)
-            first = t - known.start
-            r_FBZ = model.attention(u_BSR[:, first:], u_BSR, x_BSD, first).transpose(0, 1)
-        h_FBPH, e_FBPE = torch.cat([self.h, h_FBPH[:-1]]), torch.cat([self.e, e_FBPE[:-1]])
-        c_FBPC = model.context(h_FBPH, e_FBPE, u_FBR, r_FBZ)
-        log_prob = model.frame_distribution.log_prob
-        x_FBD = x_NFD.transpose(0, 1)
-        log_prob_M = log_prob(c_FBPC.flatten(0, 1), x_FBD.flatten(0, 1), self.temperature)
-        return log_prob_M.unflatten(0, x_FBD.shape[:2]).t()

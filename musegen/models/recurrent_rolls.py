@@ -5,7 +5,8 @@ What is known before frame t of a piece:
 - u(t−1), the state of the recurrent network, with dropout;
 - r(t), causal attention to the earlier frames (`musegen.models.layers.attention`);
 - the clock, t modulo 2, 4, 8 and 16 (`musegen.models.layers.clock`);
-- the age of each note of frame t − 1 (`musegen.models.layers.note_age`).
+- the age of each note of frame t − 1 (`musegen.models.layers.note_age`);
+- what followed the longest match of the last frames (`musegen.models.layers.longest_match`).
 
 The model maps them to the biases of the distribution of frame t, an RBM's or a NADE's.
 """
@@ -25,6 +26,7 @@ from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_sampler import FrameSampler, Given
+from musegen.models.layers.longest_match import MatchInput
 from musegen.models.layers.note_age import AGE_BUCKETS, note_ages
 from musegen.models.layers.recurrence import Cell, Recurrence
 from musegen.models.roll_model import RollModel
@@ -41,11 +43,11 @@ class Conditions(NamedTuple):
     r_NZ: Tensor | None = None
     clock_NC: Tensor | None = None
     age_ND: Tensor | None = None
+    match_NZ: Tensor | None = None
 
     def map(self, function: Callable[[Tensor], Tensor]) -> Conditions:
         """The conditions with `function` applied to each."""
-        r_NZ, clock_NC, age_ND = (None if z is None else function(z) for z in self[1:])
-        return Conditions(function(self.u_NR), r_NZ, clock_NC, age_ND)
+        return Conditions(*(None if z is None else function(z) for z in self))  # type: ignore[arg-type]
 
 
 class HistorySettings(NamedTuple):
@@ -60,6 +62,7 @@ class HistorySettings(NamedTuple):
     attention_dropout: float
     note_age: bool
     clock: bool
+    longest_match: bool
     frozen_histories: float
     flipped_notes: float
 
@@ -94,6 +97,7 @@ class RecurrentRolls(RollModel, abstract=True):
                 history.recurrent, visible, history.attention_heads, ATTENTION_HEAD_WIDTH,
                 history.attention_span,
             )  # fmt: skip
+        self.match = MatchInput(visible) if history.longest_match else None
         # A buffer is on the device already: copying the ages to a GPU in every update would make
         # the CPU wait.
         smallest_age_A = torch.tensor(AGE_BUCKETS)
@@ -114,6 +118,7 @@ class RecurrentRolls(RollModel, abstract=True):
             self.attention.all_steps(u_BTR, x_BTD) if self.attention else None,
             self.clock_input(x_BTD) if self.clock else None,
             None if age_BTD is None else F.pad(age_BTD[:, :-1], (0, 0, 1, 0)),
+            self.match_input(x_BTD[:, :-1], x_BTD.shape[1]),
         )
 
     def states_before(self, x_BTD: Tensor) -> Tensor:
@@ -134,6 +139,12 @@ class RecurrentRolls(RollModel, abstract=True):
         """The clock at frames t = `first`, `first` + 1, …, (B, T, C)."""
         clock_TC = clock_one_hot(x_BTD.shape[1], first, device=x_BTD.device)
         return clock_TC.type_as(x_BTD).expand(len(x_BTD), -1, -1)
+
+    def match_input(self, x_BTD: Tensor, steps: int) -> Tensor | None:
+        """The longest match for the frame after each of the last `steps` − 1 of the frames x_BTD,
+        which begin a piece, and for the one before these."""
+        # A silent frame comes before every piece.
+        return None if self.match is None else self.match(F.pad(x_BTD, (0, 0, 1, 0)), steps)
 
     def age_bias(self, b_age_AD: Tensor, age_ND: Tensor) -> Tensor:
         """The bias of each note by its age in the frame before, (N, D)."""
@@ -173,7 +184,9 @@ class RecurrentSampler(FrameSampler):
         self.u_NTR[:, t] = self.state[0]
         r_NZ = model.attention.step(t, self.u_NTR, self.x_NTD) if model.attention else None
         clock_NC = model.clock_input(self.x_NTD[:, t, None], t)[:, 0] if model.clock else None
-        known = Conditions(self.state[0], r_NZ, clock_NC, self.age_ND)
+        match_N1Z = model.match_input(self.x_NTD[:, :t], 1)
+        match_NZ = None if match_N1Z is None else match_N1Z[:, 0]
+        known = Conditions(self.state[0], r_NZ, clock_NC, self.age_ND, match_NZ)
         return self.law.draw(*model.biases(known), given)
 
     def append(self, frame_ND: Tensor) -> None:
@@ -206,6 +219,9 @@ class RecurrentSampler(FrameSampler):
             x_NSD = torch.cat([self.x_NTD[:, known], x_NFD], dim=1)
             r_NFZ = model.attention(u_NFR, u_NSR, x_NSD, t - known.start)
         clock_NFC = model.clock_input(x_NFD, t) if model.clock else None
-        known_M = Conditions(u_NFR, r_NFZ, clock_NFC, age_NAD).map(lambda z: z.flatten(0, 1))
+        x_NSD = torch.cat([self.x_NTD[:, :t], x_NFD[:, :-1]], dim=1)
+        match_NFZ = model.match_input(x_NSD, x_NFD.shape[1])
+        known = Conditions(u_NFR, r_NFZ, clock_NFC, age_NAD, match_NFZ)
+        known_M = known.map(lambda z: z.flatten(0, 1))
         log_prob_M = self.law.log_prob(x_NFD.flatten(0, 1), *model.biases(known_M))
         return log_prob_M.unflatten(0, x_NFD.shape[:2])

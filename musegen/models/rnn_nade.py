@@ -76,6 +76,7 @@ class RNNNADE(RecurrentRolls):
     - intervals: add direct weights between the notes of a frame, one for each interval.
     - note_age: use the age of each note, as an input of u and in b_v.
     - clock: use t modulo 2, 4, 8 and 16, as an input of u and in the biases.
+    - longest_match: use what followed the longest match of the last frames earlier in the piece.
     - frozen_histories: the probability that a freeze of the history starts at each place where one
       may start; in training only.
     - flipped_notes: the fraction of the notes of the history that is flipped; in training only.
@@ -106,19 +107,23 @@ class RNNNADE(RecurrentRolls):
         intervals: bool = False,
         note_age: bool = False,
         clock: bool = False,
+        longest_match: bool = False,
         frozen_histories: Probability = 0.0,
         flipped_notes: Probability = 0.0,
     ) -> None:
         history = HistorySettings(
             recurrent, cell, learn_initial_state, dropout, attention_heads, attention_span,
-            attention_dropout, note_age, clock, frozen_histories, flipped_notes,
+            attention_dropout, note_age, clock, longest_match,
+            frozen_histories, flipped_notes,
         )  # fmt: skip
         super().__init__(spec, codec, history, INITIAL_STD)
         self.save_settings()
         visible = self.spec.pitches
         attended = self.attention.out_features if self.attention else 0
-        conditions = recurrent + attended + self.clock_size
-        # z(t) is u(t−1), r(t) and the clock, joined; W_zv is W_uv, W_rv and the clock's matrix.
+        matched = self.match.out_features if self.match else 0
+        conditions = recurrent + attended + self.clock_size + matched
+        # z(t) is u(t−1), r(t), the clock and the longest match, joined; W_zv is W_uv, W_rv and so
+        # on.
         self.W_zv = nn.Parameter(torch.randn(conditions, visible) * INITIAL_STD)
         self.W_zh = nn.Parameter(torch.randn(conditions, hidden) * INITIAL_STD)
         self.b_v = nn.Parameter(torch.full((visible,), INITIAL_LOG_ODDS))
@@ -150,12 +155,11 @@ class RNNNADE(RecurrentRolls):
         return self.biases(known)
 
     def biases(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
-        u_NR, r_NZ, clock_NC, age_ND = conditions
+        u_NR, r_NZ, clock_NC, age_ND, match_NZ = conditions
         parts = [self.dropout(u_NR)]
         if r_NZ is not None:
             parts.append(self.attention_dropout(r_NZ))
-        if clock_NC is not None:
-            parts.append(clock_NC)
+        parts += [z_NZ for z_NZ in (clock_NC, match_NZ) if z_NZ is not None]
         z_NZ = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         b_v_ND = torch.addmm(self.b_v, z_NZ, self.W_zv)
         b_h_NH = torch.addmm(self.b_h, z_NZ, self.W_zh)

@@ -94,6 +94,7 @@ class RNNRBM(RecurrentRolls):
     - attention_dropout: of r where it enters the biases.
     - note_age: use the age of each note, as an input of u and in b_v.
     - clock: use t modulo 2, 4, 8 and 16, as an input of u and in the biases.
+    - longest_match: use what followed the longest match of the last frames earlier in the piece.
     - frozen_histories: the probability that a freeze of the history starts at each place where one
       may start; in training only. It keeps generated pieces from getting stuck on one chord.
     - flipped_notes: the fraction of the notes of the history that is flipped; in training only.
@@ -131,6 +132,7 @@ class RNNRBM(RecurrentRolls):
         attention_dropout: DropoutRate = 0.0,
         note_age: bool = False,
         clock: bool = False,
+        longest_match: bool = False,
         frozen_histories: Probability = 0.0,
         flipped_notes: Probability = 0.0,
         rbm_lr_factor: NonNegativeFloat = 1.0,
@@ -138,7 +140,8 @@ class RNNRBM(RecurrentRolls):
     ) -> None:
         history = HistorySettings(
             recurrent, cell, learn_initial_state, dropout, attention_heads, attention_span,
-            attention_dropout, note_age, clock, frozen_histories, flipped_notes,
+            attention_dropout, note_age, clock, longest_match,
+            frozen_histories, flipped_notes,
         )  # fmt: skip
         super().__init__(spec, codec, history, OTHER_STD)
         self.save_settings()
@@ -152,6 +155,8 @@ class RNNRBM(RecurrentRolls):
             self.W_rv, self.W_rh = self._matrices(self.attention.out_features, hidden)
         if clock:
             self.W_cv, self.W_ch = self._matrices(self.clock_size, hidden)
+        if self.match:
+            self.W_mv, self.W_mh = self._matrices(self.match.out_features, hidden)
         if note_age:
             self.b_age_AD = nn.Parameter(torch.zeros(1 + len(AGE_BUCKETS), visible))
         self._gibbs: GibbsChains | None = None
@@ -191,7 +196,7 @@ class RNNRBM(RecurrentRolls):
         In the dtype of the weights even under autocast, since chains and energies need its
         precision.
         """
-        u_NR, r_NZ, clock_NC, age_ND = conditions
+        u_NR, r_NZ, clock_NC, age_ND, match_NZ = conditions
         u_NR = self.dropout(u_NR)
         b_v_ND = torch.addmm(self.b_v, u_NR, self.W_uv)
         b_h_NH = torch.addmm(self.b_h, u_NR, self.W_uh)
@@ -200,6 +205,8 @@ class RNNRBM(RecurrentRolls):
             b_v_ND, b_h_NH = b_v_ND.addmm(r_NZ, self.W_rv), b_h_NH.addmm(r_NZ, self.W_rh)
         if clock_NC is not None:
             b_v_ND, b_h_NH = b_v_ND.addmm(clock_NC, self.W_cv), b_h_NH.addmm(clock_NC, self.W_ch)
+        if match_NZ is not None:
+            b_v_ND, b_h_NH = b_v_ND.addmm(match_NZ, self.W_mv), b_h_NH.addmm(match_NZ, self.W_mh)
         if age_ND is not None:
             b_v_ND = b_v_ND + self.age_bias(self.b_age_AD, age_ND)
         return b_v_ND.type_as(self.b_v), b_h_NH.type_as(self.b_h)

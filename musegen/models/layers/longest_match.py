@@ -22,39 +22,26 @@ BLOCK = 512
 """Number of frames that are compared with all earlier ones at the same time."""
 
 
-class LongestMatch(nn.Module):
-    """Features of the longest match at every pitch, (B, T, P, `features`).
+class MatchFinder(nn.Module):
+    """Finds the longest match; it has no weights.
 
     The context of frame t are the frames before it, …, x(t − 2), x(t − 1). Among the earlier
     positions s ≤ t − `LEAST_LAG`, the match is the one with the most equal frames x(s − 1) =
-    x(t − 1), x(s − 2) = x(t − 2), …, by level, and the latest of these. With its level l and the
-    frame x(s) that followed,
-
-        m(t, d) = A(l) + x(s, d) B(l),
-
-    with learned A and B. Without any match, l = 0 and x(s) is silent.
+    x(t − 1), x(s − 2) = x(t − 2), …, by level, and the latest of these.
     """
 
     key_D: Tensor
 
-    def __init__(self, visible: int, low: int, high: int, features: int) -> None:
+    def __init__(self, visible: int) -> None:
         super().__init__()
-        self.low, self.high = low, high
-        self.level = nn.Embedding(LEVELS + 1, features)
-        self.followed = nn.Embedding(LEVELS + 1, features)
         random = torch.Generator().manual_seed(0)
         key_D = torch.randint(-(2**62), 2**62, (visible,), generator=random)
         self.register_buffer("key_D", key_D, persistent=False)
 
-    def forward(self, x_BSD: Tensor, steps: int) -> Tensor:
-        """m of the frames that follow each of the last `steps` of the frames x_BSD."""
-        level_BT, next_BTD = self.find(x_BSD, steps)
-        next_BTP1 = next_BTD[..., self.low : self.high, None].to(self.level.weight.dtype)
-        return self.level(level_BT)[:, :, None] + next_BTP1 * self.followed(level_BT)[:, :, None]
-
     @torch.no_grad()
-    def find(self, x_BSD: Tensor, steps: int) -> tuple[Tensor, Tensor]:
-        """The level of the match for each of the last `steps` frames, and what followed it."""
+    def forward(self, x_BSD: Tensor, steps: int) -> tuple[Tensor, Tensor]:
+        """The level of the match for the frame after each of the last `steps` frames, (B, T), and
+        the frame x(s) that followed it then, (B, T, D), silent where there is no match."""
         size = x_BSD.shape[1]
         # Sums of random numbers instead of frames: equal for different frames with p < 10⁻¹⁸.
         id_BS = (x_BSD > 0).long().mul(self.key_D).sum(-1)
@@ -84,3 +71,45 @@ class LongestMatch(nn.Module):
         best_BT = score_BTS.amax(-1)
         level_BT, place_BT = best_BT // size, best_BT % size + 1
         return level_BT.long(), place_BT.clamp(max=size - 1).long()
+
+
+class LongestMatch(nn.Module):
+    """Features of the longest match at every pitch, with weights that all pitches share.
+
+    With the match's level l and the frame x(s) that followed it,
+
+        m(t, d) = A(l) + x(s, d) B(l),
+
+    where A and B are learned. The result is (B, T, P, `features`) for the pitches d in
+    [low, high).
+    """
+
+    def __init__(self, visible: int, low: int, high: int, features: int) -> None:
+        super().__init__()
+        self.low, self.high = low, high
+        self.finder = MatchFinder(visible)
+        self.level = nn.Embedding(LEVELS + 1, features)
+        self.followed = nn.Embedding(LEVELS + 1, features)
+
+    def forward(self, x_BSD: Tensor, steps: int) -> Tensor:
+        """m of the frames that follow each of the last `steps` of the frames x_BSD."""
+        level_BT, next_BTD = self.finder(x_BSD, steps)
+        next_BTP1 = next_BTD[..., self.low : self.high, None].to(self.level.weight.dtype)
+        return self.level(level_BT)[:, :, None] + next_BTP1 * self.followed(level_BT)[:, :, None]
+
+
+class MatchInput(nn.Module):
+    """The longest match as an input, (B, T, `out_features`): its level l, one-hot, and the frame
+    that followed it, times a learned gain of this level."""
+
+    def __init__(self, visible: int) -> None:
+        super().__init__()
+        self.finder = MatchFinder(visible)
+        self.gain = nn.Parameter(torch.linspace(0, 1, LEVELS + 1))
+        self.out_features = LEVELS + 1 + visible
+
+    def forward(self, x_BSD: Tensor, steps: int) -> Tensor:
+        """The inputs for the frames that follow each of the last `steps` of the frames x_BSD."""
+        level_BT, next_BTD = self.finder(x_BSD, steps)
+        one_hot_BTL = F.one_hot(level_BT, LEVELS + 1).to(self.gain.dtype)
+        return torch.cat([one_hot_BTL, next_BTD * self.gain[level_BT][..., None]], dim=-1)
