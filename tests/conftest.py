@@ -161,3 +161,13 @@ def two_processes(monkeypatch: pytest.MonkeyPatch) -> Callable[[int], None]:
         monkeypatch.setattr(torch.distributed, "get_world_size", lambda *_: 2)
 
     return pretend
+
+
+@pytest.fixture
+def near_matches() -> Iterator[None]:
+    """Longest matches that end just before their context, as there are in short pieces."""
+    from musegen.models.layers import longest_match
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(longest_match, "LEAST_LAG", 1)
+        yield

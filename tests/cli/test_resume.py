@@ -45,7 +45,7 @@ FAMILIES = {
         "data.transpose=2", "model.hidden=12", "model.recurrent=8", "model.cell=lstm",
         "model.dropout=0.5", "model.attention_heads=2", "model.attention_dropout=0.2",
         "model.note_age=true", "model.clock=true", "model.frozen_histories=0.3",
-        "model.flipped_notes=0.01",
+        "model.flipped_notes=0.01", "model.longest_match=true",
         "trainer.max_epochs=4", "assess.samples=2", "optimizer.schedule=cosine",
     ],
     "biaxial_lstm": [
@@ -53,6 +53,7 @@ FAMILIES = {
         "data.transpose=2", "model.hidden=6", "model.note_hidden=5", "model.features=4",
         "model.global_hidden=8", "model.attention_heads=2", "model.low=20", "model.high=70",
         "model.dropout=0.5", "model.frozen_histories=0.3", "model.flipped_notes=0.01",
+        "model.longest_match=true",
         "trainer.max_epochs=4", "assess.samples=2", "optimizer.schedule=cosine",
     ],
     "char_rnn": [

@@ -24,6 +24,8 @@ from musegen.models.biaxial_lstm import BiaxialLSTM
 from musegen.models.layers.frame_distribution import OUTSIDE_LOGIT, FrameDistribution
 from musegen.specs import Frames, RollBatch, Rolls
 
+pytestmark = pytest.mark.usefixtures("near_matches")
+
 D = 6
 CODEC = RollCodec(pitch_range=(57, 57 + D))
 PLAIN = {"pitch_classes": False, "note_age": False, "clock": False, "absolute_pitch": False,
@@ -31,7 +33,8 @@ PLAIN = {"pitch_classes": False, "note_age": False, "clock": False, "absolute_pi
 FULL = {"global_hidden": 5, "attention_heads": 2}
 SETTINGS = [
     PLAIN, FULL, PLAIN | {"attention_heads": 2, "attention_span": 3}, FULL | {"low": 1, "high": 5},
-    FULL | {"window": 0, "notes_below": 0}, FULL | {"attention_heads": 0, "clock": False},
+    FULL | {"window": 0, "notes_below": 0}, PLAIN | {"longest_match": True},
+    FULL | {"longest_match": True}, FULL | {"attention_heads": 0, "clock": False},
 ]  # fmt: skip
 
 
@@ -117,9 +120,10 @@ def test_nothing_depends_on_later_frames_or_higher_notes(settings: dict) -> None
 EQUIVARIANT = {"absolute_pitch": False, "global_hidden": 0}
 
 
+@pytest.mark.parametrize("match", [False, True])
 @pytest.mark.parametrize("heads", [0, 2])
-def test_a_transposed_piece_has_the_same_likelihood(heads: int) -> None:
-    model = tiny(0.3, 88, attention_heads=heads, **EQUIVARIANT)
+def test_a_transposed_piece_has_the_same_likelihood(heads: int, match: bool) -> None:
+    model = tiny(0.3, 88, attention_heads=heads, longest_match=match, **EQUIVARIANT)
     with torch.no_grad():  # so that it forgets its initial state within thirty silent pitches
         model.note_lstm.bias_ih_l0.view(4, -1)[1] -= 2
     x_1TD = torch.zeros(1, 20, 88)

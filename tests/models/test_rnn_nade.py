@@ -23,14 +23,17 @@ from musegen.models import load_model
 from musegen.models.rnn_nade import RNNNADE
 from musegen.specs import Frames, RollBatch, Rolls
 
+pytestmark = pytest.mark.usefixtures("near_matches")
+
 D, H, R = 4, 3, 5
 CODEC = RollCodec(pitch_range=(58, 58 + D))
 EVERYTHING = {
     "cell": "lstm", "attention_heads": 2, "attention_span": 3, "intervals": True,
-    "note_age": True, "clock": True, "learn_initial_state": True,
+    "note_age": True, "clock": True, "longest_match": True, "learn_initial_state": True,
 }  # fmt: skip
 OPTIONS = [
-    {}, {"cell": "gru"}, {"attention_heads": 2}, {"note_age": True}, {"clock": True}, EVERYTHING,
+    {}, {"cell": "gru"}, {"attention_heads": 2}, {"note_age": True}, {"clock": True},
+    {"longest_match": True}, EVERYTHING,
 ]  # fmt: skip
 
 

@@ -23,6 +23,8 @@ from musegen.models.rnn_rbm import RNNRBM
 from musegen.specs import Frames, RollBatch, Rolls
 from musegen.training.optimizer import Optimizer
 
+pytestmark = pytest.mark.usefixtures("near_matches")
+
 D, H, R = 4, 3, 5
 CODEC = RollCodec(pitch_range=(60, 60 + D))
 
@@ -303,7 +305,7 @@ def test_generated_frames_have_the_distribution_of_the_rbm(sampler: dict) -> Non
     [
         {"cell": "lstm"},
         {"attention_heads": 2, "attention_span": 3},
-        {"note_age": True, "clock": True},
+        {"note_age": True, "clock": True, "longest_match": True},
     ],
 )
 def test_generation_has_the_same_biases_as_training(settings: dict, tmp_path, monkeypatch) -> None:

@@ -23,9 +23,14 @@ from musegen.models.roll_model import RollModel
 from musegen.runtime.steps import GenerationStopped, watching
 from musegen.specs import RollBatch
 
+pytestmark = pytest.mark.usefixtures("near_matches")
+
 D, LOW = 3, 60
 CODEC = RollCodec(pitch_range=(LOW, LOW + D), dt=0.5)
-HISTORY = {"note_age": True, "clock": True, "attention_heads": 2, "attention_span": 4}
+HISTORY = {
+    "note_age": True, "clock": True, "longest_match": True,
+    "attention_heads": 2, "attention_span": 4,
+}  # fmt: skip
 BIAXIAL = {"hidden": 4, "global_hidden": 3, "note_hidden": 4, "features": 5, **HISTORY}
 CHAINS = 1500
 

@@ -12,9 +12,14 @@ from musegen.models.layers.hold_limits import HoldLimits
 from musegen.models.roll_model import RollModel
 from musegen.specs import RollBatch, Rolls
 
+pytestmark = pytest.mark.usefixtures("near_matches")
+
 D = 6
 CODEC = RollCodec(pitch_range=(57, 57 + D))
-HISTORY = {"note_age": True, "clock": True, "attention_heads": 2, "attention_span": 4}
+HISTORY = {
+    "note_age": True, "clock": True, "longest_match": True,
+    "attention_heads": 2, "attention_span": 4,
+}  # fmt: skip
 
 
 def tiny(cls: type[RollModel], codec: RollCodec = CODEC, **settings) -> RollModel:

@@ -17,7 +17,7 @@ LEVELS = 6
 LONGEST = 2 ** (LEVELS - 1)
 """Longer matches count as equally long."""
 LEAST_LAG = 8
-"""A match ends at least so many frames earlier. Nearer ones are mostly notes that are held."""
+"""A match ends at least so many frames earlier."""
 BLOCK = 512
 """Number of frames that are compared with all earlier ones at the same time."""
 
@@ -27,7 +27,8 @@ class MatchFinder(nn.Module):
 
     The context of frame t are the frames before it, …, x(t − 2), x(t − 1). Among the earlier
     positions s ≤ t − `LEAST_LAG`, the match is the one with the most equal frames x(s − 1) =
-    x(t − 1), x(s − 2) = x(t − 2), …, by level, and the latest of these.
+    x(t − 1), x(s − 2) = x(t − 2), …, by level, and the latest of these. x(s − 1) comes before the
+    notes of x(t − 1) began to be held unchanged: otherwise a long chord would confirm itself.
     """
 
     key_D: Tensor
@@ -65,9 +66,13 @@ class MatchFinder(nn.Module):
             equal_BRS = equal_BRS & F.pad(equal_BRS, (n, 0, n, 0))[:, :-n, :-n]
             level_BRS += equal_BRS
         place_S = torch.arange(size, device=id_BS.device, dtype=torch.int32)
-        early_TS = place_S <= place_S[-steps:, None] - LEAST_LAG
+        # Where the present frames started to be held; 0 for the first frame.
+        changed_BS = F.pad(id_BS[:, 1:] != id_BS[:, :-1], (1, 0))
+        held_since_BS = (place_S * changed_BS).cummax(-1).values
+        latest_BT = torch.minimum(place_S - LEAST_LAG, held_since_BS - 1)[:, -steps:]
+        early_BTS = place_S <= latest_BT[..., None]
         # The highest level, then the latest place; 0 for no match.
-        score_BTS = (level_BRS[:, -steps:] * size + place_S) * early_TS
+        score_BTS = (level_BRS[:, -steps:] * size + place_S) * early_BTS
         best_BT = score_BTS.amax(-1)
         level_BT, place_BT = best_BT // size, best_BT % size + 1
         return level_BT.long(), place_BT.clamp(max=size - 1).long()
