@@ -7,6 +7,7 @@ simulation does not test whether kernels can be captured, nor their random numbe
 from __future__ import annotations
 
 import csv
+import functools
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -18,8 +19,10 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from exact_rbm import log_weights
+from omegaconf import OmegaConf
 from simulated_gpu import CUDA, simulated_gpu, waits
 from torch import Tensor
+from torch.utils._pytree import tree_leaves
 
 from datamodules.mnist import MNIST
 from musegen.cli import train as train_module
@@ -173,6 +176,48 @@ def test_every_model_in_other_precisions(
 ) -> None:
     typed = f"trainer.precision={precision}", "trainer.gradient_clip_val=1", "trainer.gpus=0"
     short_run(family, tmp_path, midi_folder, *typed)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_every_model_is_fast_on_a_gpu(
+    family: str, midi_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
+) -> None:
+    """The setting for the precision and, where there are no Gibbs chains, the compiled loss.
+
+    torch.compile cannot read simulated tensors. Its replacement overwrites the results of the
+    update before, as the replay of a CUDA graph does.
+    """
+    modes, outputs = [], []
+
+    def compile_as_graph(losses: Any, mode: str | None) -> Any:
+        modes.append(mode)
+
+        @functools.wraps(losses)
+        def replay(batch: Any) -> Any:
+            with torch.no_grad():
+                for tensor in outputs:
+                    tensor.fill_(torch.nan)
+            outputs.clear()
+            parts = losses(batch)
+            state = tree_leaves(carried(losses.__self__))
+            outputs.extend(t.inner for t in state if isinstance(t, Tensor))
+            return parts
+
+        return replay
+
+    def carried(model: Any) -> Any:
+        state = model.training_state()
+        return [v for k, v in state.items() if k != "accumulated" and v is not None]
+
+    monkeypatch.setattr(torch, "compile", compile_as_graph)
+    monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
+    with simulated_gpu():
+        short_run(family, tmp_path, midi_folder, "trainer.fast=true")
+    has_chains = family in ("rbm", "rnn_rbm")
+    assert modes == ([] if has_chains else ["reduce-overhead"])
+    assert OmegaConf.load(tmp_path / "config.yaml").trainer.fast is True
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("fast ")]
+    assert ("not compiled" in line) == has_chains
 
 
 def digits(self: MNIST) -> dict[str, np.ndarray]:

@@ -29,6 +29,7 @@ from musegen.config.signatures import parameters_of
 from musegen.config.typed import keep_texts
 from musegen.errors import UserError
 from musegen.models import Model, load_model
+from musegen.models.compiling import describe_fast
 from musegen.render.audio import check_plays
 from musegen.render.samples import one_per_sample, text_rows
 from musegen.runtime import launch
@@ -329,6 +330,7 @@ def banner(settings: dict[str, Any], trainer: pl.Trainer, model: Model, data: An
         "data": f"{type(data).__name__}: {data.describe()}",
         "device": device,
         "precision": trainer.precision,
+        **({"fast": describe_fast(model)} if settings["trainer"].get("fast") else {}),
         **({"start": f"weights of {origin}"} if (origin := settings["init_from"]) else {}),
         "folder": run_dir,
         "resume": resume_command(run_dir),

@@ -74,8 +74,12 @@ def build_model(cfg: dict[str, Any], data: Any) -> Model:
     model.optimizer = instantiate(cfg["optimizer"], "optimizer")
     model.monitor = (cfg["monitor"], cfg["mode"])
     assert isinstance(model, Model)
-    if cfg["model"].get("compile"):
-        compile_loss(model)
+    if cfg["trainer"].get("fast") and model.compiles:
+        # Gradients that are accumulated would lie in memory that the next replay overwrites.
+        accumulates = cfg["trainer"].get("accumulate_grad_batches", 1) > 1
+        compile_loss(model, "trainer.fast", cuda_graphs=not accumulates)
+    elif cfg["model"].get("compile"):
+        compile_loss(model, "model.compile")
     return model
 
 

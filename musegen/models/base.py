@@ -302,8 +302,7 @@ class Model(pl.LightningModule):
         trainer = self.trainer
         if trainer.is_last_batch or trainer.global_step + 1 == trainer.max_steps:
             self._log_accumulated()
-        weight = self._rank_weight(steps)
-        return loss if weight == 1 else loss * weight
+        return loss if this_rank()[1] == 1 else loss * self._rank_weight(steps).type_as(loss)
 
     # Lightning internals: see musegen.training.lightning_compat. Lightning inspects the signature
     # in every update; this attribute caches it.
@@ -329,14 +328,14 @@ class Model(pl.LightningModule):
                 "/checkpoints/last.ckpt"
             )
 
-    def _rank_weight(self, steps: int | Tensor) -> float:
+    def _rank_weight(self, steps: int | Tensor) -> Tensor:
         """The factor of this process's loss that turns DDP's mean over processes into the mean over
-        all predictions of their batches."""
-        world = this_rank()[1]
-        if world == 1:
-            return 1.0
-        total = all_reduce_sum(torch.tensor(float(steps), device=self.device))
-        return float(steps) * world / max(1.0, float(total))
+        all predictions of their batches.
+
+        A tensor, so that the CPU does not wait for the sum on a GPU.
+        """
+        total = all_reduce_sum(torch.zeros((), device=self.device) + steps)
+        return steps * this_rank()[1] / total.clamp_min(1)
 
     def accumulate(self, weight: int | Tensor, **metrics: Tensor) -> None:
         """Add metrics of a training batch, means over `weight` predictions, to the epoch's means.

@@ -25,7 +25,7 @@ from pytorch_lightning.loggers import (
     WandbLogger,
 )
 from pytorch_lightning.loggers.csv_logs import ExperimentWriter
-from pytorch_lightning.strategies import Strategy
+from pytorch_lightning.strategies import DDPStrategy, Strategy
 
 from musegen.errors import UserError
 
@@ -108,6 +108,15 @@ def required_datamodule(trainer: pl.Trainer, reader: str) -> Any:
 def copies_itself(strategy: Strategy) -> bool:
     """Whether the strategy copies the run into new processes: ddp_spawn, ddp_fork, ddp_notebook."""
     return getattr(strategy, "_start_method", "popen") != "popen"
+
+
+def reduce_in_buckets(strategy: Strategy) -> None:
+    """Let the gradients be parts of DDP's buckets, which saves a copy in each direction.
+
+    Arguments that a `DDPStrategy` was given stay as they are.
+    """
+    if isinstance(strategy, DDPStrategy):
+        strategy._ddp_kwargs.setdefault("gradient_as_bucket_view", True)
 
 
 def allow_gradient_clipping(optimizer: torch.optim.Optimizer) -> None:

@@ -19,7 +19,11 @@ from pytorch_lightning.utilities.exceptions import MisconfigurationException
 from musegen.constraints import NonNegativeFloat, NonNegativeInt, PositiveInt, check_arguments
 from musegen.errors import UserError
 from musegen.training.checkpoint_files import CheckpointFiles
-from musegen.training.lightning_compat import copies_itself, require_supported_lightning
+from musegen.training.lightning_compat import (
+    copies_itself,
+    reduce_in_buckets,
+    require_supported_lightning,
+)
 
 TRAINER_DEFAULTS: dict[str, Any] = {
     "use_distributed_sampler": False,  # the batch samplers of the data modules know the ranks
@@ -35,6 +39,10 @@ PROFILERS: dict[str, type[Profiler]] = {
     "pytorch": PyTorchProfiler,
 }
 """The profilers that `trainer.profiler` names. Their tables are files in `default_root_dir`."""
+
+
+DISTRIBUTED_WEIGHTS = "fsdp", "deepspeed", "modelparallel"
+"""What the names of Lightning's strategies that distribute the weights begin with."""
 
 
 class Unprofiled(PassThroughProfiler):
@@ -53,6 +61,7 @@ class Unprofiled(PassThroughProfiler):
 @check_arguments
 def make_trainer(
     gpus: int | list[int] | None = None,
+    fast: bool = False,
     accumulate_grad_batches: PositiveInt = 1,
     check_val_every_n_epoch: PositiveInt | None = 1,
     gradient_clip_val: NonNegativeFloat | None = None,
@@ -63,15 +72,21 @@ def make_trainer(
 
     - gpus: null for one GPU if torch sees one, else the CPU; 0 for the CPU; n for n GPUs, with
       DDP if n > 1; −1 for all GPUs; a list for the GPUs with these numbers.
+    - fast: train with what makes a GPU faster: `precision=bf16-mixed`, unless another one is given,
+      and in a config also the loss compiled by torch.compile, on a GPU as CUDA graphs.
     - settings: arguments of `pytorch_lightning.Trainer`; `accelerator`, `devices` and `strategy`
       replace what `gpus` implies.
 
     The other named arguments are Lightning's, within their ranges. Raises `UserError` for more GPUs
     than there are, for a value that Lightning refuses, for a version of Lightning that musegen was
-    not tried with, and for a strategy that copies the run into new processes (`ddp_spawn`,
-    `ddp_fork`, `ddp_notebook`): the results would stay there, and threads do not survive a fork.
+    not tried with, for a strategy that distributes the weights (FSDP, DeepSpeed), and for one that
+    copies the run into new processes (`ddp_spawn`, `ddp_fork`, `ddp_notebook`): the results would
+    stay there, and threads do not survive a fork.
     """
     require_supported_lightning()
+    _refuse_distributed_weights(settings.get("strategy"))
+    if fast and settings.get("precision") is None:
+        settings["precision"] = "bf16-mixed"
     if settings.get("profiler") in PROFILERS:  # Lightning would write the table into a hidden log
         profiler = PROFILERS[settings["profiler"]]
         settings["profiler"] = profiler(settings.get("default_root_dir"), filename="profile")
@@ -87,6 +102,7 @@ def make_trainer(
         )
     except (MisconfigurationException, ValueError, TypeError) as e:
         raise UserError(f"trainer: {' '.join(str(e).split())}") from e
+    reduce_in_buckets(trainer.strategy)
     if copies_itself(trainer.strategy):
         raise UserError(
             f"trainer.strategy={settings['strategy']}: not supported; use trainer.strategy=ddp, "
@@ -97,6 +113,16 @@ def make_trainer(
 
 # `check_settings` reads the names and types of `**settings` there.
 make_trainer.passes_to = pl.Trainer  # type: ignore[attr-defined]
+
+
+def _refuse_distributed_weights(strategy: Any) -> None:
+    """Raise `UserError` for a strategy in which no process has all the weights."""
+    name = strategy if isinstance(strategy, str) else type(strategy).__name__
+    if name.lower().startswith(DISTRIBUTED_WEIGHTS):
+        raise UserError(
+            f"trainer.strategy={name}: not supported, since checkpoints and samples need all "
+            "weights in one process; use trainer.strategy=ddp"
+        )
 
 
 def _as_list(plugins: Any) -> list[Any]:

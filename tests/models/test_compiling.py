@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from pathlib import Path
 
 import pytest
+import pytorch_lightning as pl
 import torch
 from tiny_run import SETTINGS, tiny_run
 
 from musegen.cli import train
+from musegen.codecs.messages import MessageCodec
 from musegen.config.instantiation import build_data, build_model
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
 from musegen.errors import UserError
-from musegen.models import load_model
+from musegen.models import RNNNADE, BiaxialLSTM, LSTMMidi, load_model
+from musegen.models.compiling import compile_loss
+from musegen.specs import MessageBatch, Messages, RollBatch, Rolls
 
 
 @pytest.mark.slow
@@ -35,6 +40,46 @@ def test_a_compiled_run_is_the_same_run(cli, tmp_path: Path) -> None:
         with open(tmp_path / run / "metrics.csv", newline="") as table:
             losses += [float(loss) for row in csv.DictReader(table) if (loss := row["train/loss"])]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
+
+
+MESSAGES = MessageCodec(time_unit="beats").spec
+TINY = {
+    "rnn_nade": lambda: RNNNADE(Rolls(6), hidden=3, recurrent=2, note_age=True, clock=True),
+    "biaxial_lstm": lambda: BiaxialLSTM(Rolls(88), hidden=2, note_hidden=2, features=2, dropout=0),
+    "lstm_midi": lambda: LSTMMidi(MESSAGES, hidden=3, head_width=3, dropout=0),
+}
+
+
+def tiny_batch(spec: Rolls | Messages) -> RollBatch | MessageBatch:
+    random = torch.Generator().manual_seed(0)
+    if isinstance(spec, Rolls):
+        x_BTD = (torch.rand(2, 5, spec.pitches, generator=random) < 0.2).float()
+        return RollBatch(x_BTD, torch.tensor([[True] * 5, [True] * 3 + [False] * 2]))
+    fields = [torch.randint(n, (2, 6), generator=random) for n in spec.sizes]
+    clock_BL = torch.full((2, 6), 4 * spec.clock)
+    fresh_B, mask_BT = torch.tensor([True, False]), torch.ones(2, 5, dtype=torch.bool)
+    clock_BLC = torch.stack([clock_BL // 2, clock_BL], -1)
+    return MessageBatch(torch.stack(fields, -1), mask_BT, fresh_B, clock_BLC)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", TINY)
+def test_the_fast_loss_of_every_model_is_its_loss(name: str) -> None:
+    """In two updates, the second with the state after the first; the gradients as well.
+
+    The wrapper for CUDA graphs is used here, too, though a CPU has none.
+    """
+    pl.seed_everything(0)
+    eager = TINY[name]()
+    compiled, batch = copy.deepcopy(eager), tiny_batch(eager.spec)
+    compile_loss(compiled, "trainer.fast", cuda_graphs=True)
+    for _ in range(2):
+        totals = [sum(model.losses(batch).values()) for model in (eager, compiled)]
+        for total in totals:
+            total.backward()
+        torch.testing.assert_close(totals[1], totals[0], rtol=1e-5, atol=0)
+    for (weight, p), other in zip(eager.named_parameters(), compiled.parameters(), strict=True):
+        torch.testing.assert_close(other.grad, p.grad, atol=1e-5, rtol=1e-3, msg=weight)
 
 
 def test_the_built_loss_is_a_compiled_one() -> None:

@@ -3,13 +3,21 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import pytorch_lightning as pl
 import torch
+import torch.distributed as dist
 from pytorch_lightning.profilers import SimpleProfiler
+from pytorch_lightning.strategies import DDPStrategy, FSDPStrategy, ModelParallelStrategy
+from torch.distributed.algorithms.ddp_comm_hooks.default_hooks import allreduce_hook
+from torch.utils.data import DataLoader
 
 from musegen.cli import train
 from musegen.errors import UserError
+from musegen.models import RBM
+from musegen.specs import FrameBatch, Frames
 from musegen.training.trainer import devices, make_trainer, one_device
 
 
@@ -93,6 +101,75 @@ def test_accelerator_devices_and_strategy_override_gpus() -> None:
     trainer = make_trainer(accelerator="cpu", devices=2, strategy="ddp", logger=False)
     assert trainer.num_devices == 2
     assert type(trainer.strategy).__name__ == "DDPStrategy"
+
+
+def test_fast_is_bfloat16_unless_a_precision_is_given() -> None:
+    assert make_trainer(gpus=0, fast=True).precision == "bf16-mixed"
+    assert make_trainer(gpus=0, fast=True, precision="64-true").precision == "64-true"
+    assert make_trainer(gpus=0).precision == "32-true"
+
+
+TWO = {"accelerator": "cpu", "devices": 2}
+
+
+@pytest.mark.parametrize(
+    ("strategy", "view"),
+    [
+        ("auto", True),
+        ("ddp", True),
+        ("ddp_find_unused_parameters_true", True),
+        (DDPStrategy(gradient_as_bucket_view=False), False),
+    ],
+    ids=str,
+)
+def test_gradients_are_parts_of_the_buckets_of_ddp(strategy: Any, view: bool) -> None:
+    trainer = make_trainer(**TWO, strategy=strategy)
+    assert trainer.strategy._ddp_kwargs["gradient_as_bucket_view"] is view
+
+
+@pytest.mark.parametrize(
+    "strategy",
+    ["fsdp", "fsdp_cpu_offload", "deepspeed_stage_2", FSDPStrategy(), ModelParallelStrategy()],
+    ids=str,
+)
+def test_a_strategy_without_all_weights_in_one_process_is_one_line(strategy: Any) -> None:
+    with pytest.raises(UserError, match=r"trainer.strategy=\w+: not supported.*=ddp$"):
+        make_trainer(**TWO, strategy=strategy)
+
+
+class Reductions(pl.Callback):
+    """Counts how often DDP adds up a bucket of gradients, and notes the batches of these times."""
+
+    def __init__(self) -> None:
+        self.batches: list[int] = []
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        def count(state, bucket):  # torch refuses annotations that are strings
+            self.batches.append(trainer.fit_loop.total_batch_idx)
+            return allreduce_hook(None, bucket)
+
+        trainer.strategy.model.register_comm_hook(None, count)
+
+
+@pytest.mark.parametrize(("accumulated", "batches"), [(1, [0, 1, 2, 3, 4]), (2, [1, 3, 4])])
+def test_accumulated_gradients_are_added_up_once_per_update(
+    accumulated: int, batches: list[int]
+) -> None:
+    """Lightning's `no_sync`: the last batch of an epoch makes an update of its own."""
+    reductions = Reductions()
+    trainer = make_trainer(
+        accelerator="cpu", devices=1, strategy="ddp", accumulate_grad_batches=accumulated,
+        max_epochs=1, limit_val_batches=0, logger=False, enable_checkpointing=False,
+        callbacks=[reductions],
+    )  # fmt: skip
+    frames = [FrameBatch(torch.eye(4)) for _ in range(5)]
+    try:
+        model = RBM(Frames(4), hidden=2, k=1, monitor_every=0)
+        trainer.fit(model, train_dataloaders=DataLoader(frames, batch_size=None))
+    finally:
+        dist.destroy_process_group()
+    assert trainer.global_step == len(batches)
+    assert reductions.batches == batches
 
 
 @pytest.mark.parametrize(
