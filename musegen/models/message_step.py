@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from musegen.energy.affine import dense_affine
 from musegen.models.layers.active_notes import active_features, next_ages
@@ -62,7 +62,8 @@ class MessageStep:
             inputs = F.linear(active_BQ, self.W_active), state.h[0]
         row_BK = self._rows_of(x_BF, label_B, clock_BC)
         gates_BG: Tensor = F.embedding_bag(row_BK, self.table_RG, mode="sum")
-        h, c = [], []
+        h: list[Tensor] = []
+        c: list[Tensor] = []
         for k, W_IG in enumerate(self.W_IG):
             if k:
                 inputs, gates_BG = (h[-1], state.h[k]), self.b_G[k - 1]
@@ -90,10 +91,11 @@ class MessageStep:
 def _rows(net: MessageNet, W_GI: Tensor) -> tuple[list[Tensor], Tensor]:
     """The table, one part for each field, place and for the labels, and what is left of W: the
     weights of the sounding notes."""
-    widths = [embed.embedding_dim for embed in net.embed]
+    fields = [embed for embed in net.embed if isinstance(embed, nn.Embedding)]
+    widths = [embed.embedding_dim for embed in fields]
     widths.append(net.embed_active.out_features if net.embed_active else 0)
     *W_fields, W_active, W_clock = W_GI.split([*widths, W_GI.shape[1] - sum(widths)], 1)
-    parts = list(zip(net.embed, W_fields, strict=True))
+    parts = list(zip(fields, W_fields, strict=True))
     if net.clock is not None:
         parts += [(table, W_clock) for table in net.clock.tables]
     if net.embed_label is not None:
