@@ -1,13 +1,16 @@
 """Messages per second of lstm_midi, compared with the course's code and a bare loop.
 
-    python benchmarks/messages_speed.py
+    python benchmarks/messages_speed.py [PART ...]
+
+Without names all parts run:
 
 - training: the course's loop (one target per window of 30) and musegen (a target at every
   position), both with one LSTM layer of 128 units, three independent heads, dropout 0.2 and Adam;
 - fit: `Trainer.fit` of the default job, with checkpoints, loggers and previews, and a bare PyTorch
   loop over the same tensors with the same optimiser, clipping and schedule;
 - generation: the course's loop (which reads the window of 30 again for each message) and musegen,
-  with 1 and 64 pieces per batch, at the course's size and at the default size.
+  with 1 and 64 pieces per batch, at the course's size and at the default size; and what bounds
+  one piece of the default size: products with the weights of a step, without anything else.
 
 Every pair is timed alternately, `ROUNDS` times. The result is the median of the rounds' ratios,
 since on a shared machine a ratio within a round varies less than a time.
@@ -15,6 +18,7 @@ since on a shared machine a ratio within a round varies less than a time.
 
 from __future__ import annotations
 
+import argparse
 import shutil
 import statistics
 import tempfile
@@ -34,6 +38,7 @@ from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
 from musegen.models import Model
 from musegen.models.lstm_midi import LSTMMidi
+from musegen.models.message_step import MessageStep
 from musegen.runtime.memory import keep_freed_memory
 
 ROUNDS = 3
@@ -181,31 +186,70 @@ def our_generation(net: LSTMMidi, n: int, length: int = 400) -> Callable[[], int
     return lambda: n * length if net.generate(n, length) else 0
 
 
-def main() -> None:
+def main(parts: list[str]) -> None:
     console.quiet()
     keep_freed_memory()  # as in train.py; it applies to all loops
     pl.seed_everything(0, verbose=False)
     data = Mozart(batch_size=64)
     data.prepare_data()
     data.setup()
+    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
+    print("| | reference, messages/s | ours, messages/s | ratio |\n|---|---|---|---|")
+    for part in parts:
+        PARTS[part](data)
+
+
+def weights_alone(net: LSTMMidi, length: int = 400) -> Callable[[], int]:
+    """Reads the large weights of a step once per message, in products with one row."""
+    weights = [*MessageStep(net).W_IG, net.heads.from_state.weight.detach().t().contiguous()]
+    rows = [torch.ones(1, len(W_IO)) for W_IO in weights]
+    print(
+        f"| {sum(W_IO.numel() for W_IO in weights) * 4 / 1e6:.2f} MB of weights per message | | | |"
+    )
+
+    @torch.inference_mode()
+    def work() -> int:
+        for _ in range(length):
+            for row, W_IO in zip(rows, weights, strict=True):
+                row @ W_IO
+        return length
+
+    return work
+
+
+def training(data: Mozart) -> None:
     stream = torch.from_numpy(
         np.concatenate([data.codec.encode(p.stream) for p in data.pieces["train"]])
     )
-    print(f"torch {torch.__version__}, {torch.get_num_threads()} threads\n")
-    print("| | reference, messages/s | ours, messages/s | ratio |\n|---|---|---|---|")
     compare("training, 128 units: the course's loop", course_training(stream, data.spec.sizes),
             our_training(data))  # fmt: skip
-    default_data = Mozart()
-    default_data.setup()
-    compare("default job: a bare loop and fit", *fit_against_bare_loop(default_data),
-            num_rounds=1)  # fmt: skip
+
+
+def fit(_: Mozart) -> None:
+    data = Mozart()
+    data.setup()
+    compare("default job: a bare loop and fit", *fit_against_bare_loop(data), num_rounds=1)
+
+
+def generation(data: Mozart) -> None:
     small = LSTMMidi(data.spec, data.codec, 128, 1, heads="independent", active_note_dim=0)
     default = LSTMMidi(data.spec, data.codec)
     course = course_generation(data.spec.sizes)
     for name, net in (("128 units", small), ("default size", default)):
         for n in (1, 64):
             compare(f"generation, {name}, batch of {n}", course, our_generation(net, n))
+    compare(
+        "these weights alone, and generation", weights_alone(default), our_generation(default, 1)
+    )
+
+
+PARTS = {"training": training, "fit": fit, "generation": generation}
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("parts", nargs="*", metavar="PART")
+    parts = parser.parse_args().parts
+    if unknown := set(parts) - PARTS.keys():
+        parser.error(f"no part has the name {', '.join(unknown)}; choose from {', '.join(PARTS)}")
+    main(parts or [*PARTS])

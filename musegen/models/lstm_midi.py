@@ -55,6 +55,7 @@ from musegen.models.layers.repeated_history import repeat_history
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.models.message_infilling import infill_messages, message_surprise, metre_of
 from musegen.models.message_net import MessageNet, State
+from musegen.models.message_step import MessageStep
 from musegen.render.shown import Samples, as_samples
 from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.runtime.steps import report_step
@@ -385,13 +386,13 @@ class LSTMMidi(MessageNet):
         )
         clock_BC = clock_BTC[:, -1].expand(n, -1)
         ticks_V = torch.as_tensor(self.codec.ticks, device=self.device)
-        layers = self.lstm.all_weights
+        step, draw = MessageStep(self), self.heads.drawing(sampler, generator)
         for _ in range(length):
-            x_BF = self.heads.sample(h_BD, active_BQ, sampler, generator)
+            x_BF = draw(h_BD, active_BQ)
             yield x_BF
             if self.clock is not None:
                 clock_BC = advance(clock_BC, ticks_V[x_BF[:, 2]])
-            h_BD, active_BQ, state = self.step(x_BF, state, layers, label_B, clock_BC)
+            h_BD, active_BQ, state = step(x_BF, state, label_B, clock_BC)
 
 
 def _masked(x_BT: Tensor, mask_BT: Tensor) -> Tensor:

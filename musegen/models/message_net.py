@@ -20,7 +20,7 @@ class State(NamedTuple):
     """The recurrent state along a piece."""
 
     h: Any
-    """The LSTM's hidden state: (layers, B, H); in single steps one (B, H) per layer."""
+    """The LSTM's hidden state: (layers, B, H); in `MessageStep` one (B, H) per layer."""
     c: Any
     """The LSTM's cell state, of the same shapes."""
     age_BP: Tensor
@@ -96,45 +96,14 @@ class MessageNet(Model, abstract=True):
             active_BTQ = active_features(age_BTP)
         cells = (state.h, state.c) if state else None
         label_B1 = None if label_B is None else label_B[:, None]
-        v_BTE = self._embedded(x_BTF, active_BTQ, label_B1, clock_BTC)
+        v_BTE = self.embedded(x_BTF, active_BTQ, label_B1, clock_BTC)
         h_BTD, (h, c) = self.lstm(v_BTE, cells)
         past = None
         if self.attention is not None:
             h_BTD, past = self.attention(h_BTD, v_BTE, state.past if state else None)
         return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1], past)
 
-    def step(
-        self,
-        x_BF: Tensor,
-        state: State,
-        layers: Sequence[Sequence[Tensor]],
-        label_B: Tensor | None = None,
-        clock_BC: Tensor | None = None,
-    ) -> tuple[Tensor, Tensor, State]:
-        """One message → h_BD, active_BQ and the next state. Equals `forward` with T = 1.
-
-        `layers` is `self.lstm.all_weights`, passed in because listing them is slow. The step runs
-        cell by cell: for T = 1, oneDNN's sequence kernel spends six times as long on repacking its
-        weights as all cells need together.
-        """
-        age_BP = active_BQ = state.age_BP
-        if self.embed_active is not None:
-            onset_B1 = (x_BF[:, 1:2] > 0).to(age_BP.dtype)
-            age_BP = (age_BP + age_BP.sign()).scatter_(1, x_BF[:, :1], onset_B1)
-            active_BQ = active_features(age_BP)
-        v_BE = y_BD = self._embedded(x_BF, active_BQ, label_B, clock_BC)
-        states = []
-        for weights, h_BH, c_BH in zip(layers, state.h, state.c, strict=True):
-            states.append(torch.lstm_cell(y_BD, (h_BH, c_BH), *weights))
-            y_BD = states[-1][0]
-        h, c = zip(*states, strict=True)
-        past = None
-        if self.attention is not None:
-            y_B1D, past = self.attention(y_BD[:, None], v_BE[:, None], state.past)
-            y_BD = y_B1D[:, 0]
-        return y_BD, active_BQ, State(h, c, age_BP, past)
-
-    def _embedded(
+    def embedded(
         self, x_F: Tensor, active_Q: Tensor, label: Tensor | None, clock_C: Tensor | None
     ) -> Tensor:
         """(…, F) classes, (…, Q) features of the sounding notes, labels and (…, C) clock →

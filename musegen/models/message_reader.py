@@ -12,6 +12,7 @@ from musegen.codecs.messages import MessageCodec
 from musegen.codecs.time_grid import TICKS
 from musegen.models.layers.past_attention import Past
 from musegen.models.message_net import State
+from musegen.models.message_step import MessageStep
 
 if TYPE_CHECKING:
     from musegen.models.lstm_midi import LSTMMidi
@@ -56,7 +57,7 @@ class Reader:
 
     def __init__(self, model: LSTMMidi, bar: int, label: int | None, temperature: float) -> None:
         self.model, self.bar, self.label, self.temperature = model, bar, label, temperature
-        self.layers = model.lstm.all_weights
+        self.message_step = MessageStep(model)
 
     def start(self) -> Cursor:
         """The place before a piece, one row."""
@@ -90,7 +91,7 @@ class Reader:
     def step(self, cursor: Cursor, x_BF: Tensor, time_B: Tensor) -> Cursor:
         """The places after one more message each."""
         label_B, clock_BC = self._labels(len(x_BF)), self._clock(time_B)
-        return Cursor(*self.model.step(x_BF, cursor.state, self.layers, label_B, clock_BC))
+        return Cursor(*self.message_step(x_BF, cursor.state, label_B, clock_BC))
 
     def _log_probs(self, h_ND: Tensor, active_NQ: Tensor, x_NF: Tensor) -> list[Tensor]:
         logits = self.model.heads(h_ND, active_NQ, x_NF)

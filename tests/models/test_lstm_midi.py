@@ -15,7 +15,8 @@ from musegen.codecs.midi_layout import layout_of
 from musegen.errors import PairingError, UserError
 from musegen.models.layers.active_notes import message_ages
 from musegen.models.layers.softmax_sampler import Sampler
-from musegen.models.lstm_midi import LSTMMidi, State
+from musegen.models.lstm_midi import LSTMMidi
+from musegen.models.message_step import MessageStep
 from musegen.specs import Frames, MessageBatch, Messages
 
 CODEC = MessageCodec()
@@ -105,18 +106,6 @@ def test_two_windows_with_the_state_between_equal_one_long_sequence() -> None:
     torch.testing.assert_close(torch.cat(nll, 1), expected.view(3, 8, 3))
 
 
-def test_a_step_equals_a_sequence_of_one() -> None:
-    lstm, rows = model(), batch(T=1)
-    _, _, state = lstm(batch(seed=3).x_BLF)
-    expected, _, after = lstm(rows.x_BLF[:, :1], state)
-    cells = State(state.h.unbind(), state.c.unbind(), state.age_BP)
-    y_BD, _, stepped = lstm.step(rows.x_BLF[:, 0], cells, lstm.lstm.all_weights)
-    torch.testing.assert_close(y_BD, expected[:, 0])
-    torch.testing.assert_close(torch.stack(stepped.h), after.h)
-    torch.testing.assert_close(torch.stack(stepped.c), after.c)
-    torch.testing.assert_close(stepped.age_BP, after.age_BP)
-
-
 def test_ages_of_the_sounding_notes() -> None:
     lstm = model()
     before = list(CODEC.spec.sizes)
@@ -190,12 +179,9 @@ def test_samples_follow_the_distribution_of_the_loss() -> None:
     rows = MessageBatch(torch.cat([start, all_messages[:, None]], 1), yes_B[:, None], yes_B)
     exact = lstm.nll(rows, "test")[0].sum(1).neg().exp()
     h_BTD, active_BTQ, _ = lstm(start[:1])
-    drawn = lstm.heads.sample(
-        h_BTD[0].expand(40_000, -1),
-        active_BTQ[0].expand(40_000, -1),
-        Sampler(),
-        torch.Generator().manual_seed(0),
-    )
+    draw = lstm.heads.drawing(Sampler(), torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        drawn = draw(h_BTD[0].expand(40_000, -1), active_BTQ[0].expand(40_000, -1))
     index = (drawn[:, 0] * 2 + drawn[:, 1]) * 3 + drawn[:, 2]
     frequencies = torch.bincount(index, minlength=len(all_messages)) / 40_000
     torch.testing.assert_close(frequencies, exact.detach(), atol=0.01, rtol=0)
@@ -251,9 +237,11 @@ def test_steps_with_attention_equal_a_sequence() -> None:
     _, _, state = lstm(rows.x_BLF[:, :2])
     expected, _, _ = lstm(rows.x_BLF[:, 2:], state)
     cells = state._replace(h=state.h.unbind(), c=state.c.unbind())
-    for t in range(8):
-        y_BD, _, cells = lstm.step(rows.x_BLF[:, 2 + t], cells, lstm.lstm.all_weights)
-        torch.testing.assert_close(y_BD, expected[:, t])
+    step = MessageStep(lstm)
+    with torch.inference_mode():
+        for t in range(8):
+            y_BD, _, cells = step(rows.x_BLF[:, 2 + t], cells)
+            torch.testing.assert_close(y_BD, expected[:, t], atol=1e-5, rtol=1e-5)
     (piece,) = lstm.generate(1, 40)
     assert len(piece)
 
@@ -298,6 +286,12 @@ def test_the_clock_is_read_and_only_of_the_past() -> None:
         after_TF, _, _ = lstm.nll(rows._replace(clock_BLC=clock_BLC), "val")
         assert (after_TF != nll_TF).any(1).tolist() == [t >= changed for t in range(6)]
         lstm.on_validation_epoch_start()
+    with torch.inference_mode():
+        _, _, state = lstm(rows.x_BLF[:, :6], None, None, rows.clock_BLC[:, :6])
+        expected, _, _ = lstm(rows.x_BLF[:, 6:], state, None, rows.clock_BLC[:, 6:])
+        cells = state._replace(h=state.h.unbind(), c=state.c.unbind())
+        y_BD, _, _ = MessageStep(lstm)(rows.x_BLF[:, 6], cells, None, rows.clock_BLC[:, 6])
+        torch.testing.assert_close(y_BD, expected[:, 0], atol=1e-5, rtol=1e-5)
     without = in_beats(clock_dim=0)
     unclocked = without.nll(rows._replace(clock_BLC=None), "val")[0]
     torch.testing.assert_close(without.nll(rows, "test")[0], unclocked)
@@ -306,14 +300,14 @@ def test_the_clock_is_read_and_only_of_the_past() -> None:
 def test_the_clock_of_a_generated_piece_is_that_of_its_messages(monkeypatch) -> None:
     """The clocks that the steps were given equal those of a batch made of the drawn messages."""
     lstm, given, drawn = in_beats(), [], []
-    step = lstm.step
+    step = MessageStep.__call__
 
-    def recorded(x_BF, state, layers, label_B, clock_BC):
+    def recorded(self, x_BF, state, label_B, clock_BC):
         drawn.append(x_BF.clone())
         given.append(clock_BC.clone())
-        return step(x_BF, state, layers, label_B, clock_BC)
+        return step(self, x_BF, state, label_B, clock_BC)
 
-    monkeypatch.setattr(lstm, "step", recorded)
+    monkeypatch.setattr(MessageStep, "__call__", recorded)
     lstm.generate(2, 20, time_signature=(3, 4), seed=1)
     x_BLF = torch.stack([drawn[0], *drawn], 1)
     expected = clocked(MessageBatch(x_BLF, x_BLF[:, 1:, 0] >= 0, x_BLF[:, 0, 0] >= 0))

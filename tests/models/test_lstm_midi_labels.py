@@ -14,6 +14,7 @@ from musegen.codecs.midi import write_notes
 from musegen.errors import UserError
 from musegen.metrics.nll import FieldNLL, LabelledNLL
 from musegen.models.lstm_midi import LSTMMidi
+from musegen.models.message_step import MessageStep
 from musegen.specs import LabelledMessageBatch, LabelledMessages, MessageBatch
 
 CODEC = MessageCodec(labels=("bach", "haydn", "mozart"))
@@ -62,10 +63,11 @@ def test_a_step_reads_the_label_as_a_sequence_does() -> None:
     h_BTD, _, _ = labelled(x.x_BLF, None, x.label_B)
     h, _, state = labelled(x.x_BLF[:, :2], None, x.label_B)
     state = state._replace(h=state.h.unbind(), c=state.c.unbind())
-    for t in range(2, 6):
-        message_BF = x.x_BLF[:, t]
-        h, _, state = labelled.step(message_BF, state, labelled.lstm.all_weights, x.label_B)
-    torch.testing.assert_close(h, h_BTD[:, -1])
+    step = MessageStep(labelled)
+    with torch.inference_mode():
+        for t in range(2, 6):
+            h, _, state = step(x.x_BLF[:, t], state, x.label_B)
+    torch.testing.assert_close(h, h_BTD[:, -1], atol=1e-5, rtol=1e-5)
 
 
 def test_scores_are_given_by_label() -> None:

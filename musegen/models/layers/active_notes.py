@@ -23,6 +23,13 @@ def message_ages(x_BTF: Tensor, before_BP: Tensor) -> Tensor:
     return torch.stack(after, dim=1)[..., :-1]
 
 
+def next_ages(x_BF: Tensor, age_BP: Tensor) -> Tensor:
+    """`message_ages` after one message of a piece."""
+    note_B1, velocity_B1, _ = x_BF.split_with_sizes((1, 1, 1), 1)
+    onset_B1 = velocity_B1.sign().to(age_BP.dtype)
+    return (age_BP + age_BP.sign()).scatter_(1, note_B1, onset_B1)
+
+
 def active_features(age_P: Tensor) -> Tensor:
     """(…, P) ages → (…, Q = 2P): whether each pitch sounds, and the logarithm of its age."""
     return torch.cat([age_P.sign(), age_P.clamp_min(1).log()], dim=-1)

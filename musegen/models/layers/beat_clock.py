@@ -22,12 +22,23 @@ class BeatClock(nn.Module):
         self.in_bar = nn.Embedding(SIXTEENTHS, width)
         self.bar_length = nn.Embedding(SIXTEENTHS + 1, width)
 
-    def forward(self, clock_C: Tensor) -> Tensor:
+    @property
+    def tables(self) -> tuple[nn.Embedding, nn.Embedding, nn.Embedding]:
+        return self.in_beat, self.in_bar, self.bar_length
+
+    def places(self, clock_C: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """The row of each of the `tables`."""
         place, bar = clock_C.unbind(-1)
         sixteenth = (place // self.sixteenth).clamp(max=SIXTEENTHS - 1)
         length = (bar // self.sixteenth).clamp(max=SIXTEENTHS)
-        embedded: Tensor = self.in_beat(place % self.ticks) + self.in_bar(sixteenth)
-        return embedded + self.bar_length(length)
+        return place % self.ticks, sixteenth, length
+
+    def forward(self, clock_C: Tensor) -> Tensor:
+        in_beat, in_bar, length = (
+            table(place) for table, place in zip(self.tables, self.places(clock_C), strict=True)
+        )
+        embedded: Tensor = in_beat + in_bar + length
+        return embedded
 
 
 def advance(clock_BC: Tensor, ticks_B: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Generator, Tensor
@@ -37,21 +38,40 @@ class Sampler:
         # argmax p/e with e ~ Exp(1) draws from p (the Gumbel-max trick). For one sequence it takes
         # half the time of torch.multinomial, and p need not sum to 1.
         noise_BK = torch.empty_like(weight_BK).exponential_(generator=generator)
-        drawn_B = weight_BK.div_(noise_BK).argmax(-1)
-        return drawn_B if class_BK is None else class_BK.gather(-1, drawn_B[..., None])[..., 0]
+        drawn_B1 = weight_BK.div_(noise_BK).argmax(-1, keepdim=True)
+        return (drawn_B1 if class_BK is None else class_BK.gather(-1, drawn_B1)).squeeze(-1)
+
+    @cached_property
+    def _numbers(self) -> tuple[Tensor, Tensor]:
+        """Temperature and top_p. For one sequence, converting a Python number to a tensor takes as
+        long as dividing by it."""
+        temperature, top_p = torch.tensor([self.temperature, self.top_p], dtype=torch.float64)
+        return temperature, top_p
 
     def kept(self, logits_BV: Tensor) -> tuple[Tensor, Tensor | None]:
         """Weights proportional to the probabilities, for temperature > 0, and their classes; None
         means all classes in order."""
+        temperature, top_p = self._numbers
         if self.temperature != 1:
-            logits_BV = logits_BV / self.temperature
+            logits_BV = logits_BV / temperature
         class_BK = None
         if 0 < self.top_k < logits_BV.shape[-1]:
             logits_BV, class_BK = logits_BV.topk(self.top_k, dim=-1)  # sorted, largest first
         weight_BK = logits_BV.softmax(-1)
         if self.top_p < 1:
             if class_BK is None:
-                weight_BK, class_BK = weight_BK.sort(dim=-1, descending=True)
+                weight_BK, class_BK = _sorted(weight_BK)
             mass_before_BK = weight_BK.cumsum(-1).sub_(weight_BK)
-            weight_BK = weight_BK.masked_fill(mass_before_BK >= self.top_p, 0.0)
+            weight_BK = weight_BK.masked_fill_(mass_before_BK >= top_p, 0.0)
         return weight_BK, class_BK
+
+
+def _sorted(weight_BV: Tensor) -> tuple[Tensor, Tensor]:
+    """The weights, the largest first, and their classes.
+
+    NumPy's vectorised `argsort` takes an eighth of the time of torch's for 64 rows of 128 classes.
+    """
+    if not weight_BV.is_cpu or weight_BV.dtype == torch.bfloat16:
+        return weight_BV.sort(dim=-1, descending=True)
+    class_BV = torch.from_numpy(weight_BV.neg().numpy().argsort(axis=-1))
+    return weight_BV.gather(-1, class_BV), class_BV

@@ -1,0 +1,119 @@
+"""One message at a time through the network of `lstm_midi`, for generation and infilling."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from musegen.energy.affine import dense_affine
+from musegen.models.layers.active_notes import active_features, next_ages
+from musegen.models.message_net import MessageNet, State
+
+
+class MessageStep:
+    """`MessageNet.forward` with T = 1, for weights that do not change meanwhile.
+
+    What does not change is computed once. The products of all embeddings with the first layer's
+    weights are the rows of one table: a class of a field, a place in the bar and a label each add
+    a row to the gates. The other inputs of a layer, the layer below (in the first one the sounding
+    notes) and its own last output, are side by side in one product.
+
+    `nn.LSTM` is slow for T = 1: oneDNN's sequence kernel spends six times as long on repacking its
+    weights as all cells need together.
+
+    Only without gradients. Suffixes besides those of `musegen.specs`: R rows of the table, K rows
+    of one message, I inputs and G gates of a layer: input, forget, output, new.
+    """
+
+    def __init__(self, net: MessageNet) -> None:
+        self.net = net
+        with torch.no_grad():
+            layers = [[_reordered(part) for part in layer] for layer in net.lstm.all_weights]
+            biases = [b_ih + b_hh for _, _, b_ih, b_hh in layers]
+            rows, W_active = _rows(net, layers[0][0])
+            rows[0] += biases[0]  # a message has one note
+            self.table_RG = torch.cat(rows)
+            sizes = torch.tensor([0, *map(len, rows[:-1])], device=self.table_RG.device)
+            self.first_K = sizes.cumsum(0)
+            inputs = [W_active, *(layer[0] for layer in layers[1:])]
+            self.W_IG = [
+                torch.cat([W_GI, layer[1]], 1).t().contiguous()
+                for W_GI, layer in zip(inputs, layers, strict=True)
+            ]
+            self.b_G = biases[1:]
+        # Looking up a part of a module at every step would take as long as some of the products.
+        active, self.attention, self.clock = net.embed_active, net.attention, net.clock
+        self.W_active = None if active is None else active.weight.detach()
+
+    def __call__(
+        self,
+        x_BF: Tensor,
+        state: State,
+        label_B: Tensor | None = None,
+        clock_BC: Tensor | None = None,
+    ) -> tuple[Tensor, Tensor, State]:
+        """One message → h_BD, active_BQ and the next state, h and c with one (B, H) per layer."""
+        age_BP = active_BQ = state.age_BP
+        inputs: tuple[Tensor, ...] = (state.h[0],)
+        if self.W_active is not None:
+            age_BP = next_ages(x_BF, age_BP)
+            active_BQ = active_features(age_BP)
+            inputs = F.linear(active_BQ, self.W_active), state.h[0]
+        row_BK = self._rows_of(x_BF, label_B, clock_BC)
+        gates_BG: Tensor = F.embedding_bag(row_BK, self.table_RG, mode="sum")
+        h: list[Tensor] = []
+        c: list[Tensor] = []
+        for k, W_IG in enumerate(self.W_IG):
+            if k:
+                inputs, gates_BG = (h[-1], state.h[k]), self.b_G[k - 1]
+            h_BH, c_BH = _cell(dense_affine(torch.cat(inputs, 1), W_IG, gates_BG), state.c[k])
+            h.append(h_BH)
+            c.append(c_BH)
+        y_BD, past = h[-1], None
+        if self.attention is not None:
+            v_BE = self.net.embedded(x_BF, active_BQ, label_B, clock_BC)
+            y_B1D, past = self.attention(y_BD[:, None], v_BE[:, None], state.past)
+            y_BD = y_B1D[:, 0]
+        return y_BD, active_BQ, State(tuple(h), tuple(c), age_BP, past)
+
+    def _rows_of(self, x_BF: Tensor, label_B: Tensor | None, clock_BC: Tensor | None) -> Tensor:
+        """The rows of the table that a message adds up."""
+        parts = [x_BF]
+        if self.clock is not None:
+            assert clock_BC is not None, "a model with a clock reads it with each message"
+            parts += [place_B[:, None] for place_B in self.clock.places(clock_BC)]
+        if label_B is not None:
+            parts.append(label_B[:, None])
+        return (torch.cat(parts, 1) if len(parts) > 1 else x_BF) + self.first_K
+
+
+def _rows(net: MessageNet, W_GI: Tensor) -> tuple[list[Tensor], Tensor]:
+    """The table, one part for each field, place and for the labels, and what is left of W: the
+    weights of the sounding notes."""
+    fields = [embed for embed in net.embed if isinstance(embed, nn.Embedding)]
+    widths = [embed.embedding_dim for embed in fields]
+    widths.append(net.embed_active.out_features if net.embed_active else 0)
+    *W_fields, W_active, W_clock = W_GI.split([*widths, W_GI.shape[1] - sum(widths)], 1)
+    parts = list(zip(fields, W_fields, strict=True))
+    if net.clock is not None:
+        parts += [(table, W_clock) for table in net.clock.tables]
+    if net.embed_label is not None:
+        parts.append((net.embed_label, W_GI))
+    return [F.linear(table.weight, W) for table, W in parts], W_active
+
+
+def _reordered(weight: Tensor) -> Tensor:
+    """From torch's order of the gates (input, forget, new, output), so that the three with the
+    same function are side by side."""
+    i, f, new, o = weight.chunk(4)
+    return torch.cat([i, f, o, new])
+
+
+def _cell(gates_BG: Tensor, c_BH: Tensor) -> tuple[Tensor, Tensor]:
+    """The next h and c. `gates_BG` is overwritten."""
+    hidden = c_BH.shape[1]
+    open_BG, new_BH = gates_BG.split_with_sizes((3 * hidden, hidden), 1)
+    i_BH, f_BH, o_BH = open_BG.sigmoid_().chunk(3, 1)
+    c_BH = (f_BH * c_BH).addcmul_(i_BH, new_BH.tanh_())
+    return o_BH * c_BH.tanh(), c_BH
