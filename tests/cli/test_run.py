@@ -25,7 +25,7 @@ from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
 from musegen.metrics.music import ROLL_MEASURES
 from musegen.metrics.music_comparison import ALL_MEASURES
-from tests.cli.test_resume import HANG
+from tests.processes import HANG
 
 TINY = ["model.hidden=16", "model.layers=1", "model.head_width=8", "data.window=16",
         "data.batch_size=4", "trainer.max_epochs=2", "sample.n=2", "sample.length=30"]  # fmt: skip

@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.test_resume import HANG, differences, end_of
+from tests.cli.test_resume import differences, end_of
 from tests.conftest import ROOT
+from tests.processes import HANG
 from tests.runtime.test_distributed import descendants
 
 JOB = ["model=char_rnn", "data=anbn", "model.hidden=6", "data.train_size=1600", "sample=null",

@@ -18,8 +18,8 @@ import pytest
 from omegaconf import OmegaConf
 
 from musegen.cli import train
-from tests.cli.test_resume import HANG
 from tests.conftest import ROOT
+from tests.processes import HANG
 from tests.runtime.test_distributed import TWO, descendants
 
 TINY = ["-m", "model=char_rnn", "data=anbn", "data.train_size=20", "data.batch_size=10",
