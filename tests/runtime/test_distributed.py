@@ -122,6 +122,7 @@ def test_ctrl_c_stops_all_processes_at_the_same_update(tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = start(tmp_path, "model=char_rnn", "data=anbn", "trainer.max_epochs=100000",
                 "callbacks.samples=null", "callbacks.resume.steps=5", *TWO,
+                "callbacks.patient._target_=tests.witness.Patient",
                 f"hydra.run.dir={run}", own_group=True)  # fmt: skip
     try:
         while not (run / "checkpoints" / "last.ckpt").exists() and job.poll() is None:
