@@ -345,7 +345,7 @@ def test_counting_from_training_to_the_table(cli, tmp_path: Path, experiment: st
         train_module.main, f"experiment={experiment}", "data.train_size=40", "data.batch_size=40",
         "trainer.max_epochs=2", "trainer.check_val_every_n_epoch=1",
         "data.val_n=[1,9]", "data.count_to=5", f"hydra.run.dir={folder}",
-        *(["callbacks.starts.tries=2", "callbacks.starts.steps=3"] if "lstm" in experiment else []),
+        "callbacks.starts.tries=2", "callbacks.starts.steps=3",
     )  # fmt: skip
     assert code == 0, err
     found = json.loads((folder / "test.json").read_text())["capacity"]
