@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import signal
 import sys
 import tempfile
 import threading
@@ -22,6 +23,9 @@ from musegen.codecs.midi import NOTES, write_notes
 
 ROOT = Path(__file__).parent.parent
 torch.set_num_threads(1)  # tests run in parallel, and their networks are tiny
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell ignores Ctrl-C in what it starts in the background, and so would our processes.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 # Trackio reads it when it is imported, so it cannot be set for each test.
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp()
 
@@ -78,8 +82,8 @@ def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.Monk
     monkeypatch.setenv("MUSEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
 
 
-@pytest.fixture(autouse=True)
-def own_log_handlers() -> Iterator[None]:
+@contextmanager
+def log_handlers_restored() -> Iterator[None]:
     """Undo what Hydra does to the root logger.
 
     Its handlers write to the standard error of the test that ran Hydra, which is closed by then: a
@@ -87,11 +91,20 @@ def own_log_handlers() -> Iterator[None]:
     """
     root = logging.getLogger()
     before, level = root.handlers[:], root.level
-    yield
-    for handler in root.handlers[:]:
-        if type(handler) is logging.StreamHandler and handler not in before:
-            root.removeHandler(handler)
-    root.setLevel(level)
+    try:
+        yield
+    finally:
+        for handler in root.handlers[:]:
+            if type(handler) is logging.StreamHandler and handler not in before:
+                root.removeHandler(handler)
+        root.setLevel(level)
+
+
+@pytest.fixture(autouse=True)
+def own_log_handlers() -> Iterator[None]:
+    """Undo what Hydra does to the root logger in each test."""
+    with log_handlers_restored():
+        yield
 
 
 @pytest.fixture

@@ -252,13 +252,14 @@ SHORT = [
 ]  # fmt: skip
 """What shortens a training."""
 SHORTER = {
-    "rbm": ["assess.chains=2", "assess.reverse_rows=0", "assess.schedule=[[10,1.0]]"],
-    "rnn_rbm": [
+    "model=rbm": ["assess.chains=2", "assess.reverse_rows=0", "assess.schedule=[[10,1.0]]"],
+    "model=rnn_rbm": [
         "callbacks.pretraining.rbm_epochs=1", "callbacks.pretraining.rnn_epochs=1",
         "assess.frames=10", "assess.ais_steps=10", "assess.reverse_frames=0",
     ],
+    "experiment=anbn_rnn2": ["callbacks.starts.tries=2", "callbacks.starts.steps=3"],
 }  # fmt: skip
-"""What else shortens a training of these models."""
+"""What else shortens a training with these arguments."""
 LOCAL_DATA = {
     "data.root=my/midi", "data=names_faker", "data=anbn", "data.path=my.txt",
     "experiment=anbn_rnn2",
@@ -296,7 +297,7 @@ def workplace(tmp_path: Path) -> Path:
 @pytest.mark.slow
 @pytest.mark.parametrize("arguments", runnable_trainings(), ids=" ".join)
 def test_trainings_run(arguments: list[str], cli, workplace: Path) -> None:
-    shorter = [s for name, more in SHORTER.items() if f"model={name}" in arguments for s in more]
+    shorter = [s for given, more in SHORTER.items() if given in arguments for s in more]
     run_dir = f"hydra.run.dir={workplace / 'run'}"
     code, out, err = cli(train_module.main, *arguments, *SHORT, *shorter, run_dir)
     assert code == 0, err
@@ -306,7 +307,7 @@ def test_trainings_run(arguments: list[str], cli, workplace: Path) -> None:
 @pytest.fixture
 def runs(cli, workplace: Path) -> dict[str, Path]:
     """A tiny run of each kind of model that the pages generate with, by a setting it alone has."""
-    pretraining = SHORTER["rnn_rbm"]
+    pretraining = SHORTER["model=rnn_rbm"]
     tiny = {
         "top_p": [
             "model=lstm_midi", "data=midi_folder", "data.root=my/midi", "model.hidden=8",

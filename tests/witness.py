@@ -1,4 +1,4 @@
-"""Callbacks for tests that start processes: a record of the training, and a pause in it."""
+"""Callbacks for tests that start processes: a record, a pause, and patience with signals."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 
 import pytorch_lightning as pl
+
+from musegen.runtime import signals
 
 
 class Witness(pl.Callback):
@@ -28,6 +30,13 @@ class Witness(pl.Callback):
         weights = [p.flatten().tolist() for p in pl_module.parameters()]
         recorded = {"hidden": hidden, "lr": rates, "weights": weights}
         (self.folder / f"rank-{trainer.global_rank}.json").write_text(json.dumps(recorded))
+
+
+class Patient(pl.Callback):
+    """Lets a repeated signal count as the same one, however late it comes on a busy computer."""
+
+    def __init__(self) -> None:
+        signals.PATIENCE = float("inf")
 
 
 class Pause(pl.Callback):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from pathlib import Path
 
 from omegaconf import OmegaConf
@@ -18,7 +19,8 @@ def config_choices(group: str) -> list[str]:
     return sorted(p.stem for p in (CONF / group).glob("*.yaml"))
 
 
-def top_level_keys() -> list[str]:
+@cache
+def top_level_keys() -> tuple[str, ...]:
     """The keys of conf/train.yaml that are not groups."""
     own = OmegaConf.load(CONF / "train.yaml")
-    return [str(k) for k in own if k not in ("defaults", "hydra")]
+    return tuple(str(k) for k in own if k not in ("defaults", "hydra"))

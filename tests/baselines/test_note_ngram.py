@@ -72,8 +72,8 @@ def test_baselines_by_hand() -> None:
     ("name", "unigram", "ngram", "order", "random_accuracy", "unigram_accuracy"),
     [
         ("Piano_midi", -11.05, -7.50, 10, 3.35, 5.88),
-        ("Nottingham", -10.25, -4.54, 14, 4.53, 20.01),
-        ("MuseData", -11.51, -7.91, 10, 3.74, 7.72),
+        pytest.param("Nottingham", -10.25, -4.54, 14, 4.53, 20.01, marks=pytest.mark.slow),
+        pytest.param("MuseData", -11.51, -7.91, 10, 3.74, 7.72, marks=pytest.mark.slow),
         ("JSB_Chorales", -11.06, -10.26, 8, 4.42, 15.36),
     ],
 )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib
 import inspect
 import os
-import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -178,7 +177,5 @@ def test_ctrl_c_during_the_imports_gives_one_line(tmp_path: Path, command: list[
     done = subprocess.run(
         [sys.executable, *command], cwd=tmp_path, capture_output=True, text=True,
         env=os.environ | {"PYTHONPATH": f"{tmp_path}{os.pathsep}{ROOT}"},
-        # The tests may have been started in the background, where a shell ignores Ctrl-C.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )  # fmt: skip
     assert (done.returncode, done.stderr) == (130, "musegen: interrupted\n")

@@ -7,11 +7,14 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.processes import Command
 
 GRU_MIDI = """
 import torch
@@ -70,11 +73,17 @@ SHORT = ["trainer.gpus=0", "trainer.max_epochs=2", "data.window=16", "data.batch
          "sample.n=1", "preview.length=10"]  # fmt: skip
 
 
-def command(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+def installed(folder: Path, *arguments: str) -> subprocess.Popen[str]:
     """`musegen ARGUMENTS` as the installed script: the current folder is not on its path."""
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
     call = [sys.executable, "-P", "-m", "musegen", *arguments]
-    return subprocess.run(call, cwd=folder, env=environment, capture_output=True, text=True)
+    pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
+    return subprocess.Popen(call, cwd=folder, env=environment, **pipes)
+
+
+def forked(folder: Path, *arguments: str) -> Command:
+    """The same in a process that has imported musegen, but nothing of the folder."""
+    return Command("musegen", folder, *arguments)
 
 
 @pytest.fixture
@@ -89,14 +98,23 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "choice", [["model._target_=my_gru.GRUMidi"], ["--config-dir=conf", "model=my_gru"]]
+    ("choice", "start"),
+    [
+        (["model._target_=my_gru.GRUMidi"], forked),
+        (["--config-dir=conf", "model=my_gru"], installed),
+    ],
 )
 def test_a_model_outside_the_package_works_to_the_last_step(
-    choice: list[str], folder: Path, midi_folder: Path
+    choice: list[str], start: Callable[..., Any], folder: Path, midi_folder: Path
 ) -> None:
+    def done(start: Callable[..., Any], *arguments: str) -> tuple[int, str, str]:
+        process = start(folder, *arguments)
+        out, err = process.communicate()
+        return process.returncode, out, err
+
     data = ["data=midi_folder", f"data.root={midi_folder}"]
-    done = command(folder, "train", *choice, *data, *SHORT, "hydra.run.dir=run")
-    assert done.returncode == 0, done.stdout + done.stderr
+    code, out, err = done(start, "train", *choice, *data, *SHORT, "hydra.run.dir=run")
+    assert code == 0, out + err
     run = folder / "run"
     before = json.loads((run / "test.json").read_text())
     assert {"nll", "note", "unigram_nll"} <= before.keys()
@@ -109,18 +127,18 @@ def test_a_model_outside_the_package_works_to_the_last_step(
         ["report", "run=run"],
         ["train", "resume=run", "trainer.max_epochs=3"],
     ):
-        done = command(folder, *arguments)
-        assert done.returncode == 0, (arguments, done.stdout + done.stderr)
+        code, out, err = done(forked, *arguments)
+        assert code == 0, (arguments, out + err)
     assert len(list((run / "generated").glob("*.mid"))) == 2
     assert json.loads((run / "evaluation.json").read_text()) == pytest.approx(before, rel=1e-4)
 
     # A checkpoint alone does not make musegen import anything.
     shutil.copy(run / "checkpoints" / "best.ckpt", folder / "alone.ckpt")
-    done = command(folder, "generate", "run=alone.ckpt")
-    assert done.returncode == 1
-    assert "its model my_gru.GRUMidi is not part of musegen" in done.stderr
-    assert len(done.stderr.splitlines()) == 1
+    code, _, err = done(forked, "generate", "run=alone.ckpt")
+    assert code == 1
+    assert "its model my_gru.GRUMidi is not part of musegen" in err
+    assert len(err.splitlines()) == 1
     (folder / "my_gru.py").rename(folder / "moved.py")
     shutil.rmtree(folder / "__pycache__", ignore_errors=True)
-    done = command(folder, "generate", "run=run")
-    assert "its model my_gru.GRUMidi cannot be imported (No module named 'my_gru')" in done.stderr
+    _, _, err = done(start, "generate", "run=run")
+    assert "its model my_gru.GRUMidi cannot be imported (No module named 'my_gru')" in err

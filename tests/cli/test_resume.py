@@ -23,9 +23,8 @@ from musegen.codecs.midi import write_notes
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
 from tests.conftest import tune
+from tests.processes import HANG, PROCESSES
 
-HANG = 1800
-"""Seconds after which a process counts as hanging; far more than it needs on a busy computer."""
 KILLS = int(os.environ.get("MUSEGEN_KILLS", 1))
 ROLLS = ["data=piano_roll_folder", "data.dt=0.25", "model.hidden=12", "model.k=3"]
 FAMILIES = {
@@ -69,8 +68,6 @@ FAMILIES = {
         "trainer.max_epochs=6", "optimizer.warmup_steps=5", "trainer.val_check_interval=0.5",
     ],
 }  # fmt: skip
-PROCESSES = multiprocessing.get_context("forkserver")
-PROCESSES.set_forkserver_preload(["tests.cli.test_resume", "matplotlib.pyplot"])
 
 
 @pytest.fixture(scope="module")

@@ -9,7 +9,9 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -23,38 +25,45 @@ from musegen.models.char_rnn import CharRNN
 from musegen.models.lstm_midi import LSTMMidi
 from musegen.runtime import signals
 from musegen.runtime.signals import PATIENCE, Interrupts
-from tests.cli.test_resume import HANG
 from tests.conftest import ROOT
+from tests.processes import HANG, Command
 
 ENDLESS = ["model=char_rnn", "data=anbn", "model.hidden=4", "trainer.max_epochs=100000",
            "callbacks.samples=null", "callbacks.resume.steps=50"]  # fmt: skip
 
 
-def start(tmp_path: Path, *typed: object, **settings) -> subprocess.Popen:
-    process = subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *map(str, typed)], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **settings,
+def started(tmp_path: Path, *typed: str) -> subprocess.Popen[str]:
+    """`python train.py ARGUMENTS` as a user starts it."""
+    return subprocess.Popen(
+        [sys.executable, ROOT / "train.py", *typed], cwd=tmp_path, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE,
     )  # fmt: skip
-    checkpoint = tmp_path / "run" / "checkpoints" / "last.ckpt"
-    while not checkpoint.exists() and process.poll() is None:
+
+
+def forked(tmp_path: Path, *typed: str) -> Command:
+    return Command("train.py", tmp_path, *typed)
+
+
+def with_checkpoint(process: Any, run: Path) -> Any:
+    """Wait until the process has written a checkpoint."""
+    while not (run / "checkpoints" / "last.ckpt").exists() and process.poll() is None:
         time.sleep(0.1)
     return process
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize(("number", "start"), [(signal.SIGINT, started), (signal.SIGTERM, forked)])
 def test_a_signal_ends_the_run_with_a_checkpoint_and_the_command_to_resume(
-    number, tmp_path: Path
+    number: signal.Signals, start: Callable[..., Any], tmp_path: Path
 ) -> None:
     run = tmp_path / "run"
     with_samples = number == signal.SIGINT
-    process = start(
-        tmp_path, *ENDLESS, f"sample_when_stopped={with_samples}", f"hydra.run.dir={run}"
-    )
+    typed = [*ENDLESS, f"sample_when_stopped={with_samples}", f"hydra.run.dir={run}"]
+    process = with_checkpoint(start(tmp_path, *typed), run)
     process.send_signal(number)
-    out, _ = process.communicate(timeout=HANG)
-    assert process.returncode == 128 + number, out
-    assert "Traceback" not in out
+    out, err = process.communicate(timeout=HANG)
+    assert process.returncode == 128 + number, out + err
+    assert "Traceback" not in out + err
     (line,) = [line for line in out.splitlines() if line.startswith("stopped by")]
     assert line.startswith(f"stopped by {number.name} after ")
     assert line.endswith(f"to resume: python train.py resume={run}")
@@ -181,12 +190,12 @@ def test_signal_handlers_are_restored() -> None:
 @pytest.mark.slow
 def test_a_full_disk_leaves_the_last_good_checkpoint(tmp_path: Path) -> None:
     run = tmp_path / "run"
-    process = start(tmp_path, *ENDLESS, f"hydra.run.dir={run}")
+    process = with_checkpoint(forked(tmp_path, *ENDLESS, f"hydra.run.dir={run}"), run)
     # The system now refuses to write large files, as if the disk were full.
     resource.prlimit(process.pid, resource.RLIMIT_FSIZE, (1000, 1000))
-    out, _ = process.communicate(timeout=HANG)
-    assert process.returncode == 1
-    (line,) = [line for line in out.splitlines() if line.startswith("musegen: ")]
+    out, err = process.communicate(timeout=HANG)
+    assert process.returncode == 1, out + err
+    (line,) = [line for line in err.splitlines() if line.startswith("musegen: ")]
     assert "cannot be written (File too large)" in line
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] >= 50
     assert not list((run / "checkpoints").glob("*.part"))

@@ -244,6 +244,7 @@ def test_tidy_removes_overlaps_and_its_result_survives_a_file(rows, tmp_path_fac
         np.testing.assert_allclose(back[column], clean[column], atol=1e-9)
 
 
+@pytest.mark.slow
 @pytest.mark.real_data
 def test_real_files_give_notes_or_a_user_error(real_data: Path) -> None:
     """Files of the test suites of MIDI parsers: read as by mido, or refused with one line."""

@@ -10,7 +10,6 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import pytorch_lightning as pl
@@ -21,25 +20,21 @@ from musegen.cli import evaluate
 from musegen.errors import UserError
 from musegen.runtime import distributed
 from musegen.runtime.launch import lost_peers_as_user_errors, shared_run_dir
-from tests.cli.test_resume import HANG
 from tests.conftest import ROOT
+from tests.processes import HANG, Command
 
 TWO = ["trainer.accelerator=cpu", "trainer.devices=2", "trainer.strategy=ddp"]
 QUICK = ["sample=null", "callbacks.samples=null", "trainer.max_epochs=2"]
 
 
-def start(tmp_path: Path, *typed: object, **more: Any) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *map(str, typed)], cwd=tmp_path, text=True,
-        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, env=os.environ | {"OMP_NUM_THREADS": "1"},
-        **more,
-    )  # fmt: skip
+def start(tmp_path: Path, *typed: object, own_group: bool = False) -> Command:
+    return Command("train.py", tmp_path, *typed, own_group=own_group)
 
 
 def train_to_the_end(tmp_path: Path, *typed: object) -> str:
     process = start(tmp_path, *typed)
-    out, _ = process.communicate(timeout=HANG)
-    assert process.returncode == 0, out
+    out, err = process.communicate()
+    assert process.returncode == 0, out + err
     return out
 
 
@@ -108,12 +103,12 @@ def test_a_process_that_dies_ends_the_others(tmp_path: Path) -> None:
         workers = [p for p in processes if "spawn_main" in Path(f"/proc/{p}/cmdline").read_text()]
         assert len(workers) == 2
         os.kill(workers[1], signal.SIGKILL)
-        out, _ = job.communicate(timeout=HANG)
+        _, err = job.communicate()
     finally:
         job.kill()
     assert job.returncode == 128 + signal.SIGKILL
-    assert "musegen: process" in out
-    assert "died (SIGKILL" in out
+    assert "musegen: process" in err
+    assert "died (SIGKILL" in err
     deadline = time.monotonic() + HANG
     while left := [p for p in processes if Path(f"/proc/{p}").exists()]:
         assert time.monotonic() < deadline, f"orphans: {left}"
@@ -127,16 +122,17 @@ def test_ctrl_c_stops_all_processes_at_the_same_update(tmp_path: Path) -> None:
     run = tmp_path / "run"
     job = start(tmp_path, "model=char_rnn", "data=anbn", "trainer.max_epochs=100000",
                 "callbacks.samples=null", "callbacks.resume.steps=5", *TWO,
-                f"hydra.run.dir={run}", process_group=0)  # fmt: skip
+                "callbacks.patient._target_=tests.witness.Patient",
+                f"hydra.run.dir={run}", own_group=True)  # fmt: skip
     try:
         while not (run / "checkpoints" / "last.ckpt").exists() and job.poll() is None:
             time.sleep(0.1)
         os.killpg(job.pid, signal.SIGINT)
-        out, _ = job.communicate(timeout=HANG)
+        out, err = job.communicate()
     finally:
         job.kill()
-    assert job.returncode == 128 + signal.SIGINT, out
-    assert "Traceback" not in out
+    assert job.returncode == 128 + signal.SIGINT, out + err
+    assert "Traceback" not in out + err
     (line,) = [line for line in out.splitlines() if line.startswith("stopped by")]
     assert line.endswith(f"to resume: python train.py resume={run}")
     reached = torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"]

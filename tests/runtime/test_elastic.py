@@ -17,8 +17,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.cli.test_resume import HANG, differences, end_of
+from tests.cli.test_resume import differences, end_of
 from tests.conftest import ROOT
+from tests.processes import HANG, Command
 from tests.runtime.test_distributed import descendants
 
 JOB = ["model=char_rnn", "data=anbn", "model.hidden=6", "data.train_size=1600", "sample=null",
@@ -151,7 +152,7 @@ def test_a_slurm_job_that_is_queued_again_resumes(tmp_path: Path) -> None:
 
     go = tmp_path / "go"
 
-    def srun(restart: int) -> list[subprocess.Popen]:
+    def srun(restart: int) -> list[Command]:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = str(free.getsockname()[1])
@@ -160,13 +161,8 @@ def test_a_slurm_job_that_is_queued_again_resumes(tmp_path: Path) -> None:
                "SLURM_NODELIST": "localhost", "SLURM_RESTART_COUNT": str(restart),
                "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port}  # fmt: skip
         return [
-            subprocess.Popen(
-                [sys.executable, ROOT / "train.py", *JOB, *pause(go), "trainer.devices=2"],
-                cwd=tmp_path,
-                text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
-                env=os.environ | job | {"SLURM_PROCID": str(i), "SLURM_LOCALID": str(i),
-                                        "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            )
+            Command("train.py", tmp_path, *JOB, *pause(go), "trainer.devices=2", **job,
+                    SLURM_PROCID=str(i), SLURM_LOCALID=str(i))
             for i in range(2)
         ]  # fmt: skip
 
@@ -177,12 +173,12 @@ def test_a_slurm_job_that_is_queued_again_resumes(tmp_path: Path) -> None:
     for task in tasks:
         task.terminate()
     go.touch()
-    out = [task.communicate(timeout=HANG)[0] for task in tasks]
+    out = ["".join(task.communicate()) for task in tasks]
     assert [task.returncode for task in tasks] == [128 + signal.SIGTERM] * 2, out
     reached = torch.load(checkpoint, weights_only=True)["global_step"]
     assert reached < 6 * 1600 // 32 // 2
     tasks = srun(1)
-    out = [task.communicate(timeout=HANG)[0] for task in tasks]
+    out = ["".join(task.communicate()) for task in tasks]
     assert [task.returncode for task in tasks] == [0, 0], out
     assert "".join(out).count("device     cpu and 1 more") == 1
     assert [p.name for p in (tmp_path / "runs").iterdir()] == ["slurm-4711"]

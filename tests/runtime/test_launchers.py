@@ -7,19 +7,16 @@ import json
 import os
 import pickle
 import signal
-import subprocess
-import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
 
 import pytest
 from omegaconf import OmegaConf
 
 from musegen.cli import train
-from tests.cli.test_resume import HANG
 from tests.conftest import ROOT
+from tests.processes import HANG, Command
 from tests.runtime.test_distributed import TWO, descendants
 
 TINY = ["-m", "model=char_rnn", "data=anbn", "data.train_size=20", "data.batch_size=10",
@@ -136,32 +133,27 @@ def test_submitit_on_a_simulated_cluster(cli, monkeypatch, tmp_path: Path) -> No
     assert_only_job_0_failed(sweep, code, err)
 
 
-def start(tmp_path: Path, *typed: object, stdout: Any = subprocess.PIPE) -> subprocess.Popen:
-    return subprocess.Popen(
-        [sys.executable, ROOT / "train.py", *TINY, *map(str, typed)], cwd=tmp_path, text=True,
-        stdout=stdout, stderr=subprocess.STDOUT,
-        env=os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-    )  # fmt: skip
+def start(tmp_path: Path, *typed: object) -> Command:
+    return Command("train.py", tmp_path, *TINY, *typed, PYTHONPATH=str(ROOT))
 
 
 @pytest.mark.slow
 def test_a_job_of_joblib_ends_with_its_sweep(tmp_path: Path) -> None:
     pytest.importorskip("hydra_plugins.hydra_joblib_launcher")
-    sweep, printed = tmp_path / "sweep", tmp_path / "out.txt"
-    with printed.open("w") as file:
-        process = start(
-            tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
-            "trainer.max_epochs=100000", f"hydra.sweep.dir={sweep}", stdout=file,
-        )  # fmt: skip
-    while "epoch 2/" not in printed.read_text():
+    sweep = tmp_path / "sweep"
+    process = start(
+        tmp_path, "hydra/launcher=joblib", "hydra.launcher.n_jobs=2",
+        "trainer.max_epochs=100000", f"hydra.sweep.dir={sweep}",
+    )  # fmt: skip
+    while "epoch 2/" not in process.out.read_text():
         assert process.poll() is None
         time.sleep(0.1)
     workers = descendants(process.pid)
     process.kill()
-    process.wait()
+    process.communicate()
     deadline = time.monotonic() + HANG
     try:
-        while "stopped by SIGTERM after" not in printed.read_text():
+        while "stopped by SIGTERM after" not in process.out.read_text():
             assert time.monotonic() < deadline, "the job does not stop"
             time.sleep(0.1)
     finally:  # joblib's processes wait for five minutes before they end
@@ -180,10 +172,10 @@ def test_every_process_of_a_job_has_the_settings_of_the_job(tmp_path: Path) -> N
         "callbacks.witness._target_=tests.witness.Witness", "callbacks.witness.deadly=2",
         "callbacks.witness.folder='${run_dir}'",
     )  # fmt: skip
-    out, _ = process.communicate(timeout=HANG)
-    assert process.returncode == 128 + signal.SIGKILL, out
-    assert "process 1 of 2 died (SIGKILL, exit code -9); the others were ended" in out
-    assert out.splitlines()[-1] == "musegen: job 0: exit code 137"
+    out, err = process.communicate()
+    assert process.returncode == 128 + signal.SIGKILL, out + err
+    assert "process 1 of 2 died (SIGKILL, exit code -9); the others were ended" in err
+    assert err.splitlines()[-1] == "musegen: job 0: exit code 137"
     assert not (sweep / "0" / "rank-1.json").exists()
     assert not (sweep / "0" / "test.json").exists()
     seen = [json.loads((sweep / "1" / f"rank-{rank}.json").read_text()) for rank in (0, 1)]

@@ -33,6 +33,7 @@ def gradient(dynamic: str) -> tuple[list[float], str]:
     return [float(word) for word in done.stdout.split()], done.stderr
 
 
+@pytest.mark.slow
 def test_an_lstm_computes_the_same_when_the_user_has_set_it() -> None:
     plain, nothing = gradient("false")
     dynamic, message = gradient("true")
