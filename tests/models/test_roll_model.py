@@ -101,3 +101,18 @@ def test_histories_are_frozen_in_training_only(cls) -> None:
     changed_BTD = model.history(batch) != batch.x_BTD
     assert 0.1 < changed_BTD.float().mean() < 0.6
     assert model.low_pitches == 3  # 57, 58 and 59 are below middle C
+
+
+@pytest.mark.parametrize("cls", [RNNNADE, BiaxialLSTM])
+@torch.inference_mode()
+def test_a_sampler_has_the_likelihood_of_training(cls) -> None:
+    """In a piece with repeated frames, so that there are matches across the place between the
+    frames that were appended and the next ones."""
+    model = tiny(cls)
+    frames_KD = (torch.rand(3, D, generator=torch.Generator().manual_seed(1)) < 0.4).float()
+    x_NTD = frames_KD[torch.tensor([[0, 1, 2, 0, 1, 2, 0, 2, 1], [1, 1, 0, 1, 1, 0, 1, 1, 2]])]
+    sampler = model.frame_sampler(2, 9, 1.0, torch.Generator())
+    for t in range(5):
+        sampler.append(x_NTD[:, t])
+    expected_NT = model.log_prob(RollBatch(x_NTD, torch.ones(2, 9, dtype=torch.bool)))
+    torch.testing.assert_close(sampler.log_prob(x_NTD[:, 5:]), expected_NT[:, 5:])
