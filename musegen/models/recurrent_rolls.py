@@ -221,7 +221,7 @@ class RecurrentSampler(FrameSampler):
         clock_NFC = model.clock_input(x_NFD, t) if model.clock else None
         x_NSD = torch.cat([self.x_NTD[:, :t], x_NFD[:, :-1]], dim=1)
         match_NFZ = model.match_input(x_NSD, x_NFD.shape[1])
-        known = Conditions(u_NFR, r_NFZ, clock_NFC, age_NAD, match_NFZ)
-        known_M = known.map(lambda z: z.flatten(0, 1))
+        conditions = Conditions(u_NFR, r_NFZ, clock_NFC, age_NAD, match_NFZ)
+        known_M = conditions.map(lambda z: z.flatten(0, 1))
         log_prob_M = self.law.log_prob(x_NFD.flatten(0, 1), *model.biases(known_M))
         return log_prob_M.unflatten(0, x_NFD.shape[:2])
