@@ -120,7 +120,7 @@ TWO = {"accelerator": "cpu", "devices": 2}
         ("ddp_find_unused_parameters_true", True),
         (DDPStrategy(gradient_as_bucket_view=False), False),
     ],
-    ids=str,
+    ids=["auto", "ddp", "unused", "given"],
 )
 def test_gradients_are_parts_of_the_buckets_of_ddp(strategy: Any, view: bool) -> None:
     trainer = make_trainer(**TWO, strategy=strategy)
@@ -130,7 +130,7 @@ def test_gradients_are_parts_of_the_buckets_of_ddp(strategy: Any, view: bool) ->
 @pytest.mark.parametrize(
     "strategy",
     ["fsdp", "fsdp_cpu_offload", "deepspeed_stage_2", FSDPStrategy(), ModelParallelStrategy()],
-    ids=str,
+    ids=["fsdp", "offload", "deepspeed", "FSDPStrategy", "ModelParallelStrategy"],
 )
 def test_a_strategy_without_all_weights_in_one_process_is_one_line(strategy: Any) -> None:
     with pytest.raises(UserError, match=r"trainer.strategy=\w+: not supported.*=ddp$"):
