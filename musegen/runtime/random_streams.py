@@ -49,6 +49,8 @@ class Stream(IntEnum):
     """Which training pieces are compared with the others: (), (1) for excerpts, (2) for hashes."""
     FIXED_POINTS = 12
     """Where the search for fixed points of a network starts."""
+    FRAME_KEYS = 13
+    """Numbers that stand for the notes of frames where frames are compared."""
 
 
 def seed_sequence(stream: Stream, seed: int, *key: int) -> np.random.SeedSequence:

@@ -12,6 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from musegen.runtime.random_streams import Stream, torch_stream
+
 LEVELS = 6
 """The length of a match is known as its level: 0 for none, l for at least 2^(l − 1) frames."""
 LONGEST = 2 ** (LEVELS - 1)
@@ -35,8 +37,8 @@ class MatchFinder(nn.Module):
 
     def __init__(self, visible: int) -> None:
         super().__init__()
-        random = torch.Generator().manual_seed(0)
-        key_D = torch.randint(-(2**62), 2**62, (visible,), generator=random)
+        generator = torch_stream(Stream.FRAME_KEYS, 0)
+        key_D = torch.randint(-(2**62), 2**62, (visible,), generator=generator)
         self.register_buffer("key_D", key_D, persistent=False)
 
     @torch.no_grad()
