@@ -3,11 +3,11 @@
     OMP_NUM_THREADS=1 PYTHONPATH=. python benchmarks/limits.py [family ...]
 
 For every family of models at its default size: the time of an update in a bare loop (loss,
-gradient, clipping, optimizer), the same by `Trainer.fit`, and four lower bounds of the bare loop's
-time, each as if nothing else took any:
+gradient, clipping, optimizer, loader), the same by `Trainer.fit`, and four lower bounds of the bare
+loop's time, each as if nothing else took any:
 
-- arithmetic: the multiplications and additions of matrix products, by the speed of a float32
-  product of 2,048 x 2,048;
+- arithmetic: the multiplications and additions of matrix products, by the speed of oneDNN's
+  float32 product of 2,048 x 2,048;
 - memory: the bytes that all operations read and write, by the speed of adding to a large array.
   What stays in a cache is counted as well, so that this is no strict bound for small models;
 - random numbers: what dropout and chains draw, by the speed of drawing alone;
@@ -22,7 +22,7 @@ import os
 import statistics
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from time import perf_counter
 from typing import Any
@@ -39,11 +39,13 @@ from musegen.cli import console
 from musegen.config.instantiation import build_data, build_model
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
+from musegen.energy.affine import affine
 from musegen.energy.gibbs import bernoulli
 from musegen.models import Model
 from musegen.runtime.memory import keep_freed_memory
 
-ROUNDS = 5
+ROUNDS, UPDATES = 5, 8
+"""How often each pair is timed, and over how many updates the work is counted."""
 aten = torch.ops.aten
 RANDOM = {aten.random_, aten.uniform_, aten.bernoulli_, aten.exponential_, aten.normal_}
 
@@ -81,7 +83,7 @@ class Speeds:
         square, large, one = torch.randn(2048, 2048), torch.zeros(2**26), torch.zeros(1)
         bits, logits = torch.zeros(2**20, dtype=torch.int64), torch.zeros(100, 1000)
         out = torch.zeros_like(logits)
-        self.operation = seconds(lambda: square @ square) / (2 * 2048**3)
+        self.operation = seconds(lambda: affine(square, square)) / (2 * 2048**3)
         self.byte = seconds(lambda: large.add_(1)) / (2 * large.nbytes)
         self.draw = seconds(bits.random_) / len(bits)
         self.chain_draw = seconds(lambda: bernoulli(logits, out)) / logits.numel()
@@ -159,13 +161,16 @@ class BareLoop:
         weights = list(self.model.parameters())
         configured = self.model.optimizer.configure(weights, lambda: 1000, *self.model.monitor)
         self.optimizer = configured["optimizer"]
-        self.batches = list(data.train_dataloader())[:8]
-        self.done = 0
+        self.loader = data.train_dataloader()
+        self.batches = self._forever()
+
+    def _forever(self) -> Iterator[Any]:
+        while True:
+            yield from self.loader
 
     def update(self) -> int:
         """One update; returns its number of predictions."""
-        batch = self.batches[self.done % len(self.batches)]
-        self.done += 1
+        batch = next(self.batches)
         loss = torch.stack(list(self.model.losses(batch).values())).sum()
         self.optimizer.zero_grad()
         loss.backward()
@@ -177,13 +182,13 @@ class BareLoop:
     def work(self) -> Work:
         """The mean work of its updates."""
         total = Work()
-        for _ in self.batches:
+        for _ in range(UPDATES):
             flops = FlopCounterMode(display=False, custom_mapping=OPERATIONS)
             with flops, Counting(total):
                 self.update()
             total.operations += flops.get_total_flops()
             chains_of(self.model, total)
-        return Work(**{k: v / len(self.batches) for k, v in vars(total).items()})
+        return Work(**{k: v / UPDATES for k, v in vars(total).items()})
 
 
 def row(family: str, speeds: Speeds) -> str:
@@ -195,11 +200,11 @@ def row(family: str, speeds: Speeds) -> str:
         data.prepare_data()
         data.setup()
         loop = BareLoop(settings, data)
-        predictions = statistics.mean(loop.update() for _ in loop.batches)
+        predictions = statistics.mean(loop.update() for _ in range(UPDATES))
         work = loop.work()
         pairs = []
         for _ in range(ROUNDS):
-            fitted = train(family, data, torch.get_num_threads())[0] / updates
+            fitted = train(family, data, torch.get_num_threads(), updates)[0]
             started = perf_counter()
             for _ in range(updates):
                 loop.update()

@@ -4,9 +4,9 @@
 
 For every family of models: `Trainer.fit` of some updates with one thread, with all threads, and
 with the number that `callbacks.threads` chooses, in turns; first on a machine as quiet as it is,
-then beside one busy loop per core. The seconds are those of the updates after the choice, and what
-the choice itself takes stands beside them. Without names it runs all families, which takes about
-ten minutes. Needs the data sets of MUSEGEN_DATA (or downloads).
+then a fifth of the updates beside one busy loop per core. The times are those of an update, and
+what the choice itself takes stands beside them. Without names it runs all families, which takes
+about ten minutes. Needs the data sets of MUSEGEN_DATA (or downloads).
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ FAMILIES = {
     "rbm": (["model=rbm", "data=mnist"], 400),
     "rnn_rbm": (["model=rnn_rbm", "data=jsb", "callbacks=default"], 100),
     "rnn_nade": (["model=rnn_nade", "data=jsb"], 60),
-    "biaxial_lstm": (["model=biaxial_lstm", "data=jsb"], 6),
+    "biaxial_lstm": (["model=biaxial_lstm", "data=jsb"], 10),
     "char_rnn": (["model=char_rnn", "data=names"], 60),
     "lstm_midi": (["model=lstm_midi", "data=mozart"], 20),
 }
@@ -44,20 +44,25 @@ BUSY_LOOP = [sys.executable, "-c", "while True: pass"]
 
 
 class Stopwatch(pl.Callback):
-    """The seconds of the updates, and of what the other callbacks do before the first one."""
+    """The seconds of an update, without the first one, and of what the other callbacks do before
+    it."""
 
     def __init__(self) -> None:
-        self.choosing = self.updates = 0.0
+        self.choosing = self.update = 0.0
         self._mark = perf_counter()
 
     def setup(self, *_: Any, **__: Any) -> None:
         self._mark = perf_counter()
 
     def on_train_start(self, *_: Any) -> None:  # after the choice: callbacks run in their order
-        self.choosing, self._mark = perf_counter() - self._mark, perf_counter()
+        self.choosing = perf_counter() - self._mark
 
-    def on_train_end(self, *_: Any) -> None:
-        self.updates = perf_counter() - self._mark
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if trainer.global_step == 1:
+            self._mark = perf_counter()
+
+    def on_train_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        self.update = (perf_counter() - self._mark) / (trainer.global_step - 1)
 
 
 @contextmanager
@@ -72,9 +77,9 @@ def busy_loops(count: int) -> Iterator[None]:
             process.wait()
 
 
-def train(family: str, data: Any, count: int | None) -> tuple[float, float, int]:
-    """Seconds of the updates, seconds of the choice, and the number of threads."""
-    overrides, updates = FAMILIES[family]
+def train(family: str, data: Any, count: int | None, updates: int) -> tuple[float, float, int]:
+    """Seconds of an update, seconds of the choice, and the number of threads."""
+    overrides = FAMILIES[family][0]
     torch.set_num_threads(count or os.cpu_count() or 1)
     with tempfile.TemporaryDirectory() as folder:
         settings = resolve_config(compose_config([*overrides, f"run_dir={folder}", "logger=[]"]))
@@ -88,22 +93,24 @@ def train(family: str, data: Any, count: int | None) -> tuple[float, float, int]
         trainer = build_trainer(settings, callbacks=[watch])
         with redirect_stdout(StringIO()):  # the choice is printed in each run
             trainer.fit(build_model(settings, data), datamodule=data)
-    return watch.updates, watch.choosing, torch.get_num_threads()
+    return watch.update, watch.choosing, torch.get_num_threads()
 
 
 def row(family: str, data: Any, load: int) -> str:
     """A row of the table: medians over the rounds."""
     counts = (1, os.cpu_count() or 1, None)
+    updates = FAMILIES[family][1] // (5 if load else 1)
     with busy_loops(load):
-        rounds = [[train(family, data, count) for count in counts] for _ in range(ROUNDS)]
+        rounds = [[train(family, data, count, updates) for count in counts] for _ in range(ROUNDS)]
     seconds = [[run[0] for run in round_] for round_ in rounds]
     one, every, chosen = (statistics.median(column) for column in zip(*seconds, strict=True))
     against_best = statistics.median(c / min(a, b) for a, b, c in seconds)
     against_one = statistics.median(c / a for a, _, c in seconds)
     choice = statistics.median(round_[2][1] for round_ in rounds)
     numbers = ", ".join(str(round_[2][2]) for round_ in rounds)
+    times = " | ".join(f"{1e3 * t:.1f}" for t in (one, every, chosen))
     return (
-        f"| `{family}` | {load} | {one:.2f} | {every:.2f} | {chosen:.2f} | {numbers} "
+        f"| `{family}` | {load} | {times} | {numbers} "
         f"| {against_best:.2f} | {against_one:.2f} | {choice:.1f} |"
     )
 
@@ -112,7 +119,7 @@ def main() -> None:
     console.quiet()
     if "OMP_NUM_THREADS" in os.environ:
         raise SystemExit("unset OMP_NUM_THREADS: with it there is no choice")
-    print("| model | busy loops | one thread (s) | all (s) | chosen (s) | threads chosen "
+    print("| model | busy loops | one thread (ms) | all (ms) | chosen (ms) | threads chosen "
           "| chosen ÷ better | chosen ÷ one thread | the choice (s) |")  # fmt: skip
     print("|---" * 9 + "|")
     with console.one_line_errors():
