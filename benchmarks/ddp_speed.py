@@ -49,7 +49,7 @@ def seconds(job: list[str], processes: int) -> float:
 
 
 def main() -> None:
-    rounds = console.key_values(sys.argv[1:]).get("rounds", 3)
+    rounds = int(console.key_values(sys.argv[1:]).get("rounds", 3))
     print("| | one process, s per epoch | two | times as fast |\n|---|---|---|---|")
     for name, job in JOBS.items():
         pairs = [(seconds(job, 1), seconds(job, 2)) for _ in range(rounds)]

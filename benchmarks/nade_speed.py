@@ -107,7 +107,7 @@ def main() -> None:
     console.quiet()
     keep_freed_memory()
     settings = console.key_values(sys.argv[1:])
-    threads, rounds = settings.get("threads", 2), settings.get("rounds", 5)
+    threads, rounds = int(settings.get("threads", 2)), int(settings.get("rounds", 5))
     torch.set_num_threads(threads)
     print(f"{threads} threads, torch {torch.__version__}")
     algorithms = {
