@@ -130,10 +130,12 @@ def main() -> None:
         print("| data (net) | fit : course | bare loop : course | time of fit : bare loop |")
         print("|---|---|---|---|")
         for cell, hidden in (("rnn", 2), ("lstm", 1)):
-            data = GrammarStrings(train_size=20_000, batch_size=settings.get("batch_size", 2000))
+            data = GrammarStrings(
+                train_size=20_000, batch_size=int(settings.get("batch_size", 2000))
+            )
             measure("anbn", data, {"cell": cell, "hidden": hidden}, strings=100, epochs=2)
-        for hidden in (settings.get("hidden", 128), 256):
-            names = Names(batch_size=settings.get("batch_size", 512))
+        for hidden in (int(settings.get("hidden", 128)), 256):
+            names = Names(batch_size=int(settings.get("batch_size", 512)))
             try:
                 measure("names", names, {"cell": "lstm", "hidden": hidden}, 100, epochs=1)
             except UserError as e:
