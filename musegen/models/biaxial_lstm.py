@@ -50,7 +50,7 @@ from musegen.constraints import (
 from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
-from musegen.models.biaxial_sampler import BiaxialSampler
+from musegen.models.biaxial_sampler import MAX_FRAMES, BiaxialSampler
 from musegen.models.layers.attention import CausalAttention
 from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
@@ -69,8 +69,8 @@ GLOBAL_FEATURES = 4
 """Number of features of u at each pitch: the rows of U_d."""
 INITIAL_LOG_ODDS = -3.0
 """The initial b: few of all notes sound."""
-FRAMES, SAMPLE_ROWS = 2048, 16384
-"""Number of frames that are evaluated together, and that are sampled together."""
+SAMPLE_ROWS = 16384
+"""Number of frames that are sampled together."""
 
 
 class PastState(NamedTuple):
@@ -232,12 +232,8 @@ class BiaxialLSTM(RollModel):
                 inputs_TBZ = torch.cat([x_TBD, clock_TZ[:, None].expand(-1, rows, -1)], dim=-1)
             u_TBR, global_state = self.global_lstm(inputs_TBZ, past.global_state)
             u_TBR = self.dropout(u_TBR)
-        return (
-            h_TBPH,
-            e_TBPE,
-            u_TBR,
-            PastState(age_BTD[:, -1], time_state, global_state, before_BSD),
-        )
+        after = PastState(age_BTD[:, -1], time_state, global_state, before_BSD)
+        return h_TBPH, e_TBPE, u_TBR, after
 
     def mean_of_sounding_notes(self, h_TBPH: Tensor, x_TBD: Tensor) -> Tensor:
         """The mean of h over the notes that sound in the frame before, (T, B, H); 0 in silence."""
@@ -296,7 +292,7 @@ class BiaxialLSTM(RollModel):
     def blocks(self, batch: RollBatch) -> Iterator[tuple[slice, Tensor, Tensor]]:
         """Blocks of batch rows, each with its c_BTPC and x_BTD on the device of the weights."""
         rows, steps = batch.mask_BT.shape
-        width = max(1, FRAMES // steps)
+        width = max(1, MAX_FRAMES // steps)
         for block in (slice(b, b + width) for b in range(0, rows, width)):
             x_BTD = batch.x_BTD[block].to(self.embed.weight)
             yield block, self.contexts(x_BTD).transpose(0, 1), x_BTD

@@ -141,8 +141,8 @@ class RecurrentRolls(RollModel, abstract=True):
         return clock_TC.type_as(x_BTD).expand(len(x_BTD), -1, -1)
 
     def match_input(self, x_BTD: Tensor, steps: int) -> Tensor | None:
-        """The longest match for the frame after each of the last `steps` − 1 of the frames x_BTD,
-        which begin a piece, and for the one before these."""
+        """The longest match for each of the last `steps` frames of pieces, whose frames but the
+        last one are x_BTD."""
         # A silent frame comes before every piece.
         return None if self.match is None else self.match(F.pad(x_BTD, (0, 0, 1, 0)), steps)
 

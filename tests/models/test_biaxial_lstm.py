@@ -182,7 +182,7 @@ def test_padding_is_not_counted() -> None:
 def test_blocks_of_pieces_give_the_same_log_p(monkeypatch) -> None:
     model, batch = tiny(), a_batch(rows=5)
     together = model.log_prob(batch)
-    monkeypatch.setattr("musegen.models.biaxial_lstm.FRAMES", 7)
+    monkeypatch.setattr("musegen.models.biaxial_lstm.MAX_FRAMES", 7)
     torch.testing.assert_close(model.log_prob(batch), together)
 
 
