@@ -203,7 +203,7 @@ class Stopwatch(pl.Callback):
 def losses(case: Case, model: Model, batches: list[Any], fast: bool) -> tuple[float, float]:
     """The loss of the same weights and batch on the CPU in float32, and on the GPU."""
     on_cpu, on_gpu = (copy.deepcopy(model).to(device).eval() for device in ("cpu", "cuda"))
-    if fast and model.compiles:
+    if fast and model.compiles is not None:
         compile_loss(on_gpu, "trainer.fast", cuda_graphs=True)
     pair = [
         type(batch)(*(x if x is None else x.to("cuda") for x in batch)) for batch in batches[:2]
@@ -226,7 +226,7 @@ def measure(name: str, rows: int, fast: bool, seconds: float = MEASURED_SECONDS)
     model.optimizer = Optimizer(lr=1e-4)
     torch.compiler.reset()  # the batch size of another row must not make these sizes variable
     on_cpu, on_gpu = losses(case, model, batches, fast)
-    if fast and model.compiles:
+    if fast and model.compiles is not None:
         compile_loss(model, "trainer.fast", cuda_graphs=True)
     stopwatch = Stopwatch(seconds)
     trainer = make_trainer(

@@ -155,7 +155,9 @@ class Graph(TorchDispatchMode):
 
     def __torch_dispatch__(self, func: Any, _: Any, args: Any = (), kwargs: Any = None) -> Any:
         out = func(*args, **(kwargs or {}))
-        self.kernels.append((func, args, kwargs or {}, out))
+        # A graph knows addresses. The tensors themselves may be swapped when a model is moved.
+        call = func, args, kwargs or {}, out
+        self.kernels.append(tree_map_only(OnGPU, lambda t: OnGPU(t.inner), call))
         return out
 
     def replay(self) -> None:

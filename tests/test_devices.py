@@ -6,8 +6,8 @@ simulation does not test whether kernels can be captured, nor their random numbe
 
 from __future__ import annotations
 
+import copy
 import csv
-import functools
 import json
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -27,6 +27,9 @@ from torch.utils._pytree import tree_leaves
 from datamodules.mnist import MNIST
 from musegen.cli import train as train_module
 from musegen.energy.gibbs import GibbsChains
+from musegen.energy.row_chains import RowChains
+from musegen.models import RNNRBM
+from musegen.specs import RollBatch, Rolls
 from tests.cli.test_resume import FAMILIES, settings
 
 B, D, H = 6, 5, 4
@@ -106,6 +109,49 @@ def test_replays_converge_to_the_distribution_of_the_rbm(gpu: torch.device) -> N
     assert bool(((counts / n - expected).abs() < 5 * error).all())
 
 
+def test_chains_of_conditional_rbms_are_captured_once_for_similar_numbers(
+    gpu: torch.device,
+) -> None:
+    """The biases are such that a chain ends where they point to, whatever it starts from."""
+    W_DH, chains = 0.01 * rbm_weights(gpu)[0], RowChains()
+    random, graphs = torch.Generator().manual_seed(1), []
+    for n in (5, 7, 8, 5, 3):
+        v_ND, h_NH = ((torch.rand(n, z, generator=random) < 0.5).float() for z in (D, H))
+        biases = [(200 * x - 100).to(gpu) for x in (v_ND, h_NH)]
+        ends = chains.run(3, torch.zeros(n, D).to(gpu), W_DH, *biases)
+        assert torch.equal(ends.v_ND.cpu(), v_ND)
+        assert torch.equal(ends.h_NH.cpu(), h_NH)
+        torch.testing.assert_close(ends.a_NH, biases[1] + v_ND.to(gpu) @ W_DH)
+        torch.testing.assert_close(ends.start_a_NH, biases[1])
+        graphs.append([c._graph for c in chains._by_size.values()])
+    assert [len(known) for known in graphs] == [1, 1, 1, 1, 2]
+    assert len({id(known[0]) for known in graphs}) == 1
+
+
+def test_padding_adds_nothing_to_the_loss_of_an_rnn_rbm(gpu: torch.device) -> None:
+    """The GPU keeps it, the CPU leaves it out. Chains end where b_v points to."""
+    torch.manual_seed(0)
+    model = RNNRBM(Rolls(D), hidden=H, recurrent=2, k=2, learn_initial_state=True)
+    with torch.no_grad():
+        for weight in (model.W_DH, model.W_uv, model.W_uh):
+            weight.normal_(std=0.1)
+        model.b_v.copy_(torch.tensor([100.0, -100, 100, -100, -100]))
+    x_BTD = (torch.rand(3, 4, D) < 0.5).float()
+    mask_BT = torch.arange(4) < torch.tensor([[4], [1], [2]])
+    found, monitors = [], []
+    for device in (torch.device("cpu"), gpu):
+        copied = copy.deepcopy(model).to(device)
+        loss = copied.losses(RollBatch(x_BTD.to(device), mask_BT.to(device)))["contrastive"]
+        loss.backward()
+        total, count = copied._accumulated["monitor"]
+        found.append([loss.detach().cpu(), *(p.grad.cpu() for p in copied.parameters())])
+        monitors.append(float(total))  # with the weights of hidden units that are drawn
+        assert int(count) == 7
+    torch.testing.assert_close(found[1], found[0])
+    assert monitors[1] == pytest.approx(monitors[0], rel=5e-3)
+    assert all(bool(gradient.any()) for gradient in found[0][1:])
+
+
 # --- Complete training runs -------------------------------------------------------------------
 
 
@@ -157,7 +203,7 @@ def test_every_model_on_a_gpu(
     gpu: torch.device, family: str, midi_folder: Path, tmp_path: Path
 ) -> None:
     recorder = short_run(family, tmp_path, midi_folder)
-    if family in ("rbm", "rnn_nade", "biaxial_lstm"):
+    if family in ("rbm", "rnn_rbm", "rnn_nade", "biaxial_lstm"):
         assert not recorder.waits
 
 
@@ -182,26 +228,25 @@ def test_every_model_in_other_precisions(
 def test_every_model_is_fast_on_a_gpu(
     family: str, midi_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys
 ) -> None:
-    """The setting for the precision and, where there are no Gibbs chains, the compiled loss.
+    """The setting for the precision and, but for Gibbs chains, the compiled loss.
 
     torch.compile cannot read simulated tensors. Its replacement overwrites the results of the
     update before, as the replay of a CUDA graph does.
     """
     modes, outputs = [], []
 
-    def compile_as_graph(losses: Any, mode: str | None) -> Any:
+    def compile_as_graph(part: Any, mode: str | None) -> Any:
         modes.append(mode)
 
-        @functools.wraps(losses)
-        def replay(batch: Any) -> Any:
+        def replay(*args: Any) -> Any:
             with torch.no_grad():
                 for tensor in outputs:
                     tensor.fill_(torch.nan)
             outputs.clear()
-            parts = losses(batch)
-            state = tree_leaves(carried(losses.__self__))
+            result = part(*args)
+            state = tree_leaves(carried(part.__self__))
             outputs.extend(t.inner for t in state if isinstance(t, Tensor))
-            return parts
+            return result
 
         return replay
 
@@ -213,11 +258,11 @@ def test_every_model_is_fast_on_a_gpu(
     monkeypatch.setattr(torch.compiler, "cudagraph_mark_step_begin", lambda: None)
     with simulated_gpu():
         short_run(family, tmp_path, midi_folder, "trainer.fast=true")
-    has_chains = family in ("rbm", "rnn_rbm")
-    assert modes == ([] if has_chains else ["reduce-overhead"])
+    assert modes == ([] if family == "rbm" else ["reduce-overhead"])
     assert OmegaConf.load(tmp_path / "config.yaml").trainer.fast is True
     (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("fast ")]
-    assert ("not compiled" in line) == has_chains
+    assert ("nothing is compiled" in line) == (family == "rbm")
+    assert ("but for the Gibbs chains" in line) == (family == "rnn_rbm")
 
 
 def digits(self: MNIST) -> dict[str, np.ndarray]:

@@ -74,7 +74,7 @@ def build_model(cfg: dict[str, Any], data: Any) -> Model:
     model.optimizer = instantiate(cfg["optimizer"], "optimizer")
     model.monitor = (cfg["monitor"], cfg["mode"])
     assert isinstance(model, Model)
-    if cfg["trainer"].get("fast") and model.compiles:
+    if cfg["trainer"].get("fast") and model.compiles is not None:
         # Gradients that are accumulated would lie in memory that the next replay overwrites.
         accumulates = cfg["trainer"].get("accumulate_grad_batches", 1) > 1
         compile_loss(model, "trainer.fast", cuda_graphs=not accumulates)

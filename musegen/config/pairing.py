@@ -48,7 +48,7 @@ def check_precision(model: type[Model], settings: dict[str, Any]) -> None:
 
 def check_compile(model: type[Model], settings: dict[str, Any]) -> None:
     """Raise `UserError` for `model.compile=true` if torch.compile cannot compile the loss."""
-    if settings["compile"] and not model.compiles:
+    if settings["compile"] and model.compiles is None:
         raise UserError(
             f"model.compile=true: the loss of model={model.name} has compiled Gibbs chains "
             "already, which torch.compile cannot read; leave it out"

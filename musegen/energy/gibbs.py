@@ -24,8 +24,8 @@ class GibbsChains:
     On a CPU in float32, each chain takes all its steps in one compiled loop that skips units which
     are off (`musegen.energy.kernels`). On CUDA a step is far shorter than the launches of its
     kernels: all k steps are captured as one CUDA graph at the first call, which is replayed as
-    long as the weights keep their memory addresses. The graph is not used with an explicit
-    generator, nor with biases for each row, whose addresses differ from call to call.
+    long as the weights keep their memory addresses. Biases for each row are new tensors in every
+    call and are copied to where the graph reads them. With an explicit generator there is no graph.
     """
 
     def __init__(self, chains: int, W_DH: Tensor) -> None:
@@ -39,6 +39,7 @@ class GibbsChains:
         self._graph: torch.cuda.CUDAGraph | None = None
         self._captured: tuple[int, ...] = ()
         self._graph_logit_BD = self.logit_BD  # where the graph writes its logits
+        self._row_biases: tuple[Tensor, Tensor] | None = None  # where it reads biases of rows
 
     @property
     def p_BD(self) -> Tensor:
@@ -89,7 +90,7 @@ class GibbsChains:
             buffers = self.h_BH, self.logit_BD, self.v_BD, self.a_BH
             kernels.gibbs_steps(k, W_DH, b_v, b_h, *buffers, generator)
             return self.v_BD
-        if self.device.type == "cuda" and generator is None and b_v.dim() == 1:
+        if self.device.type == "cuda" and generator is None:
             self._replay(k, W_DH, b_v, b_h)
         else:
             self._steps(k, W_DH, b_v, b_h, generator)
@@ -108,6 +109,8 @@ class GibbsChains:
 
     def _replay(self, k: int, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> None:
         """k steps by the CUDA graph, captured first if there is none for these arguments."""
+        if b_v.dim() > 1:
+            b_v, b_h = self._copied(b_v, b_h)
         # A graph reads the addresses it was captured with; optimisers update weights in place.
         key = (k, W_DH.data_ptr(), b_v.data_ptr(), b_h.data_ptr())
         if self._graph is None or self._captured != key:
@@ -116,6 +119,14 @@ class GibbsChains:
         assert self._graph is not None
         self._graph.replay()
         self.logit_BD = self._graph_logit_BD
+
+    def _copied(self, b_v_BD: Tensor, b_h_BH: Tensor) -> tuple[Tensor, Tensor]:
+        """The biases of each row, at the same addresses in every call."""
+        if self._row_biases is None:
+            self._row_biases = b_v_BD.clone(), b_h_BH.clone()
+        for own, new in zip(self._row_biases, (b_v_BD, b_h_BH), strict=True):
+            own.copy_(new)
+        return self._row_biases
 
     def _capture(self, k: int, W_DH: Tensor, b_v: Tensor, b_h: Tensor) -> None:
         start_BH, current = self.h_BH.clone(), torch.cuda.current_stream(self.device)

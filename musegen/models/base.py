@@ -86,8 +86,8 @@ class Model(pl.LightningModule):
     codec_type: ClassVar[type | None] = None
     fits_16_bits: ClassVar[bool] = True
     """Whether its weights may be kept in 16 bits, as by `trainer.precision=bf16-true`."""
-    compiles: ClassVar[bool] = True
-    """Whether torch.compile can compile its loss (`model.compile=true`)."""
+    compiles: ClassVar[str | None] = "losses"
+    """The method that torch.compile can compile (`model.compile=true`); None if there is none."""
     monitor: ClassVar[tuple[str, str]] = ("val/nll", "min")
     """The metric that decides which checkpoint is best, and whether "min" or "max" is best."""
     scores: ClassVar[tuple[str, ...] | None] = None

@@ -1,4 +1,4 @@
-"""`model.compile=true` and `trainer.fast=true`: the loss of a model through torch.compile."""
+"""`model.compile=true` and `trainer.fast=true`: the loss of a model by torch.compile."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 def compile_loss(model: Model, setting: str, cuda_graphs: bool = False) -> None:
-    """Replace `model.losses` by the same function, compiled at its first call.
+    """Replace the method `model.compiles` by the same function, compiled at its first call.
 
     With `cuda_graphs` the kernels of each compiled part are captured on a GPU as a CUDA graph, for
     each shape of the batches. No module is wrapped, so the names of the weights in checkpoints stay
@@ -32,34 +32,43 @@ def compile_loss(model: Model, setting: str, cuda_graphs: bool = False) -> None:
             f"{setting}=true: no C++ compiler ({compiler}); install one, name yours with "
             f"CXX=PATH, or leave {setting} out"
         )
-    losses: Any = torch.compile(model.losses, mode="reduce-overhead" if cuda_graphs else None)
-    model.losses = _replayed(model, losses) if cuda_graphs else losses  # type: ignore[method-assign]
+    assert model.compiles is not None
+    eager = getattr(model, model.compiles)
+    compiled: Any = torch.compile(eager, mode="reduce-overhead" if cuda_graphs else None)
+    in_training = _replayed(model, compiled) if cuda_graphs else compiled
+
+    @functools.wraps(eager)
+    def method(*args: Any) -> Any:
+        # The batches of validation and the prompts of samples have many other shapes.
+        return (eager if torch.is_inference_mode_enabled() else in_training)(*args)
+
+    setattr(model, model.compiles, method)
 
 
 def describe_fast(model: Model) -> str:
     """How `trainer.fast=true` treats the loss of this model, for the lines before training."""
-    if "losses" in vars(model):
-        return "the loss is compiled; the first updates take minutes"
-    if model.compiles:
+    if model.compiles is None:
+        return f"nothing is compiled: {model.name} has its Gibbs chains and few operations besides"
+    if model.compiles not in vars(model):
         return "the loss is not compiled: the model was not built by this command"
-    return f"the loss is not compiled: torch.compile cannot read the Gibbs chains of {model.name}"
+    part = "the loss" if model.compiles == "losses" else "the loss but for the Gibbs chains"
+    return f"{part} is compiled; the first updates take minutes"
 
 
-def _replayed(model: Model, losses: Any) -> Any:
-    """The compiled `losses`, whose results do not outlive the update where they must not.
+def _replayed(model: Model, compiled: Any) -> Any:
+    """The `compiled` function, whose results do not outlive the update where they must not.
 
     A CUDA graph writes into the same memory at every replay. The state that lasts from update to
     update is therefore copied out of it.
     """
 
-    @functools.wraps(losses)
-    def replayed_losses(batch: Any) -> dict[str, Tensor]:
+    def replayed(*args: Any) -> Any:
         torch.compiler.cudagraph_mark_step_begin()
-        parts: dict[str, Tensor] = losses(batch)
+        result = compiled(*args)
         state = model.training_state()
         own = {k: v for k, v in state.items() if k != "accumulated"}  # computed outside of graphs
         if own:
             model.load_training_state(state | tree_map_only(Tensor, Tensor.clone, own))
-        return parts
+        return result
 
-    return replayed_losses
+    return replayed

@@ -77,7 +77,7 @@ class RBM(Model):
 
     name: ClassVar[str] = "rbm"
     reads = (Frames,)
-    fits_16_bits = compiles = False
+    fits_16_bits, compiles = False, None  # torch.compile cannot read the Gibbs chains
     monitor = ("val/pseudo_likelihood", "max")
     scores = ("pseudo_likelihood", "reconstruction", "free_energy", "free_energy_gap")
     train_scores = ("pseudo_likelihood", "reconstruction", "contrastive", "sparsity")

@@ -57,7 +57,7 @@ from musegen.energy.conditional import (
     raise_log_prob,
 )
 from musegen.energy.free_energy import ContrastiveLoss
-from musegen.energy.gibbs import GibbsChains
+from musegen.energy.row_chains import RowChains
 from musegen.errors import UserError
 from musegen.metrics.means import RowMeans
 from musegen.models.layers.note_age import AGE_BUCKETS
@@ -110,7 +110,8 @@ class RNNRBM(RecurrentRolls):
     """
 
     name: ClassVar[str] = "rnn_rbm"
-    fits_16_bits = compiles = False
+    fits_16_bits = False
+    compiles = "conditions"  # torch.compile cannot read the Gibbs chains
     monitor = ("val/log_likelihood", "max")
     scores = ("monitor", "log_likelihood", "accuracy")
     train_scores = ("monitor",)
@@ -159,7 +160,7 @@ class RNNRBM(RecurrentRolls):
             self.W_mv, self.W_mh = self._matrices(self.match.out_features, hidden)
         if note_age:
             self.b_age_AD = nn.Parameter(torch.zeros(1 + len(AGE_BUCKETS), visible))
-        self._gibbs: GibbsChains | None = None
+        self._chains = RowChains()
 
     def _matrices(self, inputs: int, hidden: int) -> tuple[nn.Parameter, nn.Parameter]:
         """The matrices from one condition to b_v(t) and b_h(t)."""
@@ -175,20 +176,21 @@ class RNNRBM(RecurrentRolls):
         return RollBatch(batch.x_BTD.to(self.W_DH), batch.mask_BT.to(self.W_DH.device))
 
     def frames_and_biases(
-        self, batch: RollBatch, history_BTD: Tensor | None = None
+        self, batch: RollBatch, history_BTD: Tensor | None = None, padding: bool = False
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """The N frames of a batch that are not padding, and their biases: x_ND, b_v_ND, b_h_NH.
+        """The N frames of a batch and their biases, x_ND, b_v_ND and b_h_NH; with or without those
+        that are padding.
 
         `history_BTD` are the frames to condition on, if they are not the true ones.
         """
         x_BTD, mask_BT = batch
         known = self.conditions(x_BTD if history_BTD is None else history_BTD)
-        no_padding = bool(mask_BT.all())
+        every = padding or bool(mask_BT.all())
 
-        def unpad(x_BTZ: Tensor) -> Tensor:
-            return x_BTZ.flatten(0, 1) if no_padding else x_BTZ[mask_BT]
+        def rows(x_BTZ: Tensor) -> Tensor:
+            return x_BTZ.flatten(0, 1) if every else x_BTZ[mask_BT]
 
-        return unpad(x_BTD), *self.biases(known.map(unpad))
+        return rows(x_BTD), *self.biases(known.map(rows))
 
     def biases(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
         """b_v(t) and b_h(t), one conditional RBM per row.
@@ -212,35 +214,29 @@ class RNNRBM(RecurrentRolls):
         return b_v_ND.type_as(self.b_v), b_h_NH.type_as(self.b_h)
 
     def losses(self, batch: RollBatch) -> dict[str, Tensor]:
-        x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch, self.history(batch))
-        gibbs, a_NH = self.chains(x_ND, b_v_ND, b_h_NH)
-        self.accumulate(len(x_ND), monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND).mean())
-        states = x_ND, a_NH, gibbs.v_BD, gibbs.a_BH
-        return {"contrastive": ContrastiveLoss.apply(self.W_DH, b_v_ND, b_h_NH, *states)}
+        # Leaving out the padding would make the CPU wait for a GPU, and each batch another size.
+        padding = batch.x_BTD.is_cuda
+        x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch, self.history(batch), padding)
+        ends = self._chains.run(self.k, x_ND, self.W_DH, b_v_ND, b_h_NH)
+        v_ND, a_NH = ends.v_ND, ends.a_NH
+        monitor_N = self.monitor_log_prob(ends.h_NH, x_ND, b_v_ND)
+        count: int | Tensor = len(x_ND)
+        if padding:
+            kept_N1, count = batch.mask_BT.flatten()[:, None], batch.mask_BT.sum()
+            # Chains that end where they start add nothing to the loss.
+            v_ND = torch.where(kept_N1, v_ND, x_ND)
+            a_NH = torch.where(kept_N1, a_NH, ends.start_a_NH)
+            monitor_N = monitor_N * kept_N1[:, 0]
+        self.accumulate(count, monitor=monitor_N.sum() / count)
+        states = x_ND, ends.start_a_NH, v_ND, a_NH
+        mean = ContrastiveLoss.apply(self.W_DH, b_v_ND, b_h_NH, *states)
+        return {"contrastive": mean * (len(x_ND) / count) if padding else mean}
 
     @torch.no_grad()
-    def chains(
-        self,
-        start_ND: Tensor,
-        b_v_ND: Tensor,
-        b_h_NH: Tensor,
-        generator: torch.Generator | None = None,
-    ) -> tuple[GibbsChains, Tensor]:
-        """k Gibbs steps of every frame's RBM from v = start; and b_h + v W of the start.
-
-        The next call overwrites the buffers of the returned chains.
-        """
-        if self._gibbs is None or not self._gibbs.fits(len(start_ND), start_ND.device):
-            self._gibbs = GibbsChains(len(start_ND), self.W_DH)
-        a_NH = self._gibbs.set_visible(start_ND, self.W_DH, b_h_NH, generator)
-        self._gibbs.run(self.k, self.W_DH, b_v_ND, b_h_NH, generator)
-        return self._gibbs, a_NH
-
-    @torch.no_grad()
-    def monitor_log_prob(self, gibbs: GibbsChains, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
+    def monitor_log_prob(self, h_NH: Tensor, x_ND: Tensor, b_v_ND: Tensor) -> Tensor:
         """The tutorial's monitor of each frame in nats: log p(x) under the mean field p one Gibbs
-        step after the chain end."""
-        logit_ND = affine(gibbs.h_BH, self.W_DH.t(), b_v_ND)
+        step after the chain end, whose hidden units are h."""
+        logit_ND = affine(h_NH, self.W_DH.t(), b_v_ND)
         cross_entropy_ND = F.binary_cross_entropy_with_logits(logit_ND, x_ND, reduction="none")
         return -cross_entropy_ND.sum(-1)
 
@@ -255,8 +251,8 @@ class RNNRBM(RecurrentRolls):
     def score(self, batch: RollBatch, metric: Metric, stage: str) -> None:
         generator = torch_stream(Stream.VALIDATION, 0, device=self.device)
         x_ND, b_v_ND, b_h_NH = self.frames_and_biases(batch)
-        gibbs, _ = self.chains(x_ND, b_v_ND, b_h_NH, generator)
-        metric.update(monitor=self.monitor_log_prob(gibbs, x_ND, b_v_ND))
+        ends = self._chains.run(self.k, x_ND, self.W_DH, b_v_ND, b_h_NH, generator)
+        metric.update(monitor=self.monitor_log_prob(ends.h_NH, x_ND, b_v_ND))
         if stage == "val":
             u_N = torch.rand(len(x_ND), generator=generator, device=self.device)
             every = ConditionalRBMs(self.W_DH, x_ND, b_v_ND, b_h_NH)

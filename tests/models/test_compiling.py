@@ -17,7 +17,7 @@ from musegen.config.instantiation import build_data, build_model
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
 from musegen.errors import UserError
-from musegen.models import RNNNADE, BiaxialLSTM, LSTMMidi, load_model
+from musegen.models import RNNNADE, RNNRBM, BiaxialLSTM, LSTMMidi, load_model
 from musegen.models.compiling import compile_loss
 from musegen.specs import MessageBatch, Messages, RollBatch, Rolls
 
@@ -44,6 +44,7 @@ def test_a_compiled_run_is_the_same_run(cli, tmp_path: Path) -> None:
 
 MESSAGES = MessageCodec(time_unit="beats").spec
 TINY = {
+    "rnn_rbm": lambda: RNNRBM(Rolls(6), hidden=3, recurrent=2, attention_heads=1, clock=True),
     "rnn_nade": lambda: RNNNADE(Rolls(6), hidden=3, recurrent=2, note_age=True, clock=True),
     "biaxial_lstm": lambda: BiaxialLSTM(Rolls(88), hidden=2, note_hidden=2, features=2, dropout=0),
     "lstm_midi": lambda: LSTMMidi(MESSAGES, hidden=3, head_width=3, dropout=0),
@@ -73,8 +74,12 @@ def test_the_fast_loss_of_every_model_is_its_loss(name: str) -> None:
     eager = TINY[name]()
     compiled, batch = copy.deepcopy(eager), tiny_batch(eager.spec)
     compile_loss(compiled, "trainer.fast", cuda_graphs=True)
-    for _ in range(2):
-        totals = [sum(model.losses(batch).values()) for model in (eager, compiled)]
+    assert compiled.compiles in vars(compiled)
+    for update in range(2):
+        totals = []
+        for model in (eager, compiled):
+            torch.manual_seed(update)  # of the Gibbs chains
+            totals.append(sum(model.losses(batch).values()))
         for total in totals:
             total.backward()
         torch.testing.assert_close(totals[1], totals[0], rtol=1e-5, atol=0)
@@ -91,16 +96,14 @@ def test_the_built_loss_is_a_compiled_one() -> None:
     assert "compile" not in model.hparams
 
 
-@pytest.mark.parametrize(("name", "data"), [("rbm", "mnist_5k"), ("rnn_rbm", "bach_chorales")])
-def test_a_loss_with_gibbs_chains_is_refused(cli, name: str, data: str, tmp_path: Path) -> None:
+def test_a_loss_of_gibbs_chains_alone_is_refused(cli, tmp_path: Path) -> None:
     folder = tmp_path / "run"
     code, out, err = cli(
-        train.main, f"model={name}", f"data={data}", "model.compile=true",
-        f"hydra.run.dir={folder}",
-    )  # fmt: skip
+        train.main, "model=rbm", "data=mnist_5k", "model.compile=true", f"hydra.run.dir={folder}"
+    )
     assert (code, out) == (1, "")
     assert err == (
-        f"musegen: model.compile=true: the loss of model={name} has compiled Gibbs chains already, "
+        "musegen: model.compile=true: the loss of model=rbm has compiled Gibbs chains already, "
         "which torch.compile cannot read; leave it out\n"
     )
     assert not folder.exists()

@@ -15,6 +15,7 @@ from musegen.cli import evaluate, generate
 from musegen.cli import train as train_module
 from musegen.codecs.midi import write_notes
 from musegen.codecs.roll_codec import RollCodec
+from musegen.energy.row_chains import RowChains
 from musegen.errors import PairingError, UserError
 from musegen.metrics.accuracy import frame_accuracy
 from musegen.models import load_model
@@ -142,10 +143,10 @@ def test_padding_is_not_counted(heads: int) -> None:
 def test_the_monitor_uses_the_mean_field_one_step_after_the_chain() -> None:
     model = tiny_model(k=2)
     x_ND, b_v_ND, b_h_NH = model.frames_and_biases(repeated(small_batch(), 2))
-    gibbs, _ = model.chains(x_ND, b_v_ND, b_h_NH)
-    p_ND = (b_v_ND + gibbs.h_BH @ model.W_DH.t()).sigmoid()
+    ends = RowChains().run(2, x_ND, model.W_DH, b_v_ND, b_h_NH)
+    p_ND = (b_v_ND + ends.h_NH @ model.W_DH.t()).sigmoid()
     expected_N = (x_ND * p_ND.log() + (1 - x_ND) * (1 - p_ND).log()).sum(1)
-    torch.testing.assert_close(model.monitor_log_prob(gibbs, x_ND, b_v_ND), expected_N)
+    torch.testing.assert_close(model.monitor_log_prob(ends.h_NH, x_ND, b_v_ND), expected_N)
 
 
 def test_metrics_stay_finite_with_very_large_weights() -> None:
@@ -188,9 +189,10 @@ def test_frozen_histories_enter_the_biases_and_never_the_targets(monkeypatch) ->
     history_BTD = 1 - batch.x_BTD
     monkeypatch.setattr("musegen.models.roll_model.freeze_history", lambda *_: history_BTD)
     found = []
-    monkeypatch.setattr(model, "chains", lambda *a: found.append(a) or RNNRBM.chains(model, *a))
+    run = model._chains.run
+    monkeypatch.setattr(model._chains, "run", lambda *a: found.append(a) or run(*a))
     model.losses(batch)
-    x_ND, b_v_ND, _ = found[0]
+    _, x_ND, _, b_v_ND, _ = found[0]
     assert torch.equal(x_ND, batch.x_BTD[batch.mask_BT])
     expected_ND = model.frames_and_biases(RollBatch(history_BTD, batch.mask_BT))[1]
     torch.testing.assert_close(b_v_ND, expected_ND)
