@@ -20,6 +20,9 @@ LONGEST = 2 ** (LEVELS - 1)
 """Longer matches count as equally long."""
 LEAST_LAG = 8
 """A match ends at least so many frames earlier."""
+LOOP_PERIOD, LOOP_FRAMES = 16, 24
+"""A figure of at most `LOOP_PERIOD` frames that has gone on for `LOOP_FRAMES` frames and two more
+periods is a loop."""
 BLOCK = 512
 """Number of frames that are compared with all earlier ones at the same time."""
 
@@ -30,7 +33,9 @@ class MatchFinder(nn.Module):
     The context of frame t are the frames before it, …, x(t − 2), x(t − 1). Among the earlier
     positions s ≤ t − `LEAST_LAG`, the match is the one with the most equal frames x(s − 1) =
     x(t − 1), x(s − 2) = x(t − 2), …, by level, and the latest of these. x(s − 1) comes before the
-    notes of x(t − 1) began to be held unchanged: otherwise a long chord would confirm itself.
+    notes of x(t − 1) began to be held unchanged: otherwise a long chord would confirm itself. So
+    would a loop, and there is no match in one (`in_loop`): of 607,373 frames of training and
+    validation pieces of the four data sets 0.1 % are in a loop.
     """
 
     key_D: Tensor
@@ -53,6 +58,7 @@ class MatchFinder(nn.Module):
             for start, end in ((t, min(t + BLOCK, size)) for t in range(size - steps, size, BLOCK))
         ]
         level_BT, place_BT = (torch.cat(part, dim=1) for part in zip(*best, strict=True))
+        level_BT = level_BT * ~in_loop(id_BS, steps)
         next_BTD = x_BSD.gather(1, place_BT[..., None].expand(-1, -1, x_BSD.shape[2]))
         return level_BT, next_BTD * (level_BT > 0)[..., None]
 
@@ -78,6 +84,23 @@ class MatchFinder(nn.Module):
         best_BT = score_BTS.amax(-1)
         level_BT, place_BT = best_BT // size, best_BT % size + 1
         return level_BT.long(), place_BT.clamp(max=size - 1).long()
+
+
+def in_loop(id_BS: Tensor, steps: int) -> Tensor:
+    """Whether a loop has come to each of the last `steps` frames, (B, T), bool.
+
+    With a period p ≤ `LOOP_PERIOD`, the last max(`LOOP_FRAMES`, 2 p) frames equal those p before
+    them.
+    """
+    id_BS = id_BS[:, -(steps + LOOP_FRAMES + 2 * LOOP_PERIOD) :]
+    place_S = torch.arange(id_BS.shape[1], device=id_BS.device)
+    loop_BS = torch.zeros_like(id_BS, dtype=torch.bool)
+    for period in range(1, min(LOOP_PERIOD, id_BS.shape[1] - 1) + 1):
+        differs_BS = torch.ones_like(loop_BS)
+        differs_BS[:, period:] = id_BS[:, period:] != id_BS[:, :-period]
+        equal_BS = place_S - (place_S * differs_BS).cummax(-1).values
+        loop_BS = loop_BS | (equal_BS >= max(LOOP_FRAMES, 2 * period))
+    return loop_BS[:, -steps:]
 
 
 class LongestMatch(nn.Module):

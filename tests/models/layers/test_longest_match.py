@@ -12,9 +12,12 @@ from musegen.models.layers import longest_match
 from musegen.models.layers.longest_match import (
     LEVELS,
     LONGEST,
+    LOOP_FRAMES,
+    LOOP_PERIOD,
     LongestMatch,
     MatchFinder,
     MatchInput,
+    in_loop,
 )
 
 D = 3
@@ -25,8 +28,20 @@ def frames(numbers: list[int]) -> Tensor:
     return torch.tensor([[[n >> d & 1 for d in range(D)] for n in numbers]]).float()
 
 
+def loops(numbers: list[int], t: int) -> bool:
+    """Whether the frames up to t are a loop."""
+    for period in range(1, LOOP_PERIOD + 1):
+        count = max(longest_match.LOOP_FRAMES, 2 * period)
+        first = t + 1 - count - period
+        if first >= 0 and numbers[first + period : t + 1] == numbers[first : t + 1 - period]:
+            return True
+    return False
+
+
 def searched(numbers: list[int], t: int, least_lag: int) -> tuple[int, int]:
     """The level for the frame after t, and the frame that followed."""
+    if loops(numbers, t):
+        return 0, 0
     best = (0, 0)
     held_since = t
     while held_since and numbers[held_since - 1] == numbers[t]:
@@ -53,15 +68,17 @@ def test_a_tune_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     st.lists(st.integers(0, 5), min_size=1, max_size=70),
     st.integers(1, 9),
     st.integers(1, 20),
+    st.sampled_from([3, LOOP_FRAMES]),
 )
 def test_every_match_is_the_one_that_a_search_finds(
-    motif: list[int], order: list[int], least_lag: int, block: int
+    motif: list[int], order: list[int], least_lag: int, block: int, loop_frames: int
 ) -> None:
     numbers = [motif[i % len(motif)] for i in order]
     numbers += numbers[: len(numbers) // 2 + 1]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(longest_match, "LEAST_LAG", least_lag)
         patch.setattr(longest_match, "BLOCK", block)
+        patch.setattr(longest_match, "LOOP_FRAMES", loop_frames)
         x_BSD = torch.cat([frames(numbers), frames(numbers[::-1])])
         level_BT, next_BTD = MatchFinder(D)(x_BSD, len(numbers))
         for b, row in enumerate((numbers, numbers[::-1])):
@@ -75,10 +92,10 @@ def test_every_match_is_the_one_that_a_search_finds(
 
 
 def test_the_longest_level_is_reached() -> None:
-    numbers = [1, 2, 3, 4, 5, 6, 7, 3, 1, 4] * 5
+    numbers = [1, 2, 3, 4, 5, 6, 7, 3, 1, 4, 6, 2, 5, 1, 7, 4, 2, 6, 3, 5] * 3
     level_BT, _ = MatchFinder(D)(frames(numbers), len(numbers))
-    assert level_BT[0, 9 + LONGEST - 1] == LEVELS - 1  # 31 equal frames
-    assert level_BT[0, 9 + LONGEST :].tolist() == [LEVELS] * (len(numbers) - 9 - LONGEST)
+    assert level_BT[0, 19 + LONGEST - 1] == LEVELS - 1  # 31 equal frames
+    assert level_BT[0, 19 + LONGEST :].tolist() == [LEVELS] * (len(numbers) - 19 - LONGEST)
 
 
 def test_a_chord_that_is_held_does_not_confirm_itself(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -88,6 +105,29 @@ def test_a_chord_that_is_held_does_not_confirm_itself(monkeypatch: pytest.Monkey
     level_BT, next_BTD = MatchFinder(D)(frames([1, 1, 1, 2, 3, 3, 3, 1, 1, 1, 1]), 11)
     assert level_BT.tolist() == [[0, 0, 0, 0, 0, 0, 0, 1, 2, 2, 2]]
     assert next_BTD[0, -4:].tolist() == frames([2, 2, 2, 2])[0].tolist()
+
+
+@pytest.mark.parametrize("period", [1, 4, 12, LOOP_PERIOD])
+def test_a_loop_ends_its_own_match(period: int) -> None:
+    """1 2 3 … again and again: a match until the figure has gone on for too long, and none from
+    then on. Another frame ends the loop."""
+    figure = [0b111, *[1 + k % 3 for k in range(period - 1)]]
+    numbers = (figure * 100)[:80]
+    first = period + max(LOOP_FRAMES, 2 * period) - 1
+    id_BS = torch.tensor([numbers])
+    assert in_loop(id_BS, 80)[0].tolist() == [t >= first for t in range(80)]
+    assert in_loop(id_BS[:, : first + 1], 1).tolist() == [[True]]
+    assert not in_loop(torch.tensor([[*numbers, 0]]), 1)
+    level_BT, next_BTD = MatchFinder(D)(frames(numbers), 80)
+    assert not level_BT[0, first:].any()
+    assert not next_BTD[0, first:].any()
+    if period > 1:
+        assert bool(level_BT[0, max(period, 8) + 1 : first].all())
+
+
+def test_a_period_that_is_too_long_is_no_loop() -> None:
+    numbers = [*range(LOOP_PERIOD + 1)] * 8
+    assert not in_loop(torch.tensor([numbers]), len(numbers)).any()
 
 
 def test_features_and_inputs_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
