@@ -45,8 +45,12 @@ def test_a_compiled_run_is_the_same_run(cli, tmp_path: Path) -> None:
 MESSAGES = MessageCodec(time_unit="beats").spec
 TINY = {
     "rnn_rbm": lambda: RNNRBM(Rolls(6), hidden=3, recurrent=2, attention_heads=1, clock=True),
-    "rnn_nade": lambda: RNNNADE(Rolls(6), hidden=3, recurrent=2, note_age=True, clock=True),
-    "biaxial_lstm": lambda: BiaxialLSTM(Rolls(88), hidden=2, note_hidden=2, features=2, dropout=0),
+    "rnn_nade": lambda: RNNNADE(
+        Rolls(6), hidden=3, recurrent=2, note_age=True, clock=True, longest_match=True
+    ),
+    "biaxial_lstm": lambda: BiaxialLSTM(
+        Rolls(88), hidden=2, note_hidden=2, features=2, dropout=0, longest_match=True
+    ),
     "lstm_midi": lambda: LSTMMidi(MESSAGES, hidden=3, head_width=3, dropout=0),
 }
 

@@ -55,6 +55,8 @@ class TanhNet(nn.Module):
         self.W_uu = nn.Parameter(torch.randn(recurrent, recurrent) * std)
         self.b_u = nn.Parameter(torch.zeros(recurrent))
 
+    # torch.compile would write out every step, for minutes and for each length of the batches.
+    @torch.compiler.disable
     def forward(self, x_BTD: Tensor, state: State) -> tuple[Tensor, State]:
         a_NR = torch.addmm(self.b_u, x_BTD.flatten(0, 1), self.W_vu)
         u_BTR = TanhSteps.apply(a_NR.unflatten(0, x_BTD.shape[:2]), self.W_uu, state[0])
