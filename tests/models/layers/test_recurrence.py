@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 
@@ -40,6 +42,20 @@ def test_the_backward_pass_of_tanh_steps_is_the_gradient() -> None:
         for size in ((2, 5, R), (R, R), (2, R))
     ]
     assert torch.autograd.gradcheck(TanhSteps.apply, inputs)
+
+
+def test_torch_compile_does_not_write_out_the_steps() -> None:
+    recurrence, operations = random_recurrence("tanh"), []
+
+    def record(graph: torch.fx.GraphModule, _: list) -> Callable:
+        parts = [part for part in graph.modules() if isinstance(part, torch.fx.GraphModule)]
+        operations.extend(len(part.graph.nodes) for part in parts)
+        return graph.forward
+
+    x_BTD = torch.rand(2, 60, D, dtype=torch.float64)
+    compiled = torch.compile(lambda x_BTD: recurrence.states_before(x_BTD).exp(), backend=record)
+    torch.testing.assert_close(compiled(x_BTD), recurrence.states_before(x_BTD).exp())
+    assert 0 < sum(operations) < 60
 
 
 @pytest.mark.parametrize("cell", ["tanh", "lstm", "gru"])
