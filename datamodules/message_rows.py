@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from datamodules.midi_files import Piece
 from datamodules.samplers import EpochBatchSampler, eval_batch_size
 from musegen.codecs import midi_compiled
+from musegen.codecs.message_matches import MessageHistory
 from musegen.codecs.messages import FIELDS, MessageCodec
 from musegen.runtime.random_streams import Stream, random_stream
 from musegen.specs import MessageBatch
@@ -42,11 +43,13 @@ class StreamSlice:
 
 
 class Coded(NamedTuple):
-    """A piece within the codec's pitch range: classes (T, F), times (T,) and the clock (T, 2)."""
+    """A piece within the codec's pitch range: classes (T, F), times (T,), the clock (T, 2), and
+    the longest matches (T, 2): their level, and the place of the message that followed."""
 
     classes_TF: np.ndarray
     times_T: np.ndarray
     clock_TC: np.ndarray | None
+    match_TM: np.ndarray | None
 
 
 class MessageDataset(Dataset[MessageBatch]):
@@ -70,38 +73,53 @@ class MessageDataset(Dataset[MessageBatch]):
         x_BLF = np.empty((len(slices), L, len(FIELDS)), np.int64)
         x_BLF[:] = self.codec.spec.sizes  # the class of "before the piece", and of padding
         clock_BLC = np.zeros((len(slices), L, 2), np.int64)
+        match_BLM = np.zeros((len(slices), L, 1 + len(FIELDS)), np.int64)
+        match_BLM[..., 1:] = self.codec.spec.sizes
         mask_BL = np.zeros((len(slices), L), bool)
         for b, s in enumerate(slices):
             if s.piece < 0:
                 continue
             piece = self.coded(s.piece)
-            part = self._read(piece, s, L)
+            read = slice(max(0, s.start), s.start + L)
+            part = self._classes(piece, read, s)
             here = slice(max(0, -s.start), max(0, -s.start) + len(part))
             x_BLF[b, here] = part
             mask_BL[b, here] = True
             if piece.clock_TC is not None:
                 clock_BLC[b, :, 1] = piece.clock_TC[max(0, s.start), 1]  # before the first message
-                clock_BLC[b, here] = piece.clock_TC[max(0, s.start) :][: len(part)]
+                clock_BLC[b, here] = piece.clock_TC[read]
+            if piece.match_TM is not None:
+                level_T, place_T = piece.match_TM[read].T
+                match_BLM[b, here, 0] = level_T
+                found_T = level_T > 0
+                match_BLM[b, here][found_T, 1:] = self._followed(piece, place_T[found_T], s)
         mask_BT = mask_BL[:, 1:]
         if self.only_last:
             mask_BT[:, :-1] = False
         fresh_B = np.array([s.fresh for s in slices])
-        x, mask, fresh, clock = map(torch.from_numpy, (x_BLF, mask_BT, fresh_B, clock_BLC))
-        return MessageBatch(x, mask, fresh, clock if self.codec.in_beats else None)
+        arrays = x_BLF, mask_BT, fresh_B, clock_BLC, match_BLM
+        x, mask, fresh, clock, match = map(torch.from_numpy, arrays)
+        return MessageBatch(
+            x, mask, fresh,
+            clock if self.codec.in_beats else None,
+            match if self.codec.longest_match else None,
+        )  # fmt: skip
 
     def coded(self, piece: int) -> Coded:
-        """The classes, times and clock of a piece."""
+        """The classes, times, clock and matches of a piece."""
         if piece in self._coded:
             self._coded.move_to_end(piece)
             return self._coded[piece]
         stream = self.codec.in_range(self.pieces[piece].stream)
         classes_TF = self.codec.encode(stream)
         clock_TC = self.codec.clock(stream, classes_TF) if self.codec.in_beats else None
+        match_TM = self._matches(classes_TF) if self.codec.longest_match else None
         # All numbers of classes fit into 16 bits, and those of ticks into 32.
         coded = Coded(
             classes_TF.astype(np.int16),
             stream["time"],
             None if clock_TC is None else clock_TC.astype(np.int32),
+            match_TM,
         )
         self._coded[piece] = coded
         self._num_coded += len(classes_TF)
@@ -110,16 +128,30 @@ class MessageDataset(Dataset[MessageBatch]):
             self._num_coded -= len(oldest.classes_TF)
         return coded
 
-    def _read(self, piece: Coded, s: StreamSlice, length: int) -> np.ndarray:
-        """The classes that a slice reads, (≤ length, F)."""
-        here = slice(max(0, s.start), s.start + length)
-        part = piece.classes_TF[here]
+    def _matches(self, classes_TF: np.ndarray) -> np.ndarray:
+        history = MessageHistory(1, self.codec.spec.sizes, len(classes_TF))
+        match_BTM, place_BT = history.read(classes_TF[None])
+        return np.stack([match_BTM[0, :, 0], place_BT[0]], axis=1).astype(np.int32)
+
+    def _classes(self, piece: Coded, read: slice, s: StreamSlice) -> np.ndarray:
+        """The classes that a slice reads, (≤ L, F)."""
+        part = piece.classes_TF[read]
         if s.transpose or s.tempo != 1.0:
             part = part.copy()
             part[:, 0] += s.transpose
             if s.tempo != 1.0:
-                part[:, 2] = self.codec.grid.classes(piece.times_T[here] * s.tempo)
+                part[:, 2] = self.codec.grid.classes(piece.times_T[read] * s.tempo)
         return part
+
+    def _followed(self, piece: Coded, place_N: np.ndarray, s: StreamSlice) -> np.ndarray:
+        """The classes of the messages that followed matches, (N, F), transposed and stretched."""
+        next_NF = piece.classes_TF[place_N]
+        next_NF[:, 0] += s.transpose
+        if s.tempo != 1.0:
+            # Each time is rounded alone: these messages do not follow each other.
+            stretched_N = piece.times_T[place_N] * s.tempo
+            next_NF[:, 2] = np.searchsorted(self.codec.grid.edges, stretched_N)
+        return next_NF
 
 
 class CodedPieces(Sequence[np.ndarray]):

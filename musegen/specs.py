@@ -68,6 +68,7 @@ class Messages(Spec):
     """Streams of MIDI messages as (note, velocity, time) classes. The sizes count classes.
 
     - clock: ticks per beat of the clock in the batches; 0 where times are seconds, without bars.
+    - matches: whether the batches have the longest match after each message.
     """
 
     kind: ClassVar[str] = "messages"
@@ -75,6 +76,7 @@ class Messages(Spec):
     velocities: int
     times: int
     clock: int = 0
+    matches: bool = False
 
     @property
     def sizes(self) -> tuple[int, int, int]:
@@ -142,13 +144,16 @@ class MessageBatch(NamedTuple):
     A class equal to the field's size means "before the piece". fresh_B is True where a batch row
     starts a new sequence; elsewhere the row continues the same row of the previous batch.
     clock_BLC, C = 2: ticks since the last bar line at each message, and ticks of its bar; None if
-    the spec has no clock.
+    the spec has no clock. match_BLM, M = 1 + F: the longest match after each message, its level and
+    the classes of the message that followed it (`musegen.codecs.message_matches`); None if the spec
+    has no matches.
     """
 
     x_BLF: Tensor
     mask_BT: Tensor
     fresh_B: Tensor
     clock_BLC: Tensor | None = None
+    match_BLM: Tensor | None = None
 
 
 class LabelledMessageBatch(NamedTuple):
@@ -159,3 +164,4 @@ class LabelledMessageBatch(NamedTuple):
     fresh_B: Tensor
     label_B: Tensor
     clock_BLC: Tensor | None = None
+    match_BLM: Tensor | None = None

@@ -104,6 +104,9 @@ class MessageCodec:
       the range of times, in seconds.
     - sustain: whether notes last under the pedal in the files that `read` reads; the data module
       sets it to what it did itself, so that a prime is read like the training data.
+    - longest_match: whether models are also given what followed when the last messages came before
+      in the piece (`musegen.codecs.message_matches`). Scores repeat themselves; performances, with
+      times in seconds, rarely do so exactly.
     - labels: the names of the labels, for labelled pieces.
     - tempo: quarter notes per minute of the pieces that a model in beats generates.
     - program: the General MIDI instrument of generated pieces, 0 (grand piano) to 127.
@@ -120,6 +123,7 @@ class MessageCodec:
     time_min: PositiveFloat = 0.005
     time_max: PositiveFloat = 8.0
     sustain: bool = False
+    longest_match: bool = False
     labels: Labels = None
     tempo: BeatsPerMinute = 120.0
     program: Annotated[int, Interval(ge=0, le=127)] = 0
@@ -147,10 +151,11 @@ class MessageCodec:
         """The number of classes of each field and of labels, and the ticks of a beat."""
         low, high = self.pitch_range
         clock = TICKS if self.in_beats else 0
-        sizes = (high - low, self.velocity_bins + 1, len(self.grid.values), clock)
+        sizes = high - low, self.velocity_bins + 1, len(self.grid.values)
         if self.labels is None:
-            return Messages(*sizes)
-        return LabelledMessages(*sizes, num_labels=len(self.labels))
+            return Messages(*sizes, clock, self.longest_match)
+        num_labels = len(self.labels)
+        return LabelledMessages(*sizes, clock, self.longest_match, num_labels=num_labels)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain settings for a checkpoint; `MessageCodec(**plain)` is the inverse."""

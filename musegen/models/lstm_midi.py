@@ -14,24 +14,24 @@ of a sounding note is nearly always its release, and a release has velocity 0.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor
+from torch import Tensor
 from torchmetrics import Metric
 
 from musegen.codecs.labels import labels_to_generate
-from musegen.codecs.messages import FIELDS, SCORE_MESSAGES, MessageCodec
+from musegen.codecs.messages import FIELDS, MessageCodec
 from musegen.codecs.meter import bar_ticks, signature_of
 from musegen.codecs.region import Keep, Region
 from musegen.constraints import (
     BeatsPerMinute,
     DropoutRate,
     MidiPitch,
+    NonNegativeFloat,
     NonNegativeInt,
     PositiveFraction,
     PositiveInt,
@@ -43,19 +43,18 @@ from musegen.constraints import (
     Temperature,
     check_arguments,
 )
-from musegen.errors import UserError
 from musegen.metrics.nll import FieldNLL, LabelledNLL
 from musegen.models.base import Model
-from musegen.models.layers.beat_clock import advance
 from musegen.models.layers.class_selection import select_messages
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.message_heads import ChainedHeads, IndependentHeads
+from musegen.models.layers.message_match import MatchLogits, drop_matches
 from musegen.models.layers.past_attention import Past
 from musegen.models.layers.repeated_history import repeat_history
 from musegen.models.layers.softmax_sampler import Sampler
+from musegen.models.message_generation import draw_messages, read_prime
 from musegen.models.message_infilling import infill_messages, message_surprise, metre_of
 from musegen.models.message_net import MessageNet, State
-from musegen.models.message_step import MessageStep
 from musegen.render.shown import Samples, as_samples
 from musegen.runtime.random_streams import Stream, torch_stream
 from musegen.runtime.steps import report_step
@@ -87,6 +86,11 @@ class LSTMMidi(MessageNet):
     - repeated_histories: the probability that, at each place where one may start, a stretch of
       the history is replaced in training by repeats of what came before it; the targets are true.
       Without it a model with attention may repeat one note for ever.
+    - match_dropout: if the data has the longest match (`codec.longest_match`), the probability that
+      a batch row is trained on without it.
+
+    With matches, a match is embedded like a message and added to it, and the message that followed
+    it gets more in the logits (`musegen.models.layers.message_match`).
 
     The label of a piece, if the data has labels, has an embedding that is added to each message's.
 
@@ -121,6 +125,7 @@ class LSTMMidi(MessageNet):
         attention_heads: NonNegativeInt = 0,
         attention_span: PositiveInt = 512,
         repeated_histories: Probability = 0.0,
+        match_dropout: Probability = 0.3,
         dropout: DropoutRate = 0.3,
     ) -> None:
         super().__init__(
@@ -128,13 +133,14 @@ class LSTMMidi(MessageNet):
             attention_heads, attention_span, dropout,
         )  # fmt: skip
         self.save_settings()
-        self.repeated_histories = repeated_histories
+        self.repeated_histories, self.match_dropout = repeated_histories, match_dropout
         self.dropout = Dropout(dropout)
         self.heads: ChainedHeads | IndependentHeads = (
             ChainedHeads(hidden, self.spec.sizes, head_width, active_note_dim > 0)
             if heads == "chained"
             else IndependentHeads(hidden, self.spec.sizes)
         )
+        self.match_logits = MatchLogits(hidden, len(FIELDS)) if self.spec.matches else None
         self._carried: dict[str, State] = {}
         if self.spec.clock:
             self.register_buffer("bars_L", torch.zeros(MAX_BAR + 1, dtype=torch.long))
@@ -143,19 +149,32 @@ class LSTMMidi(MessageNet):
         """nll_NF of the N steps of the mask, their logits per field and their targets x_NF."""
         label_B = batch.label_B if isinstance(batch, LabelledMessageBatch) else None
         clock_BTC = None if batch.clock_BLC is None else batch.clock_BLC[:, :-1]
+        match_BTM = None if batch.match_BLM is None else batch.match_BLM[:, :-1]
         past_BTF = batch.x_BLF[:, :-1]
         if stage == "train":
             past_BTF = repeat_history(past_BTF, self.repeated_histories)
+            if match_BTM is not None:
+                match_BTM = drop_matches(match_BTM, self.spec.sizes, self.match_dropout)
         before = self._state(batch, stage)
-        h_BTD, active_BTQ, state = self(past_BTF, before, label_B, clock_BTC)
+        h_BTD, active_BTQ, state = self(past_BTF, before, label_B, clock_BTC, match_BTM)
         past = state.past and state.past.detached()
         self._carried[stage] = State(state.h.detach(), state.c.detach(), state.age_BP, past)
         h_ND, active_NQ, x_NF = (
             _masked(x_BT, batch.mask_BT) for x_BT in (h_BTD, active_BTQ, batch.x_BLF[:, 1:])
         )
-        logits = self.heads(self.dropout(h_ND), active_NQ, x_NF)
+        match_NM = None if match_BTM is None else _masked(match_BTM, batch.mask_BT)
+        logits = self.logits(self.dropout(h_ND), active_NQ, x_NF, match_NM)
         nll = [F.cross_entropy(z, x_NF[:, f], reduction="none") for f, z in enumerate(logits)]
         return torch.stack(nll, dim=-1), logits, x_NF
+
+    def logits(
+        self, h_ND: Tensor, active_NQ: Tensor, x_NF: Tensor, match_NM: Tensor | None
+    ) -> list[Tensor]:
+        """The logits (N, V) of each field, given the true fields before it and the match."""
+        logits: list[Tensor] = self.heads(h_ND, active_NQ, x_NF)
+        if self.match_logits is not None:
+            logits = self.match_logits(logits, h_ND, x_NF, match_NM)
+        return logits
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         if batch.clock_BLC is not None:
@@ -231,9 +250,10 @@ class LSTMMidi(MessageNet):
         self,
         n: SampleCount = 1,
         length: SampleLength = 800,
-        temperature: Temperature = 0.8,
+        temperature: Temperature = 0.85,
         top_k: NonNegativeInt = 0,
-        top_p: PositiveFraction = 0.8,
+        top_p: PositiveFraction = 0.9,
+        key_strength: NonNegativeFloat = 0.5,
         prime: Path | None = None,
         prime_seconds: float | None = None,
         include_prime: bool = False,
@@ -246,6 +266,8 @@ class LSTMMidi(MessageNet):
 
         A model with labels returns (label, notes) pairs: n of `label`, or n of every label.
 
+        - key_strength: how strongly notes of the key of the piece so far are preferred
+          (`musegen.models.layers.key_weights`); 0 leaves the key to the model.
         - prime: a MIDI file whose messages the model reads first, of its first `prime_seconds` if
           given; with `include_prime` the pieces start with them.
         - tempo: quarter notes per minute if times are in beats; null is that of the prime, or of
@@ -262,7 +284,7 @@ class LSTMMidi(MessageNet):
         labels = labels_to_generate(self.codec.labels, label, n)
         sampler = Sampler(temperature, top_k, top_p)
         generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
-        stream, prime_TF = self._read_prime(prime, prime_seconds)
+        stream, prime_TF = read_prime(self.codec, prime, prime_seconds)
         usual = int(self.bars_L.argmax()) if self.spec.clock else 0
         bar = time_signature and bar_ticks(time_signature)
         clock_TC = self.codec.prime_clock(stream, prime_TF, usual, bar)
@@ -281,7 +303,8 @@ class LSTMMidi(MessageNet):
 
         drawn: list[Tensor] = []
         with self.evaluating():
-            for x_BF in self._draw(n, labels, length, prime_TF, clock_TC, sampler, generator):
+            settings = sampler, generator, key_strength
+            for x_BF in draw_messages(self, n, labels, length, prime_TF, clock_TC, *settings):
                 drawn.append(x_BF)
                 report_step(len(drawn), length, lambda: pieces(drawn))
         return pieces(drawn)
@@ -344,55 +367,6 @@ class LSTMMidi(MessageNet):
         """
         with self.evaluating():
             return message_surprise(self, notes, metre_of(self, tempo, time_signature), label)
-
-    def _read_prime(
-        self, prime: Path | None, seconds: float | None
-    ) -> tuple[np.ndarray, np.ndarray]:
-        """The prime's stream and its classes, (T, F); T = 0 without a prime."""
-        if prime is None:
-            return np.empty(0, SCORE_MESSAGES), np.empty((0, len(FIELDS)), np.int64)
-        stream = self.codec.in_range(self.codec.read(prime, seconds))
-        if not len(stream):
-            raise UserError(f"prime={prime}: no notes within the model's pitch range")
-        return stream, self.codec.encode(stream)
-
-    def _draw(
-        self,
-        n: int,
-        labels: list[int] | None,
-        length: int,
-        prime_TF: np.ndarray,
-        clock_TC: np.ndarray,
-        sampler: Sampler,
-        generator: Generator,
-    ) -> Iterator[Tensor]:
-        """The classes x_BF of each step of n pieces, or one per label, that continue the prime."""
-        start_TF = np.array([self.spec.sizes])  # "before the piece"
-        read_TF = torch.as_tensor(np.concatenate([start_TF, prime_TF]), device=self.device)
-        clock_BTC = torch.as_tensor(clock_TC, device=self.device)[None]
-        label_B = None
-        if labels is not None:
-            n, label_B = len(labels), torch.tensor(labels, device=self.device)
-        rows = 1 if label_B is None else n  # without labels the prime is read once for all pieces
-        h_BTD, active_BTQ, (h, c, age_BP, past) = self(
-            read_TF.expand(rows, -1, -1), None, label_B, clock_BTC.expand(rows, -1, -1)
-        )
-        h_BD, active_BQ = h_BTD[:, -1].expand(n, -1), active_BTQ[:, -1].expand(n, -1)
-        state = State(
-            h.expand(-1, n, -1).unbind(),
-            c.expand(-1, n, -1).unbind(),
-            age_BP.expand(n, -1),
-            past and Past(*(part.expand(n, *part.shape[1:]) for part in past)),
-        )
-        clock_BC = clock_BTC[:, -1].expand(n, -1)
-        ticks_V = torch.as_tensor(self.codec.ticks, device=self.device)
-        step, draw = MessageStep(self), self.heads.drawing(sampler, generator)
-        for _ in range(length):
-            x_BF = draw(h_BD, active_BQ)
-            yield x_BF
-            if self.clock is not None:
-                clock_BC = advance(clock_BC, ticks_V[x_BF[:, 2]])
-            h_BD, active_BQ, state = step(x_BF, state, label_B, clock_BC)
 
 
 def _masked(x_BT: Tensor, mask_BT: Tensor) -> Tensor:

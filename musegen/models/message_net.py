@@ -12,6 +12,7 @@ from musegen.codecs.messages import MessageCodec
 from musegen.models.base import Model
 from musegen.models.layers.active_notes import active_features, message_ages
 from musegen.models.layers.beat_clock import BeatClock
+from musegen.models.layers.message_match import MatchEmbedding
 from musegen.models.layers.past_attention import Past, PastAttention
 from musegen.specs import LabelledMessages, Messages
 
@@ -31,7 +32,8 @@ class State(NamedTuple):
 
 class MessageNet(Model, abstract=True):
     """Concatenated embeddings of note, velocity and time, and of what follows from the messages
-    before: the sounding notes, and the place in the bar. See `LSTMMidi` for the settings."""
+    before: the sounding notes, the place in the bar and the longest match. See `LSTMMidi` for the
+    settings."""
 
     spec: Messages | LabelledMessages
     codec: MessageCodec
@@ -69,6 +71,7 @@ class MessageNet(Model, abstract=True):
             if isinstance(self.spec, LabelledMessages)
             else None
         )
+        self.embed_match = MatchEmbedding(self.spec.sizes, width) if self.spec.matches else None
         self.lstm = nn.LSTM(
             width, hidden, layers, batch_first=True, dropout=dropout if layers > 1 else 0.0
         )
@@ -84,9 +87,10 @@ class MessageNet(Model, abstract=True):
         state: State | None = None,
         label_B: Tensor | None = None,
         clock_BTC: Tensor | None = None,
+        match_BTM: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
-        """Messages, their labels and their clock → the LSTM's output h_BTD, the features active_BTQ
-        of the notes that sound after each message, and the next state."""
+        """Messages, their labels, their clock and the matches after them → the LSTM's output h_BTD,
+        the features active_BTQ of the notes that sound after each message, and the next state."""
         silent_BP = torch.zeros(len(x_BTF), self.spec.notes, device=x_BTF.device).to(self.dtype)
         age_BP = state.age_BP if state else silent_BP
         if self.embed_active is None:
@@ -96,7 +100,7 @@ class MessageNet(Model, abstract=True):
             active_BTQ = active_features(age_BTP)
         cells = (state.h, state.c) if state else None
         label_B1 = None if label_B is None else label_B[:, None]
-        v_BTE = self.embedded(x_BTF, active_BTQ, label_B1, clock_BTC)
+        v_BTE = self.embedded(x_BTF, active_BTQ, label_B1, clock_BTC, match_BTM)
         h_BTD, (h, c) = self.lstm(v_BTE, cells)
         past = None
         if self.attention is not None:
@@ -104,16 +108,23 @@ class MessageNet(Model, abstract=True):
         return h_BTD, active_BTQ, State(h, c, age_BTP[:, -1], past)
 
     def embedded(
-        self, x_F: Tensor, active_Q: Tensor, label: Tensor | None, clock_C: Tensor | None
+        self,
+        x_F: Tensor,
+        active_Q: Tensor,
+        label: Tensor | None,
+        clock_C: Tensor | None,
+        match_M: Tensor | None,
     ) -> Tensor:
-        """(…, F) classes, (…, Q) features of the sounding notes, labels and (…, C) clock →
-        (…, E)."""
+        """(…, F) classes, (…, Q) features of the sounding notes, labels, (…, C) clock and (…, M)
+        matches → (…, E)."""
         parts = [embed(x_F[..., f]) for f, embed in enumerate(self.embed)]
         if self.embed_active is not None:
             parts.append(self.embed_active(active_Q))
         if self.clock is not None:
             parts.append(self.clock(clock_C))
         v_E = torch.cat(parts, dim=-1)
+        if self.embed_match is not None:
+            v_E = v_E + self.embed_match(match_M)
         if self.embed_label is not None:
             assert label is not None, "a labelled model reads labelled batches"
             v_E = v_E + self.embed_label(label)

@@ -15,9 +15,9 @@ class MessageStep:
     """`MessageNet.forward` with T = 1, for weights that do not change meanwhile.
 
     What does not change is computed once. The products of all embeddings with the first layer's
-    weights are the rows of one table: a class of a field, a place in the bar and a label each add
-    a row to the gates. The other inputs of a layer, the layer below (in the first one the sounding
-    notes) and its own last output, are side by side in one product.
+    weights are the rows of one table: a class of a field, a place in the bar, a label and each
+    number of a match add a row to the gates. The other inputs of a layer, the layer below (in the
+    first one the sounding notes) and its own last output, are side by side in one product.
 
     `nn.LSTM` is slow for T = 1: oneDNN's sequence kernel spends six times as long on repacking its
     weights as all cells need together.
@@ -52,6 +52,7 @@ class MessageStep:
         state: State,
         label_B: Tensor | None = None,
         clock_BC: Tensor | None = None,
+        match_BM: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """One message → h_BD, active_BQ and the next state, h and c with one (B, H) per layer."""
         age_BP = active_BQ = state.age_BP
@@ -60,7 +61,7 @@ class MessageStep:
             age_BP = next_ages(x_BF, age_BP)
             active_BQ = active_features(age_BP)
             inputs = F.linear(active_BQ, self.W_active), state.h[0]
-        row_BK = self._rows_of(x_BF, label_B, clock_BC)
+        row_BK = self._rows_of(x_BF, label_B, clock_BC, match_BM)
         gates_BG: Tensor = F.embedding_bag(row_BK, self.table_RG, mode="sum")
         h: list[Tensor] = []
         c: list[Tensor] = []
@@ -72,12 +73,18 @@ class MessageStep:
             c.append(c_BH)
         y_BD, past = h[-1], None
         if self.attention is not None:
-            v_BE = self.net.embedded(x_BF, active_BQ, label_B, clock_BC)
+            v_BE = self.net.embedded(x_BF, active_BQ, label_B, clock_BC, match_BM)
             y_B1D, past = self.attention(y_BD[:, None], v_BE[:, None], state.past)
             y_BD = y_B1D[:, 0]
         return y_BD, active_BQ, State(tuple(h), tuple(c), age_BP, past)
 
-    def _rows_of(self, x_BF: Tensor, label_B: Tensor | None, clock_BC: Tensor | None) -> Tensor:
+    def _rows_of(
+        self,
+        x_BF: Tensor,
+        label_B: Tensor | None,
+        clock_BC: Tensor | None,
+        match_BM: Tensor | None,
+    ) -> Tensor:
         """The rows of the table that a message adds up."""
         parts = [x_BF]
         if self.clock is not None:
@@ -85,12 +92,14 @@ class MessageStep:
             parts += [place_B[:, None] for place_B in self.clock.places(clock_BC)]
         if label_B is not None:
             parts.append(label_B[:, None])
+        if match_BM is not None:
+            parts.append(match_BM)
         return (torch.cat(parts, 1) if len(parts) > 1 else x_BF) + self.first_K
 
 
 def _rows(net: MessageNet, W_GI: Tensor) -> tuple[list[Tensor], Tensor]:
-    """The table, one part for each field, place and for the labels, and what is left of W: the
-    weights of the sounding notes."""
+    """The table, one part for each field and place, for the labels and for each number of a match;
+    and what is left of W, the weights of the sounding notes."""
     fields = [embed for embed in net.embed if isinstance(embed, nn.Embedding)]
     widths = [embed.embedding_dim for embed in fields]
     widths.append(net.embed_active.out_features if net.embed_active else 0)
@@ -100,6 +109,8 @@ def _rows(net: MessageNet, W_GI: Tensor) -> tuple[list[Tensor], Tensor]:
         parts += [(table, W_clock) for table in net.clock.tables]
     if net.embed_label is not None:
         parts.append((net.embed_label, W_GI))
+    if net.embed_match is not None:
+        parts += [(table, W_GI) for table in net.embed_match.tables]  # type: ignore[misc]
     return [F.linear(table.weight, W) for table, W in parts], W_active
 
 

@@ -176,9 +176,10 @@ def _char_step(model: CharRNN) -> Step:
 
 
 def _message_step(model: LSTMMidi) -> Step:
-    if model.attention is not None:
+    if model.attention is not None or model.spec.matches:
+        what = "attention" if model.attention is not None else "codec.longest_match"
         raise UserError(
-            "the step of a model with attention is not exported, since it also needs the messages "
+            f"the step of a model with {what} is not exported, since it also needs the messages "
             "before; format=safetensors takes every model"
         )
     before = torch.tensor([model.spec.sizes]).expand(BATCH, -1).clone()

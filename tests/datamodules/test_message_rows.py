@@ -7,6 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
+import torch
 
 from datamodules import message_rows
 from datamodules.message_rows import (
@@ -91,6 +92,32 @@ def test_the_clock_of_a_row_is_the_clock_of_its_messages() -> None:
     assert not idle.mask_BT.any()
     seconds = MessageDataset(pieces(7), CODEC, window=3, only_last=False)
     assert seconds.__getitems__([StreamSlice(0, -1)]).clock_BLC is None
+
+
+def test_the_matches_of_a_row_are_those_of_the_piece() -> None:
+    """A figure of ten messages, three times; the last window is a third lower and slower."""
+    codec = MessageCodec(velocity_bins=127, longest_match=True)
+    stream = np.zeros(30, MESSAGES)
+    stream["note"] = 60 + np.arange(30) % 10
+    stream["velocity"], stream["time"] = 64, codec.grid.values[50 + np.arange(30) % 10]
+    dataset = MessageDataset([Piece("figure", stream)], codec, window=4, only_last=False)
+    slices = [StreamSlice(0, -1), StreamSlice(0, 12), StreamSlice(0, 25, True, -3, 1.5),
+              StreamSlice(-1)]  # fmt: skip
+    batch = dataset.__getitems__(slices)
+    x_BLF, match_BLM = batch.x_BLF, batch.match_BLM
+    assert match_BLM is not None
+    none = [0, *codec.spec.sizes]
+    assert match_BLM[0].tolist() == [none] * 5
+    assert match_BLM[3].tolist() == [none] * 5
+    # Messages 10, 11, 12 … came before, so after message 12 the match has three.
+    assert match_BLM[1, :, 0].tolist() == [2, 3, 3, 3, 3]
+    assert torch.equal(match_BLM[1, :-1, 1:], x_BLF[1, 1:])
+    assert match_BLM[2, :4, 0].tolist() == [5, 5, 5, 5]
+    assert torch.equal(match_BLM[2, :4, 1:3], x_BLF[2, 1:, :2])
+    # Times are rounded alone, and in a stream with the error of those before.
+    assert (match_BLM[2, :4, 3] - x_BLF[2, 1:, 2]).abs().max() <= 1
+    plain = MessageDataset([Piece("figure", stream)], CODEC, window=4, only_last=False)
+    assert plain.__getitems__(slices).match_BLM is None
 
 
 def test_windows_of_stride_1_predict_every_message_once() -> None:

@@ -16,6 +16,7 @@ from musegen.errors import PairingError, UserError
 from musegen.models.layers.active_notes import message_ages
 from musegen.models.layers.softmax_sampler import Sampler
 from musegen.models.lstm_midi import LSTMMidi
+from musegen.models.message_picker import MessagePicker
 from musegen.models.message_step import MessageStep
 from musegen.specs import Frames, MessageBatch, Messages
 
@@ -179,9 +180,10 @@ def test_samples_follow_the_distribution_of_the_loss() -> None:
     rows = MessageBatch(torch.cat([start, all_messages[:, None]], 1), yes_B[:, None], yes_B)
     exact = lstm.nll(rows, "test")[0].sum(1).neg().exp()
     h_BTD, active_BTQ, _ = lstm(start[:1])
-    draw = lstm.heads.drawing(Sampler(), torch.Generator().manual_seed(0))
+    picker = MessagePicker(Sampler(), torch.Generator().manual_seed(0), None, None)
     with torch.inference_mode():
-        drawn = draw(h_BTD[0].expand(40_000, -1), active_BTQ[0].expand(40_000, -1))
+        h_BD, active_BQ = h_BTD[0].expand(40_000, -1), active_BTQ[0].expand(40_000, -1)
+        drawn = lstm.heads.drawing()(h_BD, active_BQ, picker.pick)
     index = (drawn[:, 0] * 2 + drawn[:, 1]) * 3 + drawn[:, 2]
     frequencies = torch.bincount(index, minlength=len(all_messages)) / 40_000
     torch.testing.assert_close(frequencies, exact.detach(), atol=0.01, rtol=0)
@@ -302,10 +304,10 @@ def test_the_clock_of_a_generated_piece_is_that_of_its_messages(monkeypatch) -> 
     lstm, given, drawn = in_beats(), [], []
     step = MessageStep.__call__
 
-    def recorded(self, x_BF, state, label_B, clock_BC):
+    def recorded(self, x_BF, state, label_B, clock_BC, match_BM):
         drawn.append(x_BF.clone())
         given.append(clock_BC.clone())
-        return step(self, x_BF, state, label_B, clock_BC)
+        return step(self, x_BF, state, label_B, clock_BC, match_BM)
 
     monkeypatch.setattr(MessageStep, "__call__", recorded)
     lstm.generate(2, 20, time_signature=(3, 4), seed=1)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from scipy.stats import chisquare
 
+from musegen.codecs.message_matches import MessageHistory
 from musegen.codecs.messages import MessageCodec, score_to_messages
 from musegen.codecs.midi import BARS, NOTES, Score
 from musegen.codecs.region import Region
@@ -77,9 +79,11 @@ def exact(lstm: LSTMMidi, given: list[tuple[int, int, int]] = GIVEN) -> np.ndarr
         x_LF = np.concatenate([[lstm.spec.sizes], x_TF])
         clock_LC = CODEC.prime_clock(stream, x_TF, 0, None)
         ones = torch.ones(1, len(x_TF), dtype=torch.bool)
+        match_LM, _ = MessageHistory(1, lstm.spec.sizes).read(x_LF[None])
         batch = MessageBatch(
             torch.from_numpy(x_LF)[None], ones, torch.ones(1, dtype=torch.bool),
             torch.from_numpy(clock_LC)[None],
+            torch.from_numpy(match_LM) if lstm.spec.matches else None,
         )  # fmt: skip
         log_p.append(-float(lstm.nll(batch, "test")[0].double().sum()))
     p = np.exp(np.array(log_p) - max(log_p))
@@ -106,11 +110,14 @@ def distance(p: np.ndarray, q: np.ndarray) -> float:
 
 
 CHAINED = {"seed": 12, "std": 0.5}
+MATCHES = {"seed": 24, "std": 0.5, "codec": replace(CODEC, longest_match=True)}
 ATTENTION = {"seed": 5, "attention_heads": 1, "attention_span": 8}
 INDEPENDENT = {"seed": 2, "heads": "independent"}
 
 
-@pytest.mark.parametrize("settings", [CHAINED, ATTENTION], ids=["chained", "attention"])
+@pytest.mark.parametrize(
+    "settings", [CHAINED, ATTENTION, MATCHES], ids=["chained", "attention", "matches"]
+)
 @torch.inference_mode()
 def test_weighted_particles_have_the_exact_conditional_distribution(settings, monkeypatch) -> None:
     lstm, count = model(**settings), 30_000

@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from musegen.models.layers.softmax_sampler import Sampler
+from musegen.models.message_picker import MessagePicker
 from musegen.models.message_step import MessageStep
 from tests.models.test_lstm_midi import batch, model
 
@@ -44,7 +45,8 @@ def test_the_most_likely_message_is_that_of_the_logits(heads: str, active_note_d
         weight *= 4
     h_BTD, active_BTQ, _ = lstm(batch(B=5, T=6).x_BLF)
     h_ND, active_NQ = h_BTD.flatten(0, 1), active_BTQ.flatten(0, 1)
-    x_NF = lstm.heads.drawing(Sampler(temperature=0), torch.Generator())(h_ND, active_NQ)
+    picker = MessagePicker(Sampler(temperature=0), torch.Generator(), None, None)
+    x_NF = lstm.heads.drawing()(h_ND, active_NQ, picker.pick)
     logits = lstm.heads(h_ND, active_NQ, x_NF)
     assert torch.equal(x_NF, torch.stack([z_NV.argmax(-1) for z_NV in logits], -1))
     assert all(len(field_N.unique()) > 1 for field_N in x_NF.unbind(1))

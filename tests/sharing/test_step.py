@@ -147,6 +147,13 @@ def test_a_labelled_model_takes_its_label(tmp_path: Path) -> None:
     assert described["start"] == {"x": NAMES.start_class}
 
 
+def test_a_model_with_matches_is_refused(tmp_path: Path) -> None:
+    codec = MessageCodec(longest_match=True)
+    with pytest.raises(UserError, match=r"codec\.longest_match is not exported"):
+        write_step(LSTMMidi(codec.spec, codec, hidden=4), tmp_path, "torchscript")
+    assert not list(tmp_path.iterdir())
+
+
 def test_a_model_without_a_step_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="rbm has no step function to export; char_rnn and lstm"):
         write_step(RBM(Frames(4), hidden=2), tmp_path / "x", "onnx")

@@ -47,6 +47,7 @@ def select_messages(weights: Weights, old: MessageCodec, new: MessageCodec) -> W
     outputs = {0: [*notes, *range(pitches, len(_heads_bias(weights)))]}
     selection: Selection = {
         "embed.0.weight": {0: inputs},
+        "embed_match.tables.1.weight": {0: inputs},
         "embed_active.weight": {1: active},
         **{f"heads.{layer}.{p}": outputs for layer in ("from_state", "out")
            for p in ("weight", "bias")},

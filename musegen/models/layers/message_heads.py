@@ -10,12 +10,14 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from musegen.energy.affine import dense_affine
-from musegen.models.layers.softmax_sampler import Sampler
 
-Draw = Callable[[Tensor, Tensor], Tensor]
+Pick = Callable[[int, Tensor], Tensor]
+"""(the number of a field, its logits (B, V)) → its classes (B,)."""
+Draw = Callable[[Tensor, Tensor, Pick], Tensor]
+"""The state h_BD and the sounding notes active_BQ → the next message (B, F)."""
 
 
 class IndependentHeads(nn.Module):
@@ -30,13 +32,13 @@ class IndependentHeads(nn.Module):
         """Logits (N, V) per field. The sounding notes and the true message x_NF are not used."""
         return list(self.out(h_ND).split(self.sizes, dim=-1))
 
-    def drawing(self, sampler: Sampler, generator: Generator) -> Draw:
-        """Draws the next message, (B, F), from h_BD and active_BQ; only without gradients."""
+    def drawing(self) -> Draw:
+        """Draws the next message; only without gradients."""
         W_DV, b_V = _folded(self.out)
 
-        def draw(h_BD: Tensor, active_BQ: Tensor) -> Tensor:
+        def draw(h_BD: Tensor, active_BQ: Tensor, pick: Pick) -> Tensor:
             logits = dense_affine(h_BD, W_DV, b_V).split_with_sizes(self.sizes, -1)
-            return torch.stack([sampler(logits_BV, generator) for logits_BV in logits], dim=-1)
+            return torch.stack([pick(f, z_BV) for f, z_BV in enumerate(logits)], dim=-1)
 
         return draw
 
@@ -77,9 +79,9 @@ class ChainedHeads(nn.Module):
             self._time_logits(for_time, note, velocity),
         ]
 
-    def drawing(self, sampler: Sampler, generator: Generator) -> Draw:
-        """Draws the next message, (B, F), each field given the fields drawn before it, from h_BD
-        and active_BQ; only without gradients. Does what `forward` does in fewer calls."""
+    def drawing(self) -> Draw:
+        """Draws the next message, each field given the fields drawn before it; only without
+        gradients. Does what `forward` does in fewer calls."""
         (W_DO, b_O), (W_WV, b_V), (W_WT, b_T) = map(
             _folded, (self.from_state, self.velocity_out, self.time_out)
         )
@@ -88,18 +90,18 @@ class ChainedHeads(nn.Module):
         by_velocity_VW = self.velocity_for_time.weight.detach()
         note_QN = self.active_for_note.weight.detach().t() if self.reads_active else None
 
-        def draw(h_BD: Tensor, active_BQ: Tensor) -> Tensor:
+        def draw(h_BD: Tensor, active_BQ: Tensor, pick: Pick) -> Tensor:
             z_BN, hidden_BX = dense_affine(h_BD, W_DO, b_O).split_with_sizes((notes, 2 * width), 1)
             if note_QN is not None:
                 z_BN = torch.addmm(z_BN, active_BQ, note_QN)
-            note_B = sampler(z_BN, generator)
+            note_B = pick(0, z_BN)
             hidden_BX = hidden_BX + given_NX.index_select(0, note_B)
             if note_QN is not None:
                 hidden_BX = hidden_BX.addcmul_(active_BQ.gather(1, note_B.unsqueeze(1)), sounds_X)
             for_velocity, for_time = hidden_BX.chunk(2, 1)
-            velocity_B = sampler(torch.addmm(b_V, for_velocity.relu(), W_WV), generator)
+            velocity_B = pick(1, torch.addmm(b_V, for_velocity.relu(), W_WV))
             for_time = for_time.add_(by_velocity_VW.index_select(0, velocity_B)).relu_()
-            time_B = sampler(torch.addmm(b_T, for_time, W_WT), generator)
+            time_B = pick(2, torch.addmm(b_T, for_time, W_WT))
             return torch.stack([note_B, velocity_B, time_B], dim=-1)
 
         return draw
