@@ -7,6 +7,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from datamodules.base import cache_path
+from datamodules.sources.score_midi import score_to_midi
 from musegen.runtime.atomic import replacing
 
 CONVERSION = 3
@@ -106,7 +107,6 @@ def _convert_all(
 def _convert(item: tuple[Path, Path]) -> None:
     """Write a score as a MIDI file: (path of the score, path of the MIDI file)."""
     from music21 import converter, repeat
-    from music21.midi.translate import streamToMidiFile
 
     source, target = item
     score = converter.parse(source, forceSource=True)
@@ -114,24 +114,20 @@ def _convert(item: tuple[Path, Path]) -> None:
     _remove_texts_after_notes(score)
     _mark_upbeat(score)
     try:
-        midi = streamToMidiFile(score)
+        midi = score_to_midi(score)
     except repeat.ExpanderException:
         # The notated repeats of K. 458 i and ii cannot be played.
         _remove_repeats(score)
-        midi = streamToMidiFile(score)
+        midi = score_to_midi(score)
     with replacing(target, "wb") as file:
-        midi.openFileLike(file)
-        midi.write()
+        midi.save(file=file)
 
 
 def _remove_grace_notes(score) -> None:
-    """Remove grace notes.
-
-    music21 writes them without a length and with the release before the onset, so that each of
-    them would sound until the same pitch is played again.
-    """
-    graces = [n for n in score.recurse().notes if n.duration.isGrace]
-    score.remove(graces, recurse=True)
+    """Remove grace notes, which have no length of their own: they cannot be on a grid of beats."""
+    for note in list(score.recurse().notes):
+        if note.duration.isGrace:
+            note.activeSite.remove(note)
 
 
 def _remove_texts_after_notes(score) -> None:
@@ -165,11 +161,17 @@ def _mark_upbeat(score) -> None:
 
 
 def _remove_repeats(score) -> None:
-    """Replace repeat signs by plain bar lines, and remove the brackets of different endings."""
+    """Replace repeat signs by plain bar lines; remove brackets of endings and words like da capo.
+
+    Of Beethoven's op. 132 one part alone has a da capo.
+    """
+    from music21.repeat import RepeatExpression
+
     for measure in score.recurse().getElementsByClass("Measure"):
         for side in ("leftBarline", "rightBarline"):
             barline = getattr(measure, side)
             if barline and "Repeat" in barline.classes:
                 setattr(measure, side, None)
+        measure.removeByClass(RepeatExpression)
     for bracket in list(score.recurse().getElementsByClass("RepeatBracket")):
         score.remove(bracket, recurse=True)
