@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import IO
 
+import mido
 import music21
 import pytest
 
@@ -56,13 +58,11 @@ def test_parts_stay_together_and_an_upbeat_ends_a_bar() -> None:
 
 
 def test_a_failed_conversion_leaves_no_file(tmp_path: Path, monkeypatch) -> None:
-    from music21.midi import MidiFile
-
-    def write_half(self) -> None:
-        self.file.write(b"MThd half a file")
+    def write_half(self, *, file: IO[bytes]) -> None:
+        file.write(b"MThd half a file")
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(MidiFile, "write", write_half)
+    monkeypatch.setattr(mido.MidiFile, "save", write_half)
     with pytest.raises(KeyboardInterrupt):
         music21_scores._convert((corpus_path("k545"), tmp_path / "k545.mid"))
     assert not list(tmp_path.glob("*.mid"))
@@ -70,18 +70,16 @@ def test_a_failed_conversion_leaves_no_file(tmp_path: Path, monkeypatch) -> None
 
 def test_two_convert_one_score_at_the_same_time(tmp_path: Path, monkeypatch) -> None:
     """As in two containers with a common disk: both have the process number 1."""
-    from music21.midi import MidiFile
-
     item = music21_scores._score_path("bach/bwv269"), tmp_path / "bwv269.mid"
-    write, started = MidiFile.write, []
+    save, started = mido.MidiFile.save, []
 
-    def another_begins_and_ends(self) -> None:
+    def another_begins_and_ends(self, *, file: IO[bytes]) -> None:
         if not started:
             started.append(self)
             music21_scores._convert(item)
-        write(self)
+        save(self, file=file)
 
-    monkeypatch.setattr(MidiFile, "write", another_begins_and_ends)
+    monkeypatch.setattr(mido.MidiFile, "save", another_begins_and_ends)
     monkeypatch.setattr(os, "getpid", lambda: 1)
     music21_scores._convert(item)
     assert [p.name for p in tmp_path.iterdir()] == ["bwv269.mid"]

@@ -119,7 +119,7 @@ def test_a_note_in_another_voice_may_break_a_tie(tmp_path: Path) -> None:
     written(score(part(*bars)), tmp_path)
 
 
-@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("seed", range(4))
 def test_random_ties_in_two_voices_are_those_of_music21(seed: int, tmp_path: Path) -> None:
     generator = np.random.default_rng(seed)
     kinds = [None, "start", "continue", "stop"]
@@ -176,11 +176,12 @@ def test_repeats_that_cannot_be_played_are_refused() -> None:
     bars = [measure(4), measure(4)]
     bars[0].leftBarline = bar.Repeat(direction="start")
     bars[1].leftBarline = bar.Repeat(direction="start")
+    bars[1].append(repeat.DaCapoAlFine())
     with pytest.raises(repeat.ExpanderException):
         score_to_midi(score(part(*bars)))
     made = score(part(*bars))
     music21_scores._remove_repeats(made)
-    score_to_midi(made)
+    assert sum(m.type == "note_on" for m in score_to_midi(made).tracks[1]) == 2
 
 
 def test_dynamics_and_accents_are_velocities(tmp_path: Path) -> None:
@@ -205,7 +206,7 @@ def test_dynamics_after_triplets(tmp_path: Path) -> None:
     third = 1 / 3
     bars = [
         measure(*[part_of for k in range(6) for part_of in (third, dynamics.Dynamic("pf"[k % 2]))])
-        for _ in range(40)
+        for _ in range(15)
     ]
     assert len(set(written(score(part(*bars)), tmp_path).notes["velocity"])) == 3
 
@@ -263,9 +264,11 @@ def test_each_part_has_its_instrument() -> None:
 
 
 def test_a_long_part_takes_time_proportional_to_its_length() -> None:
-    """Ties and repeats over 400 bars: music21's own writer takes half a minute."""
-    bars = [measure(2, tied(note.Note("D4", quarterLength=1), "start" if n % 2 == 0 else "stop"))
-            for n in range(400)]  # fmt: skip
+    """Ties and repeats over 200 bars, which music21's own writer copies and searches."""
+    bars = []
+    for _ in range(100):
+        first, second = (tied(note.Note("D4", quarterLength=1), kind) for kind in ("start", "stop"))
+        bars += [measure(2, first), measure(second, 2)]
     bars[-1].rightBarline = bar.Repeat(direction="end")
     midi = score_to_midi(score(part(*bars)))
-    assert sum(m.type == "note_on" for m in midi.tracks[1]) == 2 * 800
+    assert sum(m.type == "note_on" for m in midi.tracks[1]) == 2 * 300
