@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from musegen.codecs.messages import FIELDS
@@ -48,7 +49,8 @@ class MessageStep(nn.Module):
     """The last message x_BF and the state → the logits of each field and the state.
 
     Models with labels also take label_B, and models of beats clock_BC, the place of the message in
-    its bar and the length of the bar, in ticks. Chained heads also take the next message's fields
+    its bar and the length of the bar, in ticks. Models with matches take match_BM, the longest
+    match after the message. Chained heads also take the next message's fields
     as far as they are drawn, next_BF: the velocity's logits are those after its note, and the
     time's those after its note and velocity.
     """
@@ -59,23 +61,27 @@ class MessageStep(nn.Module):
 
     def forward(self, x_BF: Tensor, *inputs: Tensor) -> tuple[Tensor, ...]:
         given = dict(zip(_message_inputs(self.model), inputs, strict=True))
-        clock_BC = given.get("clock")
+        clock_BC, match_BM = given.get("clock"), given.get("match")
         h_BTD, active_BTQ, after = self.model(
             x_BF[:, None],
             State(given["h"], given["c"], given["age_BP"]),
             given.get("label"),
             None if clock_BC is None else clock_BC[:, None],
+            None if match_BM is None else match_BM[:, None],
         )
-        logits = self.model.heads(h_BTD[:, 0], active_BTQ[:, 0], given.get("next", x_BF))
+        state = h_BTD[:, 0], active_BTQ[:, 0]
+        logits = self.model.logits(*state, given.get("next", x_BF), match_BM)
         return *logits, *after[:3]
 
 
 def _message_inputs(model: LSTMMidi) -> list[str]:
     """The names of the inputs after the last message, in order."""
     optional = {
-        "next": isinstance(model.heads, ChainedHeads),
+        # The gain of a match also depends on the fields before.
+        "next": isinstance(model.heads, ChainedHeads) or model.spec.matches,
         "label": model.embed_label is not None,
         "clock": model.clock is not None,
+        "match": model.spec.matches,
     }
     return [*(name for name, used in optional.items() if used), "h", "c", "age_BP"]
 
@@ -176,10 +182,9 @@ def _char_step(model: CharRNN) -> Step:
 
 
 def _message_step(model: LSTMMidi) -> Step:
-    if model.attention is not None or model.spec.matches:
-        what = "attention" if model.attention is not None else "codec.longest_match"
+    if model.attention is not None:
         raise UserError(
-            f"the step of a model with {what} is not exported, since it also needs the messages "
+            "the step of a model with attention is not exported, since it also needs the messages "
             "before; format=safetensors takes every model"
         )
     before = torch.tensor([model.spec.sizes]).expand(BATCH, -1).clone()
@@ -189,6 +194,7 @@ def _message_step(model: LSTMMidi) -> Step:
         "next": torch.zeros_like(before),
         "label": torch.zeros(BATCH, dtype=torch.int64),
         "clock": torch.zeros(BATCH, 2, dtype=torch.int64),
+        "match": F.pad(before, (1, 0)),
         "h": floats.new_zeros(shape),
         "c": floats.new_zeros(shape),
         "age_BP": floats.new_zeros(BATCH, model.spec.notes),
@@ -196,4 +202,7 @@ def _message_step(model: LSTMMidi) -> Step:
     inputs = {"x": before, **{name: zeros[name] for name in _message_inputs(model)}}
     parts = ("h", "c", "age_BP")
     outputs = [*(f"{field}_logits" for field in FIELDS), *(f"{name}_next" for name in parts)]
-    return Step(MessageStep(model), inputs, outputs, {"x": list(model.spec.sizes)})
+    start = {"x": list(model.spec.sizes)}
+    if model.spec.matches:
+        start["match"] = [0, *model.spec.sizes]
+    return Step(MessageStep(model), inputs, outputs, start)

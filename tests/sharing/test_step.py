@@ -147,11 +147,30 @@ def test_a_labelled_model_takes_its_label(tmp_path: Path) -> None:
     assert described["start"] == {"x": NAMES.start_class}
 
 
-def test_a_model_with_matches_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("format", ["onnx", "torchscript"])
+@pytest.mark.parametrize("heads", ["chained", "independent"])
+def test_a_model_with_matches_takes_the_match(heads: str, format: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
     codec = MessageCodec(longest_match=True)
-    with pytest.raises(UserError, match=r"codec\.longest_match is not exported"):
-        write_step(LSTMMidi(codec.spec, codec, hidden=4), tmp_path, "torchscript")
-    assert not list(tmp_path.iterdir())
+    model = LSTMMidi(codec.spec, codec, hidden=5, layers=1, heads=heads).eval()
+    assert model.match_logits is not None
+    for weight in model.match_logits.parameters():
+        torch.nn.init.normal_(weight)
+    write(model, tmp_path, format)
+    sizes, none = model.spec.sizes, [0, *model.spec.sizes]
+    described = json.loads((tmp_path / "step.json").read_text())
+    assert list(described["inputs"])[:3] == ["x", "next", "match"]
+    assert described["start"] == {"x": list(sizes), "match": none}
+    x_TBF = np.tile(np.array([sizes, [40, 3, 0], [40, 3, 7]]), (ROWS, 1, 1)).transpose(1, 0, 2)
+    match_TBM = np.tile(np.array([none, [4, 40, 3, 7]])[:, None], (1, ROWS, 1))
+    found = run(tmp_path, format, x_TBF[:-1], next=x_TBF[1:], match=match_TBM)
+    x_BLF, match_BTM = (torch.from_numpy(a).transpose(0, 1) for a in (x_TBF, match_TBM))
+    with torch.inference_mode():
+        h_BTD, active_BTQ, _ = model(x_BLF[:, :-1], match_BTM=match_BTM)
+        for t in range(2):
+            expected = model.logits(h_BTD[:, t], active_BTQ[:, t], x_BLF[:, t + 1], match_BTM[:, t])
+            for field, logits in zip(("note", "velocity", "time"), expected, strict=True):
+                np.testing.assert_allclose(found[t][f"{field}_logits"], logits.numpy(), atol=1e-5)
 
 
 def test_a_model_without_a_step_is_refused(tmp_path: Path) -> None:
