@@ -7,6 +7,7 @@ searches a whole part for each repeat and each tie, so that a long movement take
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterator
 from copy import deepcopy
 from fractions import Fraction
@@ -18,6 +19,9 @@ import mido
 
 TICKS_PER_BEAT = 10080
 """As in music21's files: triplets, quintuplets and septuplets are exact."""
+MAX_PLAYED = 4
+"""How often a measure may be played. If the start of a repeat is missing, music21 goes back to the
+beginning of the piece, with all repeats on the way: eight times in Beethoven's op. 18 no. 4."""
 CHANNELS = [c for c in range(16) if c != 9]
 """Those for pitched instruments."""
 Beats = float | Fraction
@@ -37,7 +41,7 @@ def score_to_midi(score: Any) -> mido.MidiFile:
     """The MIDI file of a score of parts with measures: a track with the tempo, then the parts.
 
     Repeats are played, ties are joined, and dynamics and articulations become velocities. Raises
-    music21's `ExpanderException` for repeats that cannot be played.
+    music21's `ExpanderException` for repeats that cannot be played, or too often (`MAX_PLAYED`).
     """
     parts = list(score.parts)
     contents = [played(part) for part in parts]
@@ -88,7 +92,11 @@ def _playing_order(part: Any, measures: list) -> list[tuple[Beats, int]]:
         spanned = [empty[id(m)] for m in bracket.getSpannedElements() if id(m) in empty]
         skeleton.insert(0, spanner.RepeatBracket(spanned, number=bracket.number))
     expanded = repeat.Expander(skeleton).process()
-    return [(expanded.elementOffset(m), int(m.id)) for m in expanded]
+    order = [(expanded.elementOffset(m), int(m.id)) for m in expanded]
+    most = max(Counter(number for _, number in order).values())
+    if most > MAX_PLAYED:
+        raise repeat.ExpanderException(f"a measure would be played {most} times")
+    return order
 
 
 def _conductor_track(parts: list[list[Placed]]) -> mido.MidiTrack:

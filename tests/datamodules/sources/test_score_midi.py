@@ -184,6 +184,14 @@ def test_repeats_that_cannot_be_played_are_refused() -> None:
     assert sum(m.type == "note_on" for m in score_to_midi(made).tracks[1]) == 2
 
 
+def test_repeats_without_a_start_are_not_played_again_and_again() -> None:
+    bars = [measure(4) for _ in range(4)]
+    for each in bars[1:]:
+        each.rightBarline = bar.Repeat(direction="end")
+    with pytest.raises(repeat.ExpanderException, match="would be played 8 times"):
+        score_to_midi(score(part(*bars)))
+
+
 def test_dynamics_and_accents_are_velocities(tmp_path: Path) -> None:
     """A dynamic is valid from its place on, also when its bars are played again."""
     accented = note.Note("C4", quarterLength=1)
