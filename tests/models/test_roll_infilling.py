@@ -35,7 +35,7 @@ CHAINS = 1500
 def tiny(cls: type[RollModel], codec: RollCodec = CODEC) -> RollModel:
     """A model with large random weights, whose frames depend much on each other."""
     torch.manual_seed(5)
-    settings = BIAXIAL if cls is BiaxialLSTM else {"hidden": 4, "cell": "lstm", **HISTORY}
+    settings = BIAXIAL if cls is BiaxialLSTM else {"hidden": 4, "recurrent": 8, "cell": "lstm", **HISTORY}
     if cls is RNNNADE:  # with the match, the other two would hardly depend on what comes later
         settings["longest_match"] = True
     model = cls(codec.spec, codec, **settings)
