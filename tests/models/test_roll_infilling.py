@@ -29,13 +29,14 @@ D, LOW = 3, 60
 CODEC = RollCodec(pitch_range=(LOW, LOW + D), dt=0.5)
 HISTORY = {"note_age": True, "clock": True, "attention_heads": 2, "attention_span": 4}
 BIAXIAL = {"hidden": 4, "global_hidden": 3, "note_hidden": 4, "features": 5, **HISTORY}
+RECURRENT = {"hidden": 4, "recurrent": 8, "cell": "lstm", **HISTORY}
 CHAINS = 1500
 
 
 def tiny(cls: type[RollModel], codec: RollCodec = CODEC) -> RollModel:
     """A model with large random weights, whose frames depend much on each other."""
     torch.manual_seed(5)
-    settings = BIAXIAL if cls is BiaxialLSTM else {"hidden": 4, "recurrent": 8, "cell": "lstm", **HISTORY}
+    settings = dict(BIAXIAL if cls is BiaxialLSTM else RECURRENT)
     if cls is RNNNADE:  # with the match, the other two would hardly depend on what comes later
         settings["longest_match"] = True
     model = cls(codec.spec, codec, **settings)
