@@ -79,14 +79,14 @@ def names(rows: int, random: Generator) -> TokenBatch:
     return TokenBatch(x_BL, torch.arange(16) < length_B1)
 
 
-def messages(rows: int, random: Generator) -> MessageBatch:
-    """Windows of 128 messages in bars of 4/4."""
-    size, bar = (rows, 129), 4 * MESSAGES.clock
+def messages(rows: int, random: Generator, steps: int = 128) -> MessageBatch:
+    """Windows of messages in bars of 4/4."""
+    size, bar = (rows, steps + 1), 4 * MESSAGES.clock
     fields = [torch.randint(n, size, generator=random) for n in MESSAGES.sizes]
     clock = [torch.randint(bar, size, generator=random), torch.full(size, bar)]
     return MessageBatch(
         torch.stack(fields, dim=-1),
-        torch.ones(rows, 128, dtype=torch.bool),
+        torch.ones(rows, steps, dtype=torch.bool),
         torch.ones(rows, dtype=torch.bool),
         torch.stack(clock, dim=-1),
     )

@@ -18,6 +18,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
+from conftest import tune
 from exact_rbm import log_weights
 from omegaconf import OmegaConf
 from simulated_gpu import CUDA, simulated_gpu, waits
@@ -26,6 +27,7 @@ from torch.utils._pytree import tree_leaves
 
 from datamodules.mnist import MNIST
 from musegen.cli import train as train_module
+from musegen.codecs.midi import write_notes
 from musegen.energy.gibbs import GibbsChains
 from musegen.energy.row_chains import RowChains
 from musegen.models import RNNRBM
@@ -182,9 +184,21 @@ SAMPLE_SETTINGS: dict[str, dict[str, Any]] = {
 }
 
 
+@pytest.fixture
+def midi_folder(tmp_path: Path) -> Path:
+    """Six tunes that are short, since the simulated GPU takes a while for each operation."""
+    folder = tmp_path / "midi"
+    folder.mkdir()
+    for i in range(6):
+        write_notes(tune(i, 20), folder / f"{i}.mid")
+    return folder
+
+
 def short_run(family: str, run_dir: Path, music: Path, *typed: str) -> Recorder:
     """One epoch of training, a test, and samples."""
     more = ["trainer.max_epochs=1", "callbacks.resume=null", *typed]
+    if family == "char_rnn":
+        more.append("data.train_size=44")
     if family == "rbm":
         more += ["assess.chains=4", "assess.reverse_rows=4", "assess.schedule=[[9,1.0]]"]
     plain = settings(family, run_dir, music, *more)

@@ -65,7 +65,8 @@ def test_a_row_of_every_model(
 ) -> None:
     case = gpu_benchmark.CASES[name]
     build = TINY.get(name, lambda: LSTMMidi(gpu_benchmark.MESSAGES, hidden=3, layers=1))
-    batch = partial(case.batch, steps=4) if case.unit == "frames" else case.batch
+    in_steps = case.unit in ("frames", "messages")
+    batch = partial(case.batch, steps=4) if in_steps else case.batch
     tiny = gpu_benchmark.Case(build, batch, (2, 2), case.unit, case.loss)
     monkeypatch.setattr(gpu_benchmark, "WARM_UP", 1)
     monkeypatch.setattr(gpu_benchmark, "PROFILED", 2)
