@@ -357,10 +357,11 @@ def test_elements_have_accessible_names(
     for path in (folder / "report.html", write_page([folder, other], tmp_path / "both.html")):
         with opened(browser, path) as page:
             for selector in ("button", "input", "img", "svg[role=img]", "[tabindex='0']"):
-                assert page.locator(selector).count()
-                for element in page.locator(selector).all():
-                    name = element.evaluate("e => e.ariaLabel || e.alt || e.textContent.trim()")
-                    assert name, selector
+                names = page.locator(selector).evaluate_all(
+                    "found => found.map(e => e.ariaLabel || e.alt || e.textContent.trim())"
+                )
+                assert names, selector
+                assert all(names), selector
             # Screen readers ignore a name without a role, and a heading without text.
             unnamed = """[...document.querySelectorAll(
                     'th, [aria-label]:not(button, input, img, [role])')]

@@ -20,6 +20,14 @@ from musegen.models.char_rnn import CharRNN
 from musegen.specs import Frames, LabelledTokens, Messages, Rolls, Tokens
 from musegen.training.callbacks.samples import Samples
 
+SHORT = {
+    Frames: ["n=4", "rows=2", "steps=5"],
+    Rolls: ["n=1", "length=8"],
+    Messages: ["n=1", "length=20"],
+    Tokens: ["n=3", "length=10"],
+}
+"""Settings of samples that take little time."""
+
 DATA = {
     Frames: ["data=piano_roll_folder", "data.view=frames", "data.batch_size=20"],
     Rolls: ["data=piano_roll_folder"],
@@ -73,9 +81,12 @@ def fitted(
 def test_sampling_changes_no_weight(name: str, tmp_path: Path, midi_folder: Path) -> None:
     events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     without, _ = fitted(tmp_path / "a", midi_folder, name, "callbacks.samples=null", "logger=[]")
+    short = SHORT[MODELS[name].reads[0]]
+    previews = [f"preview.{setting}" for setting in short]
     sampled, trainer = fitted(
-        tmp_path / "b", midi_folder, name, "callbacks.samples.every=1", "logger=[csv,tensorboard]"
-    )
+        tmp_path / "b", midi_folder, name, *previews, "callbacks.samples.every=1",
+        "logger=[csv,tensorboard]",
+    )  # fmt: skip
     for key, weights in without.state_dict().items():
         assert torch.equal(weights, sampled.state_dict()[key]), key
 
@@ -90,7 +101,8 @@ def test_sampling_changes_no_weight(name: str, tmp_path: Path, midi_folder: Path
     assert ("pictures/filters" in tags["images"]) == bool(filters)
 
     # The samples made after training are shown too, beside the previews.
-    settings = {"sample": {"n": 1}, "sound": "piano", "run_dir": str(tmp_path / "b")}
+    sample = {key: int(value) for key, value in (setting.split("=") for setting in short)}
+    settings = {"sample": sample, "sound": "piano", "run_dir": str(tmp_path / "b")}
     train.sample(settings, sampled, trainer)
     assert {path.name for path in (tmp_path / "b" / "samples").iterdir()} == FINAL_FILES[kind]
     shown = events.EventAccumulator(board).Reload().Tags()
