@@ -170,7 +170,8 @@ def events_by_mido(content: bytes) -> list[list[tuple[int, mido.Message]]]:
             if m.type in ("note_on", "note_off", "set_tempo") or (
                 m.type == "control_change" and m.control in CONTROLS
             ):
-                events.append((tick, m.copy(time=0)))
+                m.time = 0
+                events.append((tick, m))
             elif m.type == "time_signature" and m.numerator:
                 beats = {"numerator": m.numerator, "denominator": m.denominator}
                 events.append((tick, mido.MetaMessage("time_signature", **beats)))
@@ -208,7 +209,7 @@ def test_well_formed_files_are_read_as_mido_reads_them(tracks: list[list[mido.Me
 def test_real_files_are_read_as_mido_reads_them(real_data: Path) -> None:
     n_read = 0
     for path in sorted((real_data / "midi_odd").rglob("*.mid")):
-        if path.stat().st_size > 50_000:
+        if path.stat().st_size > 20_000:
             continue
         try:
             by_mido = events_by_mido(path.read_bytes())

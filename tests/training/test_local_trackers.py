@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import shutil
 import signal
 import sys
 from pathlib import Path
@@ -40,10 +41,21 @@ class Stopping(Callback):
 STOPPING = "callbacks.stopping._target_=tests.training.test_local_trackers.Stopping"
 
 
+@pytest.fixture(scope="module")
+def new_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A database without runs; MLflow takes seconds to make one."""
+    folder = tmp_path_factory.mktemp("mlflow")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)  # it makes a folder for artifacts here
+        mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    return folder / "mlflow.db"
+
+
 @pytest.fixture
-def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, new_database: Path) -> Any:
     """The MLflow client of the database that runs in `tmp_path` write to."""
     monkeypatch.chdir(tmp_path)  # artifacts are below the folder that a run starts from
+    shutil.copy(new_database, tmp_path)
     monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
     return mlflow.MlflowClient(f"sqlite:///{tmp_path}/mlflow.db")
 
