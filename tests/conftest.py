@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
+import itertools
 import logging
 import os
 import signal
@@ -83,10 +84,19 @@ def pytest_collection_finish() -> None:
     gc.freeze()
 
 
+@pytest.fixture(scope="session")
+def new_caches(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """Empty folders. `mktemp` would look at those of all earlier tests before it makes one."""
+    folder = tmp_path_factory.mktemp("caches")
+    return (folder / str(n) for n in itertools.count())
+
+
 @pytest.fixture(autouse=True)
-def own_cache(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> None:
+def own_cache(new_caches: Iterator[Path], monkeypatch: pytest.MonkeyPatch) -> None:
     """Give each test its own cache, so that none uses the user's."""
-    monkeypatch.setenv("MUSEGEN_CACHE", str(tmp_path_factory.mktemp("cache")))
+    cache = next(new_caches)
+    cache.mkdir()
+    monkeypatch.setenv("MUSEGEN_CACHE", str(cache))
 
 
 @contextmanager
