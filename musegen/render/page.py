@@ -6,6 +6,7 @@ import math
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cache
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -79,8 +80,9 @@ class Run:
         return any("/" in name for name in self.test)
 
 
-def page(runs: Sequence[Run]) -> str:
-    """The HTML page of one run, or of several runs side by side."""
+@cache
+def _environment() -> Environment:
+    """Keeps the templates that it has compiled."""
     environment = Environment(
         loader=PackageLoader("musegen.render"),
         autoescape=True,
@@ -94,6 +96,12 @@ def page(runs: Sequence[Run]) -> str:
         piano_roll=piano_roll, notes_table=notes_table,
         hazard_rows=hazard_rows, copying_rows=copying_rows, spread=spread,
     )  # fmt: skip
+    return environment
+
+
+def page(runs: Sequence[Run]) -> str:
+    """The HTML page of one run, or of several runs side by side."""
+    environment = _environment()
     loader = environment.loader
     assert loader is not None
 
