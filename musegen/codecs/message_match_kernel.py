@@ -6,7 +6,7 @@ from typing import Any
 
 from numba import njit
 
-from musegen.codecs.message_matches import LEAST_LAG, LEVELS, REACH
+from musegen.codecs.message_matches import LEAST_LAG, LEVELS, LOOP, LOOP_PERIOD, REACH
 from musegen.runtime.jit import can_cache
 
 SETTINGS: Any = {"nogil": True, "error_model": "numpy", "cache": can_cache(lambda: None)}
@@ -23,10 +23,26 @@ def read_messages(x_BLF, before, sizes_F, x_BSF, id_BS, match_BLM, place_BL):
                 x_BSF[b, t, f] = x_BLF[b, i, f]
                 number = number * (sizes_F[f] + 1) + x_BLF[b, i, f]
             id_BS[b, t] = number
-            level, place = longest_match(id_BS[b], t)
+            level, place = 0, 0
+            if not in_loop(id_BS[b], t):
+                level, place = longest_match(id_BS[b], t)
             match_BLM[b, i, 0], place_BL[b, i] = level, place
             for f in range(fields):
                 match_BLM[b, i, 1 + f] = x_BSF[b, place, f] if level else sizes_F[f]
+
+
+@njit(**SETTINGS)
+def in_loop(id_S, t):
+    """Whether a loop has come to message t."""
+    for period in range(1, min(LOOP_PERIOD, t) + 1):
+        needed, equal = max(LOOP, 2 * period), 0
+        while equal < needed and equal + period <= t:
+            if id_S[t - equal] != id_S[t - equal - period]:
+                break
+            equal += 1
+        if equal == needed:
+            return True
+    return False
 
 
 @njit(**SETTINGS)

@@ -6,7 +6,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from musegen.codecs.message_matches import LEAST_LAG, LEVELS, REACH, MessageHistory
+from musegen.codecs.message_matches import (
+    LEAST_LAG,
+    LEVELS,
+    LOOP,
+    LOOP_PERIOD,
+    REACH,
+    MessageHistory,
+)
 
 SIZES = (4, 2, 3)
 NONE = [0, *SIZES]
@@ -23,8 +30,18 @@ def read(numbers: list[int]) -> tuple[list[list[int]], list[int]]:
     return match_BTM[0].tolist(), place_BT[0].tolist()
 
 
+def loops(numbers: list[int], t: int) -> bool:
+    for period in range(1, LOOP_PERIOD + 1):
+        first = t + 1 - max(LOOP, 2 * period)
+        if first >= period and numbers[first : t + 1] == numbers[first - period : t + 1 - period]:
+            return True
+    return False
+
+
 def searched(numbers: list[int], t: int) -> tuple[int, int]:
     """The level for the message after t, and the place of the one that followed."""
+    if loops(numbers, t):
+        return 0, 0
     best = (0, -1)
     for s in range(max(0, t - REACH), t - LEAST_LAG + 1):
         length = 0
@@ -59,7 +76,7 @@ def test_long_matches_and_the_reach() -> None:
     rng = np.random.default_rng(0)
     phrase = rng.integers(0, 6, 80).tolist()
     other = [7] * (REACH - 40)
-    match_TM, _ = read(phrase + phrase)
+    match_TM, _ = read(phrase + phrase)  # longer than the period of a loop
     levels = [m[0] for m in match_TM[80:]]
     assert levels[7] >= 4
     assert levels[63:] == [LEVELS] * 17
@@ -68,6 +85,21 @@ def test_long_matches_and_the_reach() -> None:
     assert found  # 20 messages and 8,152 more are within the reach
     match_TM, _ = read(phrase[:20] + [7] * REACH + phrase[:20])
     assert all(level < 4 for level, *_ in match_TM[-20:])
+
+
+@settings(deadline=None, max_examples=100)
+@given(st.lists(st.integers(0, 5), max_size=20), st.integers(1, 70), st.integers(0, 160))
+def test_a_loop_ends_its_match(before: list[int], period: int, length: int) -> None:
+    """A figure of different messages, played again and again."""
+    figure = [6 + i for i in range(period)]
+    numbers = before + [figure[i % period] for i in range(period + length)]
+    x_TF = np.array([[(n, 0, 0) for n in numbers]], np.int64)
+    match_BTM, _ = MessageHistory(1, (80, 2, 3)).read(x_TF)
+    found = match_BTM[0, :, 0] > 0
+    for t in range(len(numbers)):
+        assert found[t] == (searched(numbers, t)[0] > 0)
+    if period <= LOOP_PERIOD:
+        assert not found[len(before) + period + max(LOOP, 2 * period) - 1 :].any()
 
 
 @settings(deadline=None, max_examples=50)
