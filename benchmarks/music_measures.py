@@ -50,6 +50,7 @@ def summary(music: dict[str, Any], pieces: list[np.ndarray], data: Any) -> dict[
             chosen |= {f"{name}, median": m["samples"], f"{name}, 95 %": m["samples_95"],
                        f"{name}, training median": m["training"],
                        f"{name}, training 95 %": m["training_95"],
+                       f"{name}, training 99 %": m["training_99"],
                        f"{name}, overlap ÷ ceiling": m["ratio"]}  # fmt: skip
     if data.frame is not None:
         few = [len(p) == 0 or low_holds(p, data.frame).sounding() < FEW for p in pieces]

@@ -15,6 +15,8 @@ from musegen.runtime.random_streams import Stream, random_stream
 
 MIN_BEATS = 16
 """The minimum length of an excerpt in beats. A shorter one has no groove."""
+QUANTILES = (0.5, 0.05, 0.95, 0.99)
+"""What is said of the distribution over excerpts."""
 DRAWS = 20
 """Draws of training pieces for the ceiling."""
 AGES = "hold_ages"
@@ -170,19 +172,19 @@ def _overlap(name: str, pieces: list[_Table], reference: list[_Table]) -> float:
 
 
 def _quantiles(side: str, pieces: list[_Table], name: str) -> dict[str, float]:
-    """Median, mean, 5 % and 95 % over excerpts; of `hold_ages` over holds, in units of age."""
-    names = (side, f"{side}_5", f"{side}_95", f"{side}_mean")
+    """Median, 5 %, 95 %, 99 % and mean over excerpts; of `hold_ages` over holds, in units of age."""
+    names = (side, *(f"{side}_{q}" for q in (5, 95, 99, "mean")))
     if not pieces:
         return dict.fromkeys(names, float("nan"))
     if name == AGES:
         p = holds.hold_lengths(np.sum([t.holds for t in pieces], axis=0))
         cumulative = np.cumsum(p)
-        ages = [float(np.searchsorted(cumulative, q - 1e-9) + 1) for q in (0.5, 0.05, 0.95)]
+        ages = [float(np.searchsorted(cumulative, q - 1e-9) + 1) for q in QUANTILES]
         return dict(zip(names, [*ages, float(p @ np.arange(1, len(p) + 1))], strict=True))
     values = np.concatenate([t.values[name] for t in pieces])
     if not len(values):
         return dict.fromkeys(names, float("nan"))
-    quantiles = [float(q) for q in np.quantile(values, (0.5, 0.05, 0.95))]
+    quantiles = [float(q) for q in np.quantile(values, QUANTILES)]
     return dict(zip(names, [*quantiles, float(values.mean())], strict=True))
 
 
