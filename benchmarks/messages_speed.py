@@ -33,6 +33,7 @@ from torch import nn
 
 from datamodules.message_streams import Mozart
 from musegen.cli import console
+from musegen.codecs.messages import MessageCodec
 from musegen.config.instantiation import build_model, build_trainer
 from musegen.config.overrides import compose_config
 from musegen.config.resolve import resolve_config
@@ -182,8 +183,10 @@ def course_generation(sizes: tuple[int, int, int], length: int = 200) -> Callabl
     return work
 
 
-def our_generation(net: LSTMMidi, n: int, length: int = 400) -> Callable[[], int]:
-    return lambda: n * length if net.generate(n, length) else 0
+def our_generation(
+    net: LSTMMidi, n: int, length: int = 400, **settings: float
+) -> Callable[[], int]:
+    return lambda: n * length if net.generate(n, length, **settings) else 0
 
 
 def main(parts: list[str]) -> None:
@@ -237,9 +240,17 @@ def generation(data: Mozart) -> None:
     course = course_generation(data.spec.sizes)
     for name, net in (("128 units", small), ("default size", default)):
         for n in (1, 64):
-            compare(f"generation, {name}, batch of {n}", course, our_generation(net, n))
+            # The course's loop knows no key either.
+            ours = our_generation(net, n, key_strength=0)
+            compare(f"generation, {name}, batch of {n}", course, ours)
+    matching = MessageCodec(time_unit="beats", longest_match=True)
+    whole = LSTMMidi(matching.spec, matching)
+    for n in (1, 64):
+        compare(f"default settings of data=mozart, batch of {n}", course, our_generation(whole, n))
     compare(
-        "these weights alone, and generation", weights_alone(default), our_generation(default, 1)
+        "these weights alone, and generation",
+        weights_alone(default),
+        our_generation(default, 1, key_strength=0),
     )
 
 

@@ -172,7 +172,7 @@ def _overlap(name: str, pieces: list[_Table], reference: list[_Table]) -> float:
 
 
 def _quantiles(side: str, pieces: list[_Table], name: str) -> dict[str, float]:
-    """Median, 5 %, 95 %, 99 % and mean over excerpts; of `hold_ages` over holds, in units of age."""
+    """`QUANTILES` and mean over excerpts; of `hold_ages` over holds, in units of age."""
     names = (side, *(f"{side}_{q}" for q in (5, 95, 99, "mean")))
     if not pieces:
         return dict.fromkeys(names, float("nan"))

@@ -49,7 +49,8 @@ def test_it_lists_the_pretrained_models_and_the_given_run(client: Client) -> Non
 def test_a_model_offers_its_own_settings_without_paths(client: Client) -> None:
     settings = {s["name"]: s for s in client.get("/api/models/mozart").json["settings"]}
     assert settings["top_p"] == {
-        "name": "top_p", "default": 0.8, "kind": "number", "whole": False, "above": 0.0, "max": 1.0,
+        "name": "top_p", "default": 0.85, "kind": "number", "whole": False,
+        "above": 0.0, "max": 1.0,
         "text": "draw from the fewest classes with this total probability only; 1 draws from all.",
     }  # fmt: skip
     assert settings["n"]["max"] == 8
