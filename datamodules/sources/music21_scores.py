@@ -10,7 +10,7 @@ from datamodules.base import cache_path
 from datamodules.sources.score_midi import score_to_midi
 from musegen.runtime.atomic import replacing
 
-CONVERSION = 3
+CONVERSION = 4
 """A part of the cache's name. Increase it when a change here changes the files."""
 COMPLETE = "complete"
 """The name of a file that says that all scores are converted."""

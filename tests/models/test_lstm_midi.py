@@ -299,22 +299,27 @@ def test_the_clock_is_read_and_only_of_the_past() -> None:
     torch.testing.assert_close(without.nll(rows, "test")[0], unclocked)
 
 
-def test_the_clock_of_a_generated_piece_is_that_of_its_messages(monkeypatch) -> None:
-    """The clocks that the steps were given equal those of a batch made of the drawn messages."""
-    lstm, given, drawn = in_beats(), [], []
-    step = MessageStep.__call__
+def recorded_steps(monkeypatch: pytest.MonkeyPatch) -> list[tuple]:
+    """What each step of generation is given from now on: (x_BF, state, label, clock, match)."""
+    given, step = [], MessageStep.__call__
 
-    def recorded(self, x_BF, state, label_B, clock_BC, match_BM):
-        drawn.append(x_BF.clone())
-        given.append(clock_BC.clone())
-        return step(self, x_BF, state, label_B, clock_BC, match_BM)
+    def recorded(self, *arguments):
+        given.append(arguments)
+        return step(self, *arguments)
 
     monkeypatch.setattr(MessageStep, "__call__", recorded)
-    lstm.generate(2, 20, time_signature=(3, 4), seed=1)
-    x_BLF = torch.stack([drawn[0], *drawn], 1)
+    return given
+
+
+def test_the_clock_of_a_generated_piece_is_that_of_its_messages(monkeypatch) -> None:
+    """The clocks that the steps were given equal those of a batch made of the drawn messages."""
+    given = recorded_steps(monkeypatch)
+    in_beats().generate(2, 20, time_signature=(3, 4), seed=1)
+    x, _, _, clock, _ = zip(*given, strict=True)
+    x_BLF = torch.stack([x[0], *x], 1)
     expected = clocked(MessageBatch(x_BLF, x_BLF[:, 1:, 0] >= 0, x_BLF[:, 0, 0] >= 0))
     assert expected.clock_BLC is not None
-    torch.testing.assert_close(torch.stack(given, 1), expected.clock_BLC[:, 1:])
+    torch.testing.assert_close(torch.stack(clock, 1), expected.clock_BLC[:, 1:])
 
 
 def test_generated_pieces_have_a_time_signature_and_a_tempo(tmp_path) -> None:
