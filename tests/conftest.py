@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from hypothesis import settings
 
 from musegen.codecs.midi import NOTES, write_notes
 
@@ -28,6 +29,8 @@ torch.set_num_threads(1)  # tests run in parallel, and their networks are tiny
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell ignores Ctrl-C in what it starts in the background, and so would our processes.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+settings.register_profile("busy", deadline=None)  # a slow or busy computer is no error
+settings.load_profile("busy")
 # Trackio reads it when it is imported, so it cannot be set for each test.
 os.environ["TRACKIO_DIR"] = tempfile.mkdtemp()
 

@@ -248,7 +248,7 @@ class CharRNN(Model):
         """
         labels = labels_to_generate(self.codec.labels, label, n)
         sampler = Sampler(temperature, top_k, top_p)
-        generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
+        generator = torch_stream(Stream.SAMPLING, seed)
         training = self.training
         self.eval()
         try:

@@ -283,7 +283,7 @@ class LSTMMidi(MessageNet):
         """
         labels = labels_to_generate(self.codec.labels, label, n)
         sampler = Sampler(temperature, top_k, top_p)
-        generator = torch_stream(Stream.SAMPLING, seed, device=self.device)
+        generator = torch_stream(Stream.SAMPLING, seed)
         stream, prime_TF = read_prime(self.codec, prime, prime_seconds)
         usual = int(self.bars_L.argmax()) if self.spec.clock else 0
         bar = time_signature and bar_ticks(time_signature)

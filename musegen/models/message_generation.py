@@ -61,9 +61,9 @@ def draw_messages(
     key = None
     if key_strength:
         lowest = model.codec.pitch_range[0]
-        key = KeyWeights(spec.notes, lowest, key_strength, device)
-        for t in range(1, len(read_TF)):
-            key.read(read_TF[t : t + 1])
+        key = KeyWeights(spec.notes, lowest, key_strength)
+        for t in range(len(prime_TF)):
+            key.read(prime_TF[t : t + 1])
     clock_BTC = torch.as_tensor(clock_TC, device=device)[None]
     label_B = None
     if labels is not None:
@@ -93,7 +93,7 @@ def draw_messages(
         x_BF = draw(h_BD, active_BQ, picker.pick)
         yield x_BF
         if key is not None:
-            key.read(x_BF)
+            key.read(x_BF.cpu().numpy())
         if model.clock is not None:
             clock_BC = advance(clock_BC, ticks_V[x_BF[:, 2]])
         if history is not None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from types import ModuleType
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musegen.energy.affine import dense_affine
+from musegen.energy.affine import dense_affine, supports_kernels
 from musegen.models.layers.active_notes import active_features, next_ages
 from musegen.models.message_net import MessageNet, State
 
@@ -20,7 +22,7 @@ class MessageStep:
     first one the sounding notes) and its own last output, are side by side in one product.
 
     `nn.LSTM` is slow for T = 1: oneDNN's sequence kernel spends six times as long on repacking its
-    weights as all cells need together.
+    weights as all cells need together. In float32 on a CPU, all but the products is compiled.
 
     Only without gradients. Suffixes besides those of `musegen.specs`: R rows of the table, K rows
     of one message, I inputs and G gates of a layer: input, forget, output, new.
@@ -44,7 +46,12 @@ class MessageStep:
             self.b_G = biases[1:]
         # Looking up a part of a module at every step would take as long as some of the products.
         active, self.attention, self.clock = net.embed_active, net.attention, net.clock
-        self.W_active = None if active is None else active.weight.detach()
+        self.W_QA = None if active is None else active.weight.detach().t().contiguous()
+        self.kernels: ModuleType | None = None
+        if supports_kernels(self.table_RG):
+            from musegen.models import message_step_kernels
+
+            self.kernels = message_step_kernels
 
     def __call__(
         self,
@@ -55,20 +62,14 @@ class MessageStep:
         match_BM: Tensor | None = None,
     ) -> tuple[Tensor, Tensor, State]:
         """One message → h_BD, active_BQ and the next state, h and c with one (B, H) per layer."""
-        age_BP = active_BQ = state.age_BP
-        inputs: tuple[Tensor, ...] = (state.h[0],)
-        if self.W_active is not None:
-            age_BP = next_ages(x_BF, age_BP)
-            active_BQ = active_features(age_BP)
-            inputs = F.linear(active_BQ, self.W_active), state.h[0]
-        row_BK = self._rows_of(x_BF, label_B, clock_BC, match_BM)
-        gates_BG: Tensor = F.embedding_bag(row_BK, self.table_RG, mode="sum")
+        read = self._read if self.kernels is None else self._read_compiled
+        input_BI, gates_BG, active_BQ, age_BP = read(x_BF, state, label_B, clock_BC, match_BM)
         h: list[Tensor] = []
         c: list[Tensor] = []
         for k, W_IG in enumerate(self.W_IG):
             if k:
-                inputs, gates_BG = (h[-1], state.h[k]), self.b_G[k - 1]
-            h_BH, c_BH = _cell(dense_affine(torch.cat(inputs, 1), W_IG, gates_BG), state.c[k])
+                input_BI, gates_BG = torch.cat((h[-1], state.h[k]), 1), self.b_G[k - 1]
+            h_BH, c_BH = self._cell(dense_affine(input_BI, W_IG, gates_BG), state.c[k])
             h.append(h_BH)
             c.append(c_BH)
         y_BD, past = h[-1], None
@@ -77,6 +78,69 @@ class MessageStep:
             y_B1D, past = self.attention(y_BD[:, None], v_BE[:, None], state.past)
             y_BD = y_B1D[:, 0]
         return y_BD, active_BQ, State(tuple(h), tuple(c), age_BP, past)
+
+    def _read(
+        self,
+        x_BF: Tensor,
+        state: State,
+        label_B: Tensor | None,
+        clock_BC: Tensor | None,
+        match_BM: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """The input of the first layer and what is added to its gates; the features of the sounding
+        notes and their ages."""
+        age_BP = active_BQ = state.age_BP
+        input_BI = state.h[0]
+        if self.W_QA is not None:
+            age_BP = next_ages(x_BF, age_BP)
+            active_BQ = active_features(age_BP)
+            input_BI = torch.cat((active_BQ @ self.W_QA, input_BI), 1)
+        row_BK = self._rows_of(x_BF, label_B, clock_BC, match_BM)
+        return input_BI, F.embedding_bag(row_BK, self.table_RG, mode="sum"), active_BQ, age_BP
+
+    def _read_compiled(
+        self,
+        x_BF: Tensor,
+        state: State,
+        label_B: Tensor | None,
+        clock_BC: Tensor | None,
+        match_BM: Tensor | None,
+    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        """`_read` in compiled loops."""
+        assert self.kernels is not None
+        none_B0, ticks = x_BF[:, :0], 0
+        if self.clock is not None:
+            assert clock_BC is not None, "a model with a clock reads it with each message"
+            ticks = self.clock.ticks
+        label_BL = none_B0 if label_B is None else label_B[:, None]
+        given = (
+            (none_B0 if part is None else part).contiguous().numpy()
+            for part in (clock_BC if ticks else None, label_BL, match_BM)
+        )
+        x, table = x_BF.contiguous().numpy(), self.table_RG.numpy()
+        row_BK = self.kernels.rows_of(x, *given, ticks, self.first_K.numpy())
+        gates_BG = self.table_RG.new_empty(len(x), table.shape[1])
+        self.kernels.add_rows(row_BK, table, gates_BG.numpy())
+        age_BP = active_BQ = state.age_BP
+        input_BI = state.h[0]
+        if self.W_QA is not None:
+            before, h_BH = age_BP.contiguous().numpy(), input_BI.contiguous().numpy()
+            age_BP = gates_BG.new_empty(before.shape)
+            active_BQ = gates_BG.new_empty(len(x), 2 * before.shape[1])
+            input_BI = gates_BG.new_empty(len(x), len(self.W_IG[0]))
+            written = age_BP.numpy(), active_BQ.numpy(), input_BI.numpy()
+            self.kernels.read_notes(x, before, self.W_QA.numpy(), h_BH, *written)
+        return input_BI, gates_BG, active_BQ, age_BP
+
+    def _cell(self, gates_BG: Tensor, before_BH: Tensor) -> tuple[Tensor, Tensor]:
+        """The next h and c. `gates_BG` is overwritten."""
+        if self.kernels is None:
+            return _cell(gates_BG, before_BH)
+        c_BH = gates_BG.new_empty(before_BH.shape)
+        h_BH = torch.empty_like(c_BH)
+        arrays = (part.numpy() for part in (gates_BG, before_BH.contiguous(), c_BH, h_BH))
+        self.kernels.cell(*arrays)
+        return h_BH, c_BH
 
     def _rows_of(
         self,

@@ -61,7 +61,7 @@ def test_a_tune_by_hand() -> None:
     assert match_TM[:9] == [NONE] * 9
 
 
-@settings(deadline=None, max_examples=200)
+@settings(max_examples=200)
 @given(PIECES)
 def test_a_search_finds_the_same(numbers: list[int]) -> None:
     match_TM, place_T = read(numbers)
@@ -87,7 +87,7 @@ def test_long_matches_and_the_reach() -> None:
     assert all(level < 4 for level, *_ in match_TM[-20:])
 
 
-@settings(deadline=None, max_examples=100)
+@settings(max_examples=100)
 @given(st.lists(st.integers(0, 5), max_size=20), st.integers(1, 70), st.integers(0, 160))
 def test_a_loop_ends_its_match(before: list[int], period: int, length: int) -> None:
     """A figure of different messages, played again and again."""
@@ -102,7 +102,7 @@ def test_a_loop_ends_its_match(before: list[int], period: int, length: int) -> N
         assert not found[len(before) + period + max(LOOP, 2 * period) - 1 :].any()
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 @given(st.lists(PIECES.filter(bool), min_size=1, max_size=3), st.integers(1, 7))
 def test_pieces_read_in_parts_and_selected(pieces: list[list[int]], part: int) -> None:
     length = min(map(len, pieces))

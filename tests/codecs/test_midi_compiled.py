@@ -146,7 +146,7 @@ def midi_bytes(draw: st.DrawFn) -> bytes:
     return head(len(tracks), draw(st.sampled_from([0, 1])), division) + b"".join(tracks)
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=150)
 @given(content=midi_bytes())
 def test_made_files_have_the_same_notes(
     content: bytes, loops: Any, tmp_path_factory: pytest.TempPathFactory
@@ -279,7 +279,7 @@ def test_the_header_is_the_standards() -> None:
     assert midi_compiled.HEADER + struct.pack(">HHh", 1, 1, 480) == head()
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     times=st.lists(
         st.floats(0, 12) | st.sampled_from([0.0, 0.004, 0.005, 1 / 24, 0.5]), max_size=50

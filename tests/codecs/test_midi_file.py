@@ -196,7 +196,6 @@ messages = st.one_of(
 )  # fmt: skip
 
 
-@settings(deadline=None)
 @given(st.lists(st.lists(messages, max_size=12), min_size=1, max_size=4))
 def test_well_formed_files_are_read_as_mido_reads_them(tracks: list[list[mido.Message]]) -> None:
     file = mido.MidiFile(tracks=[mido.MidiTrack(t) for t in tracks])
@@ -227,7 +226,7 @@ def test_real_files_are_read_as_mido_reads_them(
     assert n_read >= at_least
 
 
-@settings(deadline=None, max_examples=300)
+@settings(max_examples=300)
 @given(data=st.data())
 def test_a_mutated_file_gives_notes_or_a_user_error(data, tmp_path_factory) -> None:
     content = bytearray(READABLE_FILES[data.draw(st.sampled_from(sorted(READABLE_FILES)))])

@@ -8,7 +8,7 @@ import mido
 import numpy as np
 import pytest
 from conftest import make_notes
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from musegen.codecs.messages import messages_to_notes, notes_to_messages
@@ -188,7 +188,6 @@ melodies = st.lists(
 )
 
 
-@settings(deadline=None)
 @given(parts=st.lists(melodies, min_size=1, max_size=3), onsets_first=st.booleans())
 def test_any_melody_is_read_back(parts, onsets_first: bool, tmp_path_factory) -> None:
     """Notes are (length, gap before, overlap with the next note); each part has its own pitch.

@@ -75,7 +75,7 @@ def test_round_trip_of_any_roll(roll_TP, dt, repeats) -> None:
     np.testing.assert_array_equal(codec.decode(roll_TP.astype(np.float32)), notes)
 
 
-@hypothesis_settings(deadline=None, max_examples=50)
+@hypothesis_settings(max_examples=50)
 @given(roll_TP=rolls, dt=st.floats(0.01, 2), repeats=st.sampled_from(["sustain", "retrigger"]))
 def test_round_trip_through_a_midi_file(tmp_path_factory, roll_TP, dt, repeats) -> None:
     path = tmp_path_factory.getbasetemp() / "roll.mid"

@@ -14,15 +14,13 @@ How probable it is that a note starts, rather than ends, is left to the model.
 
 from __future__ import annotations
 
-import torch
-from torch import Tensor
+import numpy as np
 
 SCALE = (0, 2, 4, 5, 7, 9, 11)
 """Of a major key, and of the natural minor key three semitones below."""
 IN_SCALE = 0.94
 """The share of notes in the best scale of an excerpt of Mozart's quartets, in the median."""
 DECAY = 0.5 ** (1 / 64)
-TINY = 1e-30
 
 
 class KeyWeights:
@@ -31,34 +29,31 @@ class KeyWeights:
     Starts with one piece that has no notes yet.
     """
 
-    def __init__(self, notes: int, lowest: int, strength: float, device: torch.device) -> None:
-        self.strength = strength
-        class_P = (torch.arange(notes) + lowest) % 12
-        in_scale_KC = torch.zeros(12, 12, dtype=torch.bool)
+    def __init__(self, notes: int, lowest: int, strength: float) -> None:
+        # Compiled: loading takes a second.
+        from musegen.models.layers import sampling_kernels
+
+        self.kernels, self.strength = sampling_kernels, strength
+        self.class_P = (np.arange(notes) + lowest) % 12
+        self.q_CK = np.full((12, 12), (1 - IN_SCALE) / 5)
         for tonic in range(12):
-            in_scale_KC[tonic, [(tonic + step) % 12 for step in SCALE]] = True
-        q_KP = torch.where(in_scale_KC, IN_SCALE / 7, (1 - IN_SCALE) / 5)[:, class_P]
-        self.q_KP, self.log_q_PK = q_KP.to(device), q_KP.log().t().contiguous().to(device)
-        self.log_prob_BK = torch.zeros(1, 12, device=device)
-        self.silent_BP = torch.ones(1, notes, device=device)
+            self.q_CK[[(tonic + step) % 12 for step in SCALE], tonic] = IN_SCALE / 7
+        self.log_q_CK = np.log(self.q_CK)
+        self.log_prob_BK = np.zeros((1, 12))
+        self.silent_BP = np.ones((1, notes), np.bool_)
 
-    def read(self, x_BF: Tensor) -> None:
+    def read(self, x_BF: np.ndarray) -> None:
         """The next message of each piece."""
-        note_B1, starts_B1 = x_BF[:, :1], x_BF[:, 1:2].clamp(max=1).to(self.q_KP.dtype)
-        added_BK = self.log_q_PK[note_B1[:, 0]] - (1 - DECAY) * self.log_prob_BK
-        self.log_prob_BK = torch.addcmul(self.log_prob_BK, added_BK, starts_B1)
-        self.silent_BP = self.silent_BP.scatter(1, note_B1, 1 - starts_B1)
+        note_B, starts_B = x_BF[:, 0].copy(), x_BF[:, 1] > 0
+        state = self.log_prob_BK, self.silent_BP
+        self.kernels.read_onsets(note_B, starts_B, DECAY, self.log_q_CK, self.class_P, *state)
 
-    def add_to(self, z_BP: Tensor) -> Tensor:
-        """The logits of the next note with the weights of the key."""
-        weight_BP = (self.log_prob_BK.softmax(-1) @ self.q_KP).pow_(self.strength)
-        p_BP = z_BP.softmax(-1) * self.silent_BP
-        # So that the notes that may start are as probable together as before. TINY: none may.
-        before_B1, after_B1 = p_BP.sum(-1, keepdim=True), (p_BP * weight_BP).sum(-1, keepdim=True)
-        weight_BP = weight_BP * ((before_B1 + TINY) / (after_B1 + TINY))
-        return torch.addcmul(z_BP, weight_BP.log_().to(z_BP.dtype), self.silent_BP.to(z_BP.dtype))
+    def add_to(self, z_BP: np.ndarray) -> None:
+        """Add the weights of the key to the logits of the next note."""
+        state = self.log_prob_BK, self.silent_BP
+        self.kernels.add_key(z_BP, *state, self.q_CK, self.class_P, self.strength)
 
     def repeat(self, rows: int) -> None:
         """Go on with so many pieces, each like the only one so far."""
-        self.log_prob_BK = self.log_prob_BK.expand(rows, -1)
-        self.silent_BP = self.silent_BP.expand(rows, -1)
+        self.log_prob_BK = self.log_prob_BK.repeat(rows, 0)
+        self.silent_BP = self.silent_BP.repeat(rows, 0)

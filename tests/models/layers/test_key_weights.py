@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import pytest
 import torch
 
 from musegen.models.layers.key_weights import IN_SCALE, SCALE, KeyWeights
 
 IN, OUT = IN_SCALE / 7, (1 - IN_SCALE) / 5
-MESSAGES = torch.tensor
+MESSAGES = np.array
 
 
 def weights(strength: float = 1.0, notes: int = 24, lowest: int = 60) -> KeyWeights:
-    return KeyWeights(notes, lowest, strength, torch.device("cpu"))
+    return KeyWeights(notes, lowest, strength)
 
 
 def played(key: KeyWeights, *pitches: int, velocity: int = 5) -> KeyWeights:
@@ -25,13 +26,19 @@ def played(key: KeyWeights, *pitches: int, velocity: int = 5) -> KeyWeights:
     return key
 
 
+def added(key: KeyWeights, z_BP: torch.Tensor) -> torch.Tensor:
+    z_BP = z_BP.clone()
+    key.add_to(z_BP.numpy())
+    return z_BP
+
+
 def probabilities(key: KeyWeights, z_BP: torch.Tensor) -> torch.Tensor:
-    return key.add_to(z_BP).softmax(-1)
+    return added(key, z_BP).softmax(-1)
 
 
 def test_before_the_first_note_all_are_equal() -> None:
     z_BP = torch.randn(1, 24)
-    torch.testing.assert_close(weights().add_to(z_BP), z_BP)
+    torch.testing.assert_close(added(weights(), z_BP), z_BP)
 
 
 @pytest.mark.parametrize("strength", [0.5, 1.0])
@@ -61,12 +68,12 @@ def test_all_may_sound() -> None:
     key.read(MESSAGES([[0, 1, 0]]))
     key.read(MESSAGES([[1, 1, 0]]))
     z_BP = torch.tensor([[0.5, -1.0]])
-    torch.testing.assert_close(key.add_to(z_BP), z_BP)
+    torch.testing.assert_close(added(key, z_BP), z_BP)
 
 
 def test_releases_say_nothing_and_a_piece_can_modulate() -> None:
     quiet = played(weights(), 61, 66, 68, velocity=0)
-    torch.testing.assert_close(quiet.log_prob_BK, torch.zeros(1, 12))
+    assert not quiet.log_prob_BK.any()
     key = played(weights(), *[60, 62, 64, 65, 67, 69, 71] * 10)
     assert int(key.log_prob_BK.argmax()) == 0
     played(key, *[66, 68, 70, 71, 73, 75, 77] * 20)  # F sharp major
@@ -89,6 +96,6 @@ def test_pieces_go_their_own_way() -> None:
     key.read(MESSAGES([[2, 5, 0], [1, 5, 0]]))
     alone = played(weights(), 60)
     alone.read(MESSAGES([[1, 5, 0]]))
-    torch.testing.assert_close(key.log_prob_BK[1:], alone.log_prob_BK)
-    torch.testing.assert_close(key.silent_BP[1:], alone.silent_BP)
-    assert not torch.equal(key.log_prob_BK[:1], alone.log_prob_BK)
+    assert np.array_equal(key.log_prob_BK[1:], alone.log_prob_BK)
+    assert np.array_equal(key.silent_BP[1:], alone.silent_BP)
+    assert not np.array_equal(key.log_prob_BK[:1], alone.log_prob_BK)

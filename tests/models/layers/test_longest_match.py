@@ -62,7 +62,7 @@ def test_a_tune_by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
     assert torch.equal(next_BTD, frames([0, 0, 0, 0, 2, 3, 4]))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.lists(st.integers(0, 7), min_size=1, max_size=6),
     st.lists(st.integers(0, 5), min_size=1, max_size=70),
