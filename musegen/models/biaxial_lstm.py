@@ -6,8 +6,8 @@ relative to d. A second LSTM runs along pitch in every frame, from low to high; 
 outputs of the first and the notes of the frame that are already known:
 
     e(t, d) = W [window of x(t−1) about d, pitch classes relative to d, age of note d]
-              + clock + absolute pitch + longest match
-    h(t, d) = LSTM over t of e(·, d)            u(t) = LSTM over t of x(t−1) and the clock
+              + clock and metre + absolute pitch + longest match
+    h(t, d) = LSTM over t of e(·, d)            u(t) = LSTM over t of x(t−1), clock and metre
     c(t, d) = [h(t, d), e(t, d), U_d u(t), r(t, d)]
     n(t, d) = LSTM over d of [c(t, ·), the notes of x(t) just below d]
 
@@ -52,11 +52,11 @@ from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
 from musegen.models.biaxial_sampler import MAX_FRAMES, BiaxialSampler
 from musegen.models.layers.attention import CausalAttention
-from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_distribution import FrameDistribution
 from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.longest_match import LongestMatch
+from musegen.models.layers.metre import MetreInput
 from musegen.models.layers.note_age import note_ages
 from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
 from musegen.models.roll_model import RollModel
@@ -80,7 +80,7 @@ class PastState(NamedTuple):
     time_state: tuple[Tensor, Tensor] | None
     global_state: tuple[Tensor, Tensor] | None
     before_BSD: Tensor | None = None
-    """All frames so far, if matches are searched."""
+    """All frames so far, if matches are searched or the metre is used."""
 
     def select(self, row_B: Tensor) -> PastState:
         """The state of these batch rows. The LSTM along time has its rows' pitches in one axis."""
@@ -107,6 +107,7 @@ class BiaxialLSTM(RollModel):
     - pitch_classes: use the pitch classes of the frame before, relative to the pitch, in e.
     - note_age: use the age of the note in e.
     - clock: use t modulo 2, 4, 8 and 16 in e and u.
+    - metre: use how often notes started whole periods earlier, of 2 to 24 frames, in e and u.
     - absolute_pitch: use the pitch class and the register of the pitch itself in e.
     - global_hidden: units of u; 0 has no u.
     - attention_heads: heads of causal attention to the piece's earlier frames, at most
@@ -144,6 +145,7 @@ class BiaxialLSTM(RollModel):
         pitch_classes: bool = True,
         note_age: bool = True,
         clock: bool = True,
+        metre: bool = False,
         absolute_pitch: bool = True,
         global_hidden: NonNegativeInt = 128,
         attention_heads: NonNegativeInt = 4,
@@ -166,17 +168,18 @@ class BiaxialLSTM(RollModel):
         self.notes_below = notes_below
         self.frozen_histories, self.flipped_notes = frozen_histories, flipped_notes
         self.relative = RelativeInputs(self.low, self.high, window, pitch_classes, note_age)
-        visible, clock_size = self.spec.pitches, sum(PERIODS) if clock else 0
+        self.metre = MetreInput(clock, metre, self.low_pitches)
+        visible, metre_size = self.spec.pitches, self.metre.out_features
 
         self.embed = nn.Linear(self.relative.out_features, features)
-        self.hands = nn.Linear(clock_size, features, bias=False) if clock else None
+        self.hands = nn.Linear(metre_size, features, bias=False) if metre_size else None
         self.absolute = nn.Linear(13, features, bias=False) if absolute_pitch else None
         self.match = LongestMatch(visible, self.low, self.high, features) if longest_match else None
         self.time_lstm = nn.LSTM(features, hidden)
         width, self.state_width = hidden + features, global_hidden or hidden
         self.global_lstm: nn.LSTM | None = None
         if global_hidden:
-            self.global_lstm = nn.LSTM(visible + clock_size, global_hidden)
+            self.global_lstm = nn.LSTM(visible + metre_size, global_hidden)
             self.numbers = nn.Linear(global_hidden, (self.high - self.low) * GLOBAL_FEATURES)
             width += GLOBAL_FEATURES
         self.attention: CausalAttention | None = None
@@ -210,29 +213,29 @@ class BiaxialLSTM(RollModel):
         x_TBD = before_BTD.transpose(0, 1)
         steps, rows, _ = x_TBD.shape
         age_BTD = note_ages(before_BTD, past.age_BD)
-        clock_TZ = clock_one_hot(steps, first, device=x_TBD.device).to(x_TBD.dtype)
+        before_BSD = before_BTD
+        if past.before_BSD is not None:
+            before_BSD = torch.cat([past.before_BSD, before_BTD], dim=1)
         e_TBPE = self.embed(self.relative(x_TBD, age_BTD.transpose(0, 1)))
+        metre_TBZ = None
         if self.hands is not None:
-            e_TBPE = e_TBPE + self.hands(clock_TZ)[:, None, None]
+            metre_TBZ = self.metre(before_BSD, steps, first).transpose(0, 1)
+            e_TBPE = e_TBPE + self.hands(metre_TBZ)[:, :, None]
         if self.absolute is not None:
             e_TBPE = e_TBPE + self.absolute(self.absolute_PZ.to(x_TBD.dtype))
-        before_BSD = None
         if self.match is not None:
-            before_BSD = before_BTD
-            if past.before_BSD is not None:
-                before_BSD = torch.cat([past.before_BSD, before_BTD], dim=1)
             e_TBPE = e_TBPE + self.match(before_BSD, steps).transpose(0, 1)
         h_TNH, time_state = self.time_lstm(e_TBPE.flatten(1, 2), past.time_state)
         h_TBPH = self.dropout(h_TNH.unflatten(1, (rows, -1)))
         if self.global_lstm is None:
             u_TBR, global_state = self.mean_of_sounding_notes(h_TBPH, x_TBD), None
         else:
-            inputs_TBZ = x_TBD
-            if self.hands is not None:
-                inputs_TBZ = torch.cat([x_TBD, clock_TZ[:, None].expand(-1, rows, -1)], dim=-1)
+            inputs_TBZ = x_TBD if metre_TBZ is None else torch.cat([x_TBD, metre_TBZ], dim=-1)
             u_TBR, global_state = self.global_lstm(inputs_TBZ, past.global_state)
             u_TBR = self.dropout(u_TBR)
-        after = PastState(age_BTD[:, -1], time_state, global_state, before_BSD)
+        searched = self.match is not None or self.metre.combs
+        known_BSD = before_BSD if searched else None
+        after = PastState(age_BTD[:, -1], time_state, global_state, known_BSD)
         return h_TBPH, e_TBPE, u_TBR, after
 
     def mean_of_sounding_notes(self, h_TBPH: Tensor, x_TBD: Tensor) -> Tensor:

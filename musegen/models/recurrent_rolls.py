@@ -4,7 +4,8 @@ What is known before frame t of a piece:
 
 - u(t−1), the state of the recurrent network, with dropout;
 - r(t), causal attention to the earlier frames (`musegen.models.layers.attention`);
-- the clock, t modulo 2, 4, 8 and 16 (`musegen.models.layers.clock`);
+- the clock, t modulo 2, 4, 8 and 16, and how often notes started whole periods earlier
+  (`musegen.models.layers.metre`);
 - the age of each note of frame t − 1 (`musegen.models.layers.note_age`);
 - what followed the longest match of the last frames (`musegen.models.layers.longest_match`).
 
@@ -23,10 +24,10 @@ from torch import Generator, Tensor
 
 from musegen.codecs.roll_codec import RollCodec
 from musegen.models.layers.attention import CausalAttention
-from musegen.models.layers.clock import PERIODS, clock_one_hot
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_sampler import FrameSampler, Given
 from musegen.models.layers.longest_match import MatchInput
+from musegen.models.layers.metre import MetreInput
 from musegen.models.layers.note_age import AGE_BUCKETS, note_ages
 from musegen.models.layers.recurrence import Cell, Recurrence
 from musegen.models.roll_model import RollModel
@@ -41,7 +42,7 @@ class Conditions(NamedTuple):
 
     u_NR: Tensor
     r_NZ: Tensor | None = None
-    clock_NC: Tensor | None = None
+    metre_NC: Tensor | None = None
     age_ND: Tensor | None = None
     match_NZ: Tensor | None = None
 
@@ -62,13 +63,14 @@ class HistorySettings(NamedTuple):
     attention_dropout: float
     note_age: bool
     clock: bool
+    metre: bool
     longest_match: bool
     frozen_histories: float
     flipped_notes: float
 
 
 class RecurrentRolls(RollModel, abstract=True):
-    """A distribution of every frame, with biases from u, r, the clock and the note ages.
+    """A distribution of every frame, with biases from u, r, the metre, the note ages and matches.
 
     `std` is the standard deviation of the initial matrices of the tanh network. Subclasses map
     `Conditions` to biases in `biases`.
@@ -80,12 +82,12 @@ class RecurrentRolls(RollModel, abstract=True):
         self, spec: Rolls, codec: RollCodec | None, history: HistorySettings, std: float
     ) -> None:
         super().__init__(spec, codec)
-        self.note_age, self.clock = history.note_age, history.clock
+        self.note_age = history.note_age
         self.frozen_histories = history.frozen_histories
         self.flipped_notes = history.flipped_notes
         visible = self.spec.pitches
-        self.clock_size = sum(PERIODS) if self.clock else 0
-        inputs = visible * (2 if self.note_age else 1) + self.clock_size
+        self.metre = MetreInput(history.clock, history.metre, self.low_pitches)
+        inputs = visible * (2 if self.note_age else 1) + self.metre.out_features
         self.recurrence = Recurrence(
             history.cell, inputs, history.recurrent, std, history.learn_initial_state
         )
@@ -112,11 +114,12 @@ class RecurrentRolls(RollModel, abstract=True):
     def conditions(self, x_BTD: Tensor) -> Conditions:
         """What is known before each frame of sequences, each of shape (B, T, …)."""
         age_BTD = note_ages(x_BTD) if self.note_age else None
-        u_BTR = self.recurrence.states_before(self.inputs(x_BTD, age_BTD))
+        metre_BTC = self.metre_input(x_BTD[:, :-1], x_BTD.shape[1])
+        u_BTR = self.recurrence.states_before(self.inputs(x_BTD, age_BTD, metre_BTC))
         return Conditions(
             u_BTR,
             self.attention.all_steps(u_BTR, x_BTD) if self.attention else None,
-            self.clock_input(x_BTD) if self.clock else None,
+            metre_BTC,
             None if age_BTD is None else F.pad(age_BTD[:, :-1], (0, 0, 1, 0)),
             self.match_input(x_BTD[:, :-1], x_BTD.shape[1]),
         )
@@ -124,21 +127,25 @@ class RecurrentRolls(RollModel, abstract=True):
     def states_before(self, x_BTD: Tensor) -> Tensor:
         """u(0) … u(T − 1), the state before each frame, (B, T, R)."""
         age_BTD = note_ages(x_BTD) if self.note_age else None
-        return self.recurrence.states_before(self.inputs(x_BTD, age_BTD))
+        metre_BTC = self.metre_input(x_BTD[:, :-1], x_BTD.shape[1])
+        return self.recurrence.states_before(self.inputs(x_BTD, age_BTD, metre_BTC))
 
-    def inputs(self, x_BTD: Tensor, age_BTD: Tensor | None, first: int = 0) -> Tensor:
-        """The inputs of u for the frames t = `first`, `first` + 1, … of each piece."""
+    def inputs(self, x_BTD: Tensor, age_BTD: Tensor | None, metre_BTC: Tensor | None) -> Tensor:
+        """The inputs of u for frames, given the ages of their notes and their metre."""
         parts = [x_BTD]
         if age_BTD is not None:
             parts.append((1 + age_BTD.type_as(x_BTD)).log2() / 5)
-        if self.clock:
-            parts.append(self.clock_input(x_BTD, first))
+        if metre_BTC is not None:
+            parts.append(metre_BTC)
         return torch.cat(parts, dim=-1) if len(parts) > 1 else x_BTD
 
-    def clock_input(self, x_BTD: Tensor, first: int = 0) -> Tensor:
-        """The clock at frames t = `first`, `first` + 1, …, (B, T, C)."""
-        clock_TC = clock_one_hot(x_BTD.shape[1], first, device=x_BTD.device)
-        return clock_TC.type_as(x_BTD).expand(len(x_BTD), -1, -1)
+    def metre_input(self, x_BTD: Tensor, steps: int) -> Tensor | None:
+        """The metre at each of the last `steps` frames of pieces, whose frames but the last one are
+        x_BTD."""
+        if not self.metre.out_features:
+            return None
+        # A silent frame comes before every piece.
+        return self.metre(F.pad(x_BTD, (0, 0, 1, 0)), steps, x_BTD.shape[1] + 1 - steps)
 
     def match_input(self, x_BTD: Tensor, steps: int) -> Tensor | None:
         """The longest match for each of the last `steps` frames of pieces, whose frames but the
@@ -183,20 +190,23 @@ class RecurrentSampler(FrameSampler):
         model, t = self.model, self.t
         self.u_NTR[:, t] = self.state[0]
         r_NZ = model.attention.step(t, self.u_NTR, self.x_NTD) if model.attention else None
-        clock_NC = model.clock_input(self.x_NTD[:, t, None], t)[:, 0] if model.clock else None
+        metre_N1C = model.metre_input(self.x_NTD[:, :t], 1)
+        metre_NC = None if metre_N1C is None else metre_N1C[:, 0]
         match_N1Z = model.match_input(self.x_NTD[:, :t], 1)
         match_NZ = None if match_N1Z is None else match_N1Z[:, 0]
-        known = Conditions(self.state[0], r_NZ, clock_NC, self.age_ND, match_NZ)
+        known = Conditions(self.state[0], r_NZ, metre_NC, self.age_ND, match_NZ)
         return self.law.draw(*model.biases(known), given)
 
     def append(self, frame_ND: Tensor) -> None:
-        self.x_NTD[:, self.t], self.u_NTR[:, self.t] = frame_ND, self.state[0]
+        model, t = self.model, self.t
+        self.x_NTD[:, t], self.u_NTR[:, t] = frame_ND, self.state[0]
         age_N1D = None
         if self.age_ND is not None:
             age_N1D = note_ages(frame_ND[:, None], self.age_ND)
             self.age_ND = age_N1D[:, 0]
-        inputs_N1Z = self.model.inputs(self.x_NTD[:, self.t, None], age_N1D, self.t)
-        _, self.state = self.model.recurrence(inputs_N1Z, self.state)
+        metre_N1C = model.metre_input(self.x_NTD[:, :t], 1)
+        inputs_N1Z = model.inputs(self.x_NTD[:, t, None], age_N1D, metre_N1C)
+        _, self.state = model.recurrence(inputs_N1Z, self.state)
         self.t += 1
 
     def select(self, row_N: Tensor) -> None:
@@ -211,17 +221,17 @@ class RecurrentSampler(FrameSampler):
         if age_NAD is not None:
             age_NFD = note_ages(x_NFD, self.age_ND)
             age_NAD = torch.cat([age_NAD, age_NFD[:, :-1]], dim=1)
-        u_NFR, _ = model.recurrence(model.inputs(x_NFD, age_NFD, t), self.state)
+        before_NSD = torch.cat([self.x_NTD[:, :t], x_NFD[:, :-1]], dim=1)
+        metre_NFC = model.metre_input(before_NSD, x_NFD.shape[1])
+        u_NFR, _ = model.recurrence(model.inputs(x_NFD, age_NFD, metre_NFC), self.state)
         u_NFR, r_NFZ = u_NFR[:, :-1], None
         if model.attention:
             known = slice(max(0, t - model.attention.span), t)
             u_NSR = torch.cat([self.u_NTR[:, known], u_NFR], dim=1)
             x_NSD = torch.cat([self.x_NTD[:, known], x_NFD], dim=1)
             r_NFZ = model.attention(u_NFR, u_NSR, x_NSD, t - known.start)
-        clock_NFC = model.clock_input(x_NFD, t) if model.clock else None
-        x_NSD = torch.cat([self.x_NTD[:, :t], x_NFD[:, :-1]], dim=1)
-        match_NFZ = model.match_input(x_NSD, x_NFD.shape[1])
-        conditions = Conditions(u_NFR, r_NFZ, clock_NFC, age_NAD, match_NFZ)
+        match_NFZ = model.match_input(before_NSD, x_NFD.shape[1])
+        conditions = Conditions(u_NFR, r_NFZ, metre_NFC, age_NAD, match_NFZ)
         known_M = conditions.map(lambda z: z.flatten(0, 1))
         log_prob_M = self.law.log_prob(x_NFD.flatten(0, 1), *model.biases(known_M))
         return log_prob_M.unflatten(0, x_NFD.shape[:2])

@@ -76,6 +76,7 @@ class RNNNADE(RecurrentRolls):
     - intervals: add direct weights between the notes of a frame, one for each interval.
     - note_age: use the age of each note, as an input of u and in b_v.
     - clock: use t modulo 2, 4, 8 and 16, as an input of u and in the biases.
+    - metre: use how often notes started whole periods earlier, of 2 to 24 frames, in the same way.
     - longest_match: use what followed the longest match of the last frames earlier in the piece.
     - frozen_histories: the probability that a freeze of the history starts at each place where one
       may start; in training only.
@@ -107,13 +108,14 @@ class RNNNADE(RecurrentRolls):
         intervals: bool = False,
         note_age: bool = False,
         clock: bool = False,
+        metre: bool = False,
         longest_match: bool = False,
         frozen_histories: Probability = 0.0,
         flipped_notes: Probability = 0.0,
     ) -> None:
         history = HistorySettings(
             recurrent, cell, learn_initial_state, dropout, attention_heads, attention_span,
-            attention_dropout, note_age, clock, longest_match,
+            attention_dropout, note_age, clock, metre, longest_match,
             frozen_histories, flipped_notes,
         )  # fmt: skip
         super().__init__(spec, codec, history, INITIAL_STD)
@@ -121,8 +123,8 @@ class RNNNADE(RecurrentRolls):
         visible = self.spec.pitches
         attended = self.attention.out_features if self.attention else 0
         matched = self.match.out_features if self.match else 0
-        conditions = recurrent + attended + self.clock_size + matched
-        # z(t) is u(t−1), r(t), the clock and the longest match, joined; W_zv is W_uv, W_rv and so
+        conditions = recurrent + attended + self.metre.out_features + matched
+        # z(t) is u(t−1), r(t), the metre and the longest match, joined; W_zv is W_uv, W_rv and so
         # on.
         self.W_zv = nn.Parameter(torch.randn(conditions, visible) * INITIAL_STD)
         self.W_zh = nn.Parameter(torch.randn(conditions, hidden) * INITIAL_STD)
@@ -155,11 +157,11 @@ class RNNNADE(RecurrentRolls):
         return self.biases(known)
 
     def biases(self, conditions: Conditions) -> tuple[Tensor, Tensor]:
-        u_NR, r_NZ, clock_NC, age_ND, match_NZ = conditions
+        u_NR, r_NZ, metre_NC, age_ND, match_NZ = conditions
         parts = [self.dropout(u_NR)]
         if r_NZ is not None:
             parts.append(self.attention_dropout(r_NZ))
-        parts += [z_NZ for z_NZ in (clock_NC, match_NZ) if z_NZ is not None]
+        parts += [z_NZ for z_NZ in (metre_NC, match_NZ) if z_NZ is not None]
         z_NZ = torch.cat(parts, dim=1) if len(parts) > 1 else parts[0]
         b_v_ND = torch.addmm(self.b_v, z_NZ, self.W_zv)
         b_h_NH = torch.addmm(self.b_h, z_NZ, self.W_zh)

@@ -94,6 +94,7 @@ class RNNRBM(RecurrentRolls):
     - attention_dropout: of r where it enters the biases.
     - note_age: use the age of each note, as an input of u and in b_v.
     - clock: use t modulo 2, 4, 8 and 16, as an input of u and in the biases.
+    - metre: use how often notes started whole periods earlier, of 2 to 24 frames, in the same way.
     - longest_match: use what followed the longest match of the last frames earlier in the piece.
     - frozen_histories: the probability that a freeze of the history starts at each place where one
       may start; in training only. It keeps generated pieces from getting stuck on one chord.
@@ -133,6 +134,7 @@ class RNNRBM(RecurrentRolls):
         attention_dropout: DropoutRate = 0.0,
         note_age: bool = False,
         clock: bool = False,
+        metre: bool = False,
         longest_match: bool = False,
         frozen_histories: Probability = 0.0,
         flipped_notes: Probability = 0.0,
@@ -141,7 +143,7 @@ class RNNRBM(RecurrentRolls):
     ) -> None:
         history = HistorySettings(
             recurrent, cell, learn_initial_state, dropout, attention_heads, attention_span,
-            attention_dropout, note_age, clock, longest_match,
+            attention_dropout, note_age, clock, metre, longest_match,
             frozen_histories, flipped_notes,
         )  # fmt: skip
         super().__init__(spec, codec, history, OTHER_STD)
@@ -154,8 +156,8 @@ class RNNRBM(RecurrentRolls):
         self.W_uv, self.W_uh = self._matrices(recurrent, hidden)
         if self.attention:
             self.W_rv, self.W_rh = self._matrices(self.attention.out_features, hidden)
-        if clock:
-            self.W_cv, self.W_ch = self._matrices(self.clock_size, hidden)
+        if self.metre.out_features:
+            self.W_cv, self.W_ch = self._matrices(self.metre.out_features, hidden)
         if self.match:
             self.W_mv, self.W_mh = self._matrices(self.match.out_features, hidden)
         if note_age:
@@ -198,15 +200,15 @@ class RNNRBM(RecurrentRolls):
         In the dtype of the weights even under autocast, since chains and energies need its
         precision.
         """
-        u_NR, r_NZ, clock_NC, age_ND, match_NZ = conditions
+        u_NR, r_NZ, metre_NC, age_ND, match_NZ = conditions
         u_NR = self.dropout(u_NR)
         b_v_ND = torch.addmm(self.b_v, u_NR, self.W_uv)
         b_h_NH = torch.addmm(self.b_h, u_NR, self.W_uh)
         if r_NZ is not None:
             r_NZ = self.attention_dropout(r_NZ)
             b_v_ND, b_h_NH = b_v_ND.addmm(r_NZ, self.W_rv), b_h_NH.addmm(r_NZ, self.W_rh)
-        if clock_NC is not None:
-            b_v_ND, b_h_NH = b_v_ND.addmm(clock_NC, self.W_cv), b_h_NH.addmm(clock_NC, self.W_ch)
+        if metre_NC is not None:
+            b_v_ND, b_h_NH = b_v_ND.addmm(metre_NC, self.W_cv), b_h_NH.addmm(metre_NC, self.W_ch)
         if match_NZ is not None:
             b_v_ND, b_h_NH = b_v_ND.addmm(match_NZ, self.W_mv), b_h_NH.addmm(match_NZ, self.W_mh)
         if age_ND is not None:
