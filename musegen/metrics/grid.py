@@ -1,4 +1,4 @@
-"""Whether a piece keeps its beat: the fraction of its onsets on the best grid."""
+"""Whether a piece keeps its beat and its bar: onsets on the best grid, and within the best bar."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ TOLERANCE = 0.125
 """Of a step, to either side. A third of random onsets are on the best grid of a minute."""
 RESOLUTION = 0.005
 """Seconds. Onsets are rounded to it when the steps of possible grids are looked for."""
+BARS = (3, 4, 6, 8)
+"""Beats of the bars that are tried."""
 PEAKS, OFFSETS = 24, 5
 """How many peaks of the spectrum are tried, and frequencies for each."""
 
@@ -47,6 +49,25 @@ def fraction_on_beat(onsets: np.ndarray, beat: float, frame: float) -> float:
     per_beat = max(1, round(beat / frame))
     frames = np.unique(np.round(onsets / frame).astype(int))
     return float(np.bincount(frames % per_beat).max() / len(frames))
+
+
+def metre(onsets: np.ndarray, beat: float, frame: float) -> float:
+    """How unevenly the notes of a piano-roll start within the best bar, in bits.
+
+        max over bars of b frames of  log₂ b − H,   H = −Σ_φ p(φ) log₂ p(φ)
+
+    p(φ) is the fraction of notes that start in a frame k with k ≡ φ modulo b. 0: everywhere in the
+    bar alike. NaN without onsets.
+    """
+    if len(onsets) == 0:
+        return float("nan")
+    frames, per_beat = np.round(onsets / frame).astype(int), max(1, round(beat / frame))
+    bits = []
+    for bar in (per_beat * beats for beats in BARS):
+        p = np.bincount(frames % bar) / len(frames)
+        p = p[p > 0]
+        bits.append(np.log2(bar) + (p * np.log2(p)).sum())
+    return float(max(bits))
 
 
 def _candidates(onsets: np.ndarray) -> np.ndarray:

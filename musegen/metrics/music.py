@@ -7,7 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 from musegen.codecs.midi import MICROSECONDS_PER_BEAT
-from musegen.metrics.grid import fraction_on_beat, fraction_on_grid
+from musegen.metrics.grid import fraction_on_beat, fraction_on_grid, metre
 from musegen.metrics.holds import long_note_time, longest_note, low_holds, sounding_time
 
 BEAT = MICROSECONDS_PER_BEAT / 1e6
@@ -59,6 +59,9 @@ MEASURES = {
 }
 """The metrics of `piece_metrics` for all music."""
 ROLL_MEASURES = {
+    "metre": Measure(
+        "Metre (bits)", "how unevenly notes start within the best bar of 3, 4, 6 or 8 beats"
+    ),
     "longest_low_hold": Measure(
         "Longest low hold (frames)", "the same notes below middle C; silence does not count"
     ),
@@ -107,6 +110,7 @@ def piece_metrics(
         return metrics
     low = low_holds(notes, frame)
     return metrics | {
+        "metre": metre(notes["start"], beat, frame),
         "longest_low_hold": low.longest(),
         "low_hold_time": low.long_time(),
         "low_voice_time": low.sounding(),

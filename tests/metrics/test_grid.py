@@ -9,7 +9,7 @@ import pytest
 from conftest import make_notes
 
 from musegen.codecs.messages import MessageCodec, messages_to_notes, notes_to_messages
-from musegen.metrics.grid import fraction_on_beat, fraction_on_grid
+from musegen.metrics.grid import fraction_on_beat, fraction_on_grid, metre
 from musegen.metrics.music import onsets_on_grid
 
 
@@ -47,6 +47,19 @@ def test_the_phase_of_the_beat_of_a_roll() -> None:
     onsets = 0.3 * np.array([1, 3, 5, 5, 6])
     assert fraction_on_beat(onsets, 0.6, 0.3) == pytest.approx(3 / 4)
     assert fraction_on_beat(onsets, 0.3, 0.3) == 1
+
+
+def test_the_metre_by_hand() -> None:
+    """A beat has 2 frames of 0.3 s: the bars are those of 6, 8, 12 and 16 frames."""
+    bar = 0.3 * 6 * np.arange(48)
+    assert metre(bar, 0.6, 0.3) == pytest.approx(np.log2(12) - 1)  # the best has 12 frames
+    waltz = np.concatenate([bar, bar + 0.6, bar + 1.2])
+    assert metre(waltz, 0.6, 0.3) == pytest.approx(np.log2(12 / 6))
+    assert metre(0.3 * np.arange(48), 0.6, 0.3) == pytest.approx(0)
+    twice = np.r_[0.3 * np.arange(48), 0.3 * 8 * np.arange(6)]  # a second note on every eighth
+    p = np.array([12, *[6] * 7]) / 54
+    assert metre(twice, 0.6, 0.3) >= 3 + (p * np.log2(p)).sum() - 1e-9
+    assert np.isnan(metre(np.empty(0), 0.6, 0.3))
 
 
 def test_messages_keep_the_grid_when_they_are_coded() -> None:

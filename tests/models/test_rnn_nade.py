@@ -29,11 +29,12 @@ D, H, R = 4, 3, 5
 CODEC = RollCodec(pitch_range=(58, 58 + D))
 EVERYTHING = {
     "cell": "lstm", "attention_heads": 2, "attention_span": 3, "intervals": True,
-    "note_age": True, "clock": True, "longest_match": True, "learn_initial_state": True,
+    "note_age": True, "clock": True, "metre": True, "longest_match": True,
+    "learn_initial_state": True,
 }  # fmt: skip
 OPTIONS = [
     {}, {"cell": "gru"}, {"attention_heads": 2}, {"note_age": True}, {"clock": True},
-    {"longest_match": True}, EVERYTHING,
+    {"longest_match": True}, {"metre": True}, EVERYTHING,
 ]  # fmt: skip
 
 

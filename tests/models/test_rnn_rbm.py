@@ -308,6 +308,7 @@ def test_generated_frames_have_the_distribution_of_the_rbm(sampler: dict) -> Non
         {"cell": "lstm"},
         {"attention_heads": 2, "attention_span": 3},
         {"note_age": True, "clock": True, "longest_match": True},
+        {"metre": True},
     ],
 )
 def test_generation_has_the_same_biases_as_training(settings: dict, tmp_path, monkeypatch) -> None:
