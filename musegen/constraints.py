@@ -52,6 +52,8 @@ PositiveFraction = Annotated[float, Interval(gt=0, le=1)]
 """A part of a whole, or all of it: not 0."""
 BeatsPerMinute = Annotated[float, Interval(ge=4, le=1000)]
 """A MIDI file can have no slower tempo than 3.6 quarter notes per minute."""
+Odds = Annotated[float, Interval(ge=1, le=1e6)]
+"""What the odds of something are multiplied by. 1 changes nothing."""
 Seed = Annotated[int, Ge(0), Lt(2**32)]
 MidiPitch = Annotated[int, Interval(ge=0, le=127)]
 

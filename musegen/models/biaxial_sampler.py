@@ -38,6 +38,12 @@ class BiaxialSampler(FrameSampler):
         x_1ND, log_prob_1N = sample(c_NPC, 1, self.temperature, self.generator, given)
         return x_1ND[0], log_prob_1N[0]
 
+    def longest_match(self) -> tuple[Tensor, Tensor] | None:
+        if self.model.match is None or self.past.before_BSD is None:
+            return None
+        level_N1, match_N1D = self.model.match.finder(self.past.before_BSD, 1)
+        return level_N1[:, 0], match_N1D[:, 0]
+
     def append(self, frame_ND: Tensor) -> None:
         self.x_NTD[:, self.t] = frame_ND
         self._advance(self.x_NTD[:, self.t, None])

@@ -144,19 +144,22 @@ class RecurrentRolls(RollModel, abstract=True):
         x_BTD."""
         if not self.metre.out_features:
             return None
-        # A silent frame comes before every piece.
-        return self.metre(F.pad(x_BTD, (0, 0, 1, 0)), steps, x_BTD.shape[1] + 1 - steps)
+        return self.metre(after_silence(x_BTD), steps, x_BTD.shape[1] + 1 - steps)
 
     def match_input(self, x_BTD: Tensor, steps: int) -> Tensor | None:
         """The longest match for each of the last `steps` frames of pieces, whose frames but the
         last one are x_BTD."""
-        # A silent frame comes before every piece.
-        return None if self.match is None else self.match(F.pad(x_BTD, (0, 0, 1, 0)), steps)
+        return None if self.match is None else self.match(after_silence(x_BTD), steps)
 
     def age_bias(self, b_age_AD: Tensor, age_ND: Tensor) -> Tensor:
         """The bias of each note by its age in the frame before, (N, D)."""
         bucket_ND = torch.bucketize(age_ND.contiguous(), self.smallest_age_A, right=True)
         return b_age_AD[bucket_ND, torch.arange(age_ND.shape[1], device=age_ND.device)]
+
+
+def after_silence(x_BTD: Tensor) -> Tensor:
+    """Pieces with the silent frame that comes before each."""
+    return F.pad(x_BTD, (0, 0, 1, 0))
 
 
 class FrameLaw(Protocol):
@@ -196,6 +199,12 @@ class RecurrentSampler(FrameSampler):
         match_NZ = None if match_N1Z is None else match_N1Z[:, 0]
         known = Conditions(self.state[0], r_NZ, metre_NC, self.age_ND, match_NZ)
         return self.law.draw(*model.biases(known), given)
+
+    def longest_match(self) -> tuple[Tensor, Tensor] | None:
+        if self.model.match is None:
+            return None
+        level_N1, match_N1D = self.model.match.finder(after_silence(self.x_NTD[:, : self.t]), 1)
+        return level_N1[:, 0], match_N1D[:, 0]
 
     def append(self, frame_ND: Tensor) -> None:
         model, t = self.model, self.t

@@ -39,6 +39,7 @@ from musegen.constraints import (
     DropoutRate,
     NonNegativeFloat,
     NonNegativeInt,
+    Odds,
     PositiveFraction,
     PositiveInt,
     PositiveTemperature,
@@ -340,6 +341,7 @@ class RNNRBM(RecurrentRolls):
         n: SampleCount = 4,
         length: SampleLength = 200,
         temperature: PositiveTemperature = 1.0,
+        repeat_odds: Odds = 1.0,
         particles: PositiveInt = 1,
         max_hold: PositiveInt | None = None,
         repeats: Repeats | None = None,
@@ -353,6 +355,9 @@ class RNNRBM(RecurrentRolls):
         """n generated pieces of `length` frames, as `NOTES` arrays.
 
         - temperature: divides all energies.
+        - repeat_odds: where the last eight frames or more came before in the piece, the odds of the
+          frame that followed then are multiplied by it, by an estimate of its probability (AIS).
+          For models with `longest_match`.
         - particles: how many continuations of each piece are sampled side by side. If more than 1,
           a continuation in which a chord or a note is held too long is replaced by another one.
         - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
@@ -366,13 +371,14 @@ class RNNRBM(RecurrentRolls):
         - ais_steps: if above 0 (300, say), frames are sampled by annealing instead. This is slower
           and more accurate: Gibbs chains miss modes of RBMs with probabilities close to 0 or 1.
 
-        Training mode and global random streams do not change. A prime without notes: `UserError`.
+        Training mode and global random streams do not change. Raises `UserError` for a prime
+        without notes and for `repeat_odds` without `longest_match`.
         """
         return self.generate_by(
             lambda rows, frames, rng: self.frame_sampler(
                 rows, frames, temperature, rng, steps, ais_steps
             ),
-            Generation(n, length, particles, max_hold, repeats, include_prime, seed),
+            Generation(n, length, particles, max_hold, repeats, include_prime, seed, repeat_odds),
             prime,
             prime_seconds,
         )

@@ -19,6 +19,7 @@ from musegen.constraints import (
     BeatsPerMinute,
     MidiPitch,
     NonNegativeInt,
+    Odds,
     PositiveInt,
     PositiveTemperature,
     SampleCount,
@@ -51,6 +52,7 @@ class Generation(NamedTuple):
     repeats: Repeats | None
     include_prime: bool
     seed: int
+    repeat_odds: float = 1.0
 
 
 class RollModel(Model, abstract=True):
@@ -110,6 +112,7 @@ class RollModel(Model, abstract=True):
         n: SampleCount = 4,
         length: SampleLength = 200,
         temperature: PositiveTemperature = 1.0,
+        repeat_odds: Odds = 1.0,
         particles: PositiveInt = 1,
         max_hold: PositiveInt | None = None,
         repeats: Repeats | None = None,
@@ -121,6 +124,9 @@ class RollModel(Model, abstract=True):
         """n generated pieces of `length` frames, as `NOTES` arrays, by exact sampling.
 
         - temperature: divides the logit of each note given the notes below it.
+        - repeat_odds: phrases return more often, the greater it is: where the last eight frames or
+          more came before in the piece, the odds of the frame that followed then are multiplied by
+          it (`musegen.models.layers.repeated_frames`). For models with `longest_match`.
         - particles: how many continuations of each piece are sampled side by side. If more than 1,
           a continuation in which a chord or a note is held too long is replaced by another one.
         - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
@@ -132,11 +138,11 @@ class RollModel(Model, abstract=True):
           `include_prime` the result contains it.
 
         Training mode and the global random streams do not change. Raises `UserError` for a setting
-        outside its range and for a prime without notes.
+        outside its range, for a prime without notes, and for `repeat_odds` without `longest_match`.
         """
         return self.generate_by(
             lambda rows, frames, rng: self.frame_sampler(rows, frames, temperature, rng),
-            Generation(n, length, particles, max_hold, repeats, include_prime, seed),
+            Generation(n, length, particles, max_hold, repeats, include_prime, seed, repeat_odds),
             prime,
             prime_seconds,
         )
@@ -150,6 +156,11 @@ class RollModel(Model, abstract=True):
     ) -> list[np.ndarray]:
         """The pieces of `generate`, by the sampler of `new_sampler(rows, frames, generator)`."""
         assert self.codec is not None
+        if settings.repeat_odds != 1 and getattr(self, "match", None) is None:
+            raise UserError(
+                f"repeat_odds={settings.repeat_odds:g}: this model does not search for what is "
+                "repeated; train one with model.longest_match=true"
+            )
         limits = self.limits(settings.particles, settings.max_hold)
         generator = torch_stream(Stream.SAMPLING, settings.seed, device=self.device)
         prime_TD = torch.from_numpy(self.codec.prime_frames(prime, prime_seconds))
@@ -166,7 +177,8 @@ class RollModel(Model, abstract=True):
 
         with self.evaluating():
             sampler = new_sampler(rows, primed + settings.length, generator)
-            continue_pieces(sampler, prime_TD, limits, particles, self.low_pitches, after_frame)
+            how = self.low_pitches, settings.repeat_odds, after_frame
+            continue_pieces(sampler, prime_TD, limits, particles, *how)
         return pieces()
 
     def limits(self, particles: int, max_hold: int | None) -> HoldLimits | None:

@@ -44,6 +44,11 @@ class FrameSampler(ABC):
         a frame given those notes.
         """
 
+    def longest_match(self) -> tuple[Tensor, Tensor] | None:
+        """The level of the longest match of each sequence, (N,), and the frame that followed it,
+        (N, D); None if the model does not search for it."""
+        return None
+
     @abstractmethod
     def append(self, frame_ND: Tensor) -> None:
         """Make these frames the frames t, and advance t."""

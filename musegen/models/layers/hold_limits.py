@@ -16,6 +16,7 @@ from torch import Tensor
 
 from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.note_age import note_ages
+from musegen.models.layers.repeated_frames import draw_repeating
 from musegen.runtime.progress import track
 
 HOLD_QUANTILE = 0.999
@@ -93,11 +94,12 @@ def continue_pieces(
     limits: HoldLimits | None,
     particles: int,
     low_pitches: int,
+    repeat_odds: float = 1.0,
     after_frame: Callable[[], None] = lambda: None,
 ) -> None:
     """Fill the sampler's sequences: with the prime, then with sampled frames.
 
-    `after_frame` is called after each sampled frame.
+    `repeat_odds` is that of `draw_repeating`. `after_frame` is called after each sampled frame.
     """
     for frame_D in prime_TD.to(sampler.x_NTD):
         sampler.append(frame_D.expand(len(sampler.x_NTD), -1))
@@ -105,20 +107,22 @@ def continue_pieces(
     holds = Holds(sampler.x_NTD[:, :primed], low_pitches, limits) if limits else None
     for _ in track(range(primed, steps), "generating", "frames"):
         if holds is None:
-            frame_ND, _ = sampler.draw()
+            frame_ND = draw_repeating(sampler, repeat_odds)
         else:
-            frame_ND = draw_within_limits(sampler, holds, particles)
+            frame_ND = draw_within_limits(sampler, holds, particles, repeat_odds)
             holds.append(frame_ND)
         sampler.append(frame_ND)
         after_frame()
 
 
-def draw_within_limits(sampler: FrameSampler, holds: Holds, particles: int) -> Tensor:
+def draw_within_limits(
+    sampler: FrameSampler, holds: Holds, particles: int, repeat_odds: float
+) -> Tensor:
     """The next frame of each sequence, (N, D), after particles that hold too long were replaced.
 
     The particles of a piece are `particles` successive sequences.
     """
-    frame_ND, _ = sampler.draw()
+    frame_ND = draw_repeating(sampler, repeat_odds)
     long_ND = holds.held_too_long(frame_ND)
     stuck_KP = long_ND.any(1).unflatten(0, (-1, particles))
     if not bool(stuck_KP.any()):
