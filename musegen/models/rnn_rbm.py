@@ -355,7 +355,7 @@ class RNNRBM(RecurrentRolls):
         """n generated pieces of `length` frames, as `NOTES` arrays.
 
         - temperature: divides all energies.
-        - repeat_odds: where the last eight frames or more came before in the piece, the odds of the
+        - repeat_odds: where the last 4 to 31 frames came before in the piece, the odds of the
           frame that followed then are multiplied by it, by an estimate of its probability (AIS).
           For models with `longest_match`.
         - particles: how many continuations of each piece are sampled side by side. If more than 1,

@@ -13,7 +13,7 @@ from musegen.codecs.roll_codec import RollCodec
 from musegen.errors import UserError
 from musegen.models.biaxial_lstm import BiaxialLSTM
 from musegen.models.layers.frame_sampler import FrameSampler
-from musegen.models.layers.repeated_frames import LEAST_LEVEL, draw_repeating
+from musegen.models.layers.repeated_frames import FIRST_LEVEL, LAST_LEVEL, draw_repeating
 from musegen.models.rnn_nade import RNNNADE
 from musegen.models.rnn_rbm import RNNRBM
 from musegen.specs import Rolls
@@ -48,17 +48,22 @@ class Known(FrameSampler):
 
 
 @pytest.mark.parametrize("match", [(0, 1), (1, 1)])
-@pytest.mark.parametrize(("odds", "level"), [(4.0, LEAST_LEVEL), (4.0, LEAST_LEVEL - 1), (1.0, 6)])
+@pytest.mark.parametrize(
+    ("odds", "level"), [(4.0, FIRST_LEVEL), (4.0, LAST_LEVEL), (4.0, 2), (4.0, 6), (1.0, 5)]
+)
 def test_only_the_odds_of_the_repeat_change(odds: float, level: int, match: tuple) -> None:
     frame_ND = draw_repeating(Known(40_000, level, match), odds)
-    weight = {x: p * (odds if x == match and level >= LEAST_LEVEL else 1) for x, p in P.items()}
+    weight = {
+        x: p * (odds if x == match and FIRST_LEVEL <= level <= LAST_LEVEL else 1)
+        for x, p in P.items()
+    }
     for x, w in weight.items():
         frequency = (frame_ND == torch.tensor(x)).all(1).double().mean()
         assert frequency == pytest.approx(w / sum(weight.values()), abs=0.01)
 
 
 def test_certain_repeats_and_estimates_above_one() -> None:
-    sampler = Known(100, LEAST_LEVEL, (1, 1))
+    sampler = Known(100, FIRST_LEVEL, (1, 1))
     sampler.log_prob = lambda x_NFD: torch.full(x_NFD.shape[:2], 0.3)  # type: ignore[method-assign]
     assert draw_repeating(sampler, 8.0).shape == (100, 2)
 
