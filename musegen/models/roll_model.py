@@ -125,7 +125,8 @@ class RollModel(Model, abstract=True):
 
         - temperature: divides the logit of each note given the notes below it.
         - repeat_odds: phrases return more often, the greater it is: where the last 4 to 31 frames
-          came before in the piece, the odds of the frame that followed then are multiplied by it (`musegen.models.layers.repeated_frames`). For models with `longest_match`.
+          came before in the piece, the odds of the frame that followed then are multiplied by it
+          (`musegen.models.layers.repeated_frames`). For models with `longest_match`.
         - particles: how many continuations of each piece are sampled side by side. If more than 1,
           a continuation in which a chord or a note is held too long is replaced by another one.
         - max_hold: what is too long, in frames; with `particles=1` such notes are released. With

@@ -1,8 +1,8 @@
 """Phrases that return: frames that repeat the longest match are made more probable in sampling.
 
-In generated pieces phrases return less often than in real ones. Matches of a few frames are found as
-often as there, but fewer of them go on: the frames before fit them less well than in a real piece.
-So where the last 4 to 31 frames came before, the frame m that followed then has higher odds,
+In generated pieces phrases return less often than in real ones. Matches of a few frames are as
+frequent as there, but fewer of them go on: the frames before fit them less well than in a real
+piece. So where the last 4 to 31 frames came before, the frame m that followed then has higher odds,
 
     p(x) ∝ p_model(x) · odds^[x = m].
 
