@@ -341,7 +341,7 @@ class RNNRBM(RecurrentRolls):
         n: SampleCount = 4,
         length: SampleLength = 200,
         temperature: PositiveTemperature = 1.0,
-        repeat_odds: Odds = 1.0,
+        repeat_odds: Odds | None = None,
         particles: PositiveInt = 1,
         max_hold: PositiveInt | None = None,
         repeats: Repeats | None = None,
@@ -357,7 +357,7 @@ class RNNRBM(RecurrentRolls):
         - temperature: divides all energies.
         - repeat_odds: where the last 4 to 31 frames came before in the piece, the odds of the
           frame that followed then are multiplied by it, by an estimate of its probability (AIS).
-          For models with `longest_match`.
+          For models with `longest_match`. null is 1.
         - particles: how many continuations of each piece are sampled side by side. If more than 1,
           a continuation in which a chord or a note is held too long is replaced by another one.
         - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
@@ -378,7 +378,9 @@ class RNNRBM(RecurrentRolls):
             lambda rows, frames, rng: self.frame_sampler(
                 rows, frames, temperature, rng, steps, ais_steps
             ),
-            Generation(n, length, particles, max_hold, repeats, include_prime, seed, repeat_odds),
+            Generation(
+                n, length, particles, max_hold, repeats, include_prime, seed, repeat_odds or 1.0
+            ),
             prime,
             prime_seconds,
         )

@@ -40,6 +40,8 @@ from musegen.runtime.steps import report_step
 from musegen.specs import RollBatch, Rolls
 
 Repeats = Literal["sustain", "retrigger"]
+USUAL_REPEAT_ODDS = 4.0
+"""With it, matches of tunes of Nottingham go on about as often as in real ones."""
 
 
 class Generation(NamedTuple):
@@ -52,7 +54,7 @@ class Generation(NamedTuple):
     repeats: Repeats | None
     include_prime: bool
     seed: int
-    repeat_odds: float = 1.0
+    repeat_odds: float
 
 
 class RollModel(Model, abstract=True):
@@ -76,6 +78,11 @@ class RollModel(Model, abstract=True):
         """The number of columns below middle C."""
         lowest = (self.codec or RollCodec()).pitch_range[0]
         return min(max(MIDDLE_C - lowest, 0), self.spec.pitches)
+
+    @property
+    def searches(self) -> bool:
+        """Whether the model searches for the longest match."""
+        return getattr(self, "match", None) is not None
 
     def num_predictions(self, batch: RollBatch) -> int | Tensor:
         return batch.mask_BT.sum()
@@ -112,7 +119,7 @@ class RollModel(Model, abstract=True):
         n: SampleCount = 4,
         length: SampleLength = 200,
         temperature: PositiveTemperature = 1.0,
-        repeat_odds: Odds = 1.0,
+        repeat_odds: Odds | None = None,
         particles: PositiveInt = 1,
         max_hold: PositiveInt | None = None,
         repeats: Repeats | None = None,
@@ -121,12 +128,15 @@ class RollModel(Model, abstract=True):
         include_prime: bool = False,
         seed: Seed = 0,
     ) -> list[np.ndarray]:
-        """n generated pieces of `length` frames, as `NOTES` arrays, by exact sampling.
+        """n generated pieces of `length` frames, as `NOTES` arrays.
+
+        Every frame is an exact sample, except for what `repeat_odds` and `particles` change.
 
         - temperature: divides the logit of each note given the notes below it.
         - repeat_odds: phrases return more often, the greater it is: where the last 4 to 31 frames
           came before in the piece, the odds of the frame that followed then are multiplied by it
-          (`musegen.models.layers.repeated_frames`). For models with `longest_match`.
+          (`musegen.models.layers.repeated_frames`). null is 4 for a model with `longest_match`; 1
+          leaves repeats to the model.
         - particles: how many continuations of each piece are sampled side by side. If more than 1,
           a continuation in which a chord or a note is held too long is replaced by another one.
         - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
@@ -140,9 +150,10 @@ class RollModel(Model, abstract=True):
         Training mode and the global random streams do not change. Raises `UserError` for a setting
         outside its range, for a prime without notes, and for `repeat_odds` without `longest_match`.
         """
+        odds = (USUAL_REPEAT_ODDS if self.searches else 1.0) if repeat_odds is None else repeat_odds
         return self.generate_by(
             lambda rows, frames, rng: self.frame_sampler(rows, frames, temperature, rng),
-            Generation(n, length, particles, max_hold, repeats, include_prime, seed, repeat_odds),
+            Generation(n, length, particles, max_hold, repeats, include_prime, seed, odds),
             prime,
             prime_seconds,
         )
@@ -156,7 +167,7 @@ class RollModel(Model, abstract=True):
     ) -> list[np.ndarray]:
         """The pieces of `generate`, by the sampler of `new_sampler(rows, frames, generator)`."""
         assert self.codec is not None
-        if settings.repeat_odds != 1 and getattr(self, "match", None) is None:
+        if settings.repeat_odds != 1 and not self.searches:
             raise UserError(
                 f"repeat_odds={settings.repeat_odds:g}: this model does not search for what is "
                 "repeated; train one with model.longest_match=true"

@@ -16,6 +16,7 @@ from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.repeated_frames import FIRST_LEVEL, LAST_LEVEL, draw_repeating
 from musegen.models.rnn_nade import RNNNADE
 from musegen.models.rnn_rbm import RNNRBM
+from musegen.models.roll_model import USUAL_REPEAT_ODDS
 from musegen.specs import Rolls
 
 P = {(0, 0): 0.1, (0, 1): 0.2, (1, 0): 0.3, (1, 1): 0.4}
@@ -89,3 +90,13 @@ def test_a_model_without_matches_refuses() -> None:
     with pytest.raises(UserError, match=r"repeat_odds=8: .* model.longest_match=true"):
         model.generate(1, length=3, repeat_odds=8)
     assert len(model.generate(1, length=3, repeat_odds=1)) == 1
+    assert len(model.generate(1, length=3)) == 1
+
+
+def test_the_usual_odds() -> None:
+    torch.manual_seed(0)
+    model = BiaxialLSTM(Rolls(3), RollCodec(pitch_range=(57, 60)), longest_match=True)
+    first, second, third = (
+        model.generate(2, length=200, repeat_odds=odds)[0] for odds in (None, USUAL_REPEAT_ODDS, 1)
+    )
+    assert first.tolist() == second.tolist() != third.tolist()
