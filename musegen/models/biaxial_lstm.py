@@ -96,6 +96,15 @@ class PastState(NamedTuple):
         return PastState(self.age_BD[row_B], *states, before_BSD)
 
 
+def check_columns(low: int, high: int, pitches: int) -> None:
+    """Raise `UserError` unless there are columns from `low` to `high` − 1 of all `pitches`."""
+    if not low < high <= pitches:
+        raise UserError(
+            f"low={low} should be below high={high}, and high at most the number of pitches, "
+            f"{pitches}"
+        )
+
+
 class BiaxialLSTM(RollModel):
     """`hidden` units along time and `note_hidden` units along pitch, with shared weights.
 
@@ -160,11 +169,7 @@ class BiaxialLSTM(RollModel):
         super().__init__(spec, codec)
         self.save_settings()
         self.low, self.high = low, self.spec.pitches if high is None else high
-        if not self.low < self.high <= self.spec.pitches:
-            raise UserError(
-                f"low={low} should be below high={self.high}, and high at most the number of "
-                f"pitches, {self.spec.pitches}"
-            )
+        check_columns(self.low, self.high, self.spec.pitches)
         self.notes_below = notes_below
         self.frozen_histories, self.flipped_notes = frozen_histories, flipped_notes
         self.relative = RelativeInputs(self.low, self.high, window, pitch_classes, note_age)

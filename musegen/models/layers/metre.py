@@ -16,7 +16,7 @@ from musegen.models.layers.clock import PERIODS, clock_one_hot
 COMB_PERIODS = (2, 3, 4, 6, 8, 12, 16, 24)
 """In frames."""
 TEETH = 4
-"""How many periods a comb looks back."""
+"""The number of earlier periods that a comb reads."""
 REACH = TEETH * max(COMB_PERIODS)
 VOICES = 2
 
