@@ -358,7 +358,7 @@ def test_commands_about_runs_run(cli, runs: dict[str, Path]) -> None:
 def shortened(name: str, arguments: list[str], runs: dict[str, Path]) -> list[str]:
     """The arguments with a tiny run of a fitting model, and with small numbers."""
     keys = {a.partition("=")[0] for a in arguments}
-    if keys & {"particles", "max_hold"}:
+    if keys & {"particles", "max_hold", "repeat_odds"}:
         keys.add("ais_steps")  # the run of piano-rolls
     if "formats" in keys:
         keys.discard("label")  # the labelled run is one of texts
