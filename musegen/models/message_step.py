@@ -63,7 +63,8 @@ class MessageStep:
     ) -> tuple[Tensor, Tensor, State]:
         """One message → h_BD, active_BQ and the next state, h and c with one (B, H) per layer."""
         read = self._read if self.kernels is None else self._read_compiled
-        input_BI, gates_BG, active_BQ, age_BP = read(x_BF, state, label_B, clock_BC, match_BM)
+        given = label_B, clock_BC, match_BM
+        input_BI, gates_BG, active_BQ, age_BP = read(x_BF, state, *given)
         h: list[Tensor] = []
         c: list[Tensor] = []
         for k, W_IG in enumerate(self.W_IG):
@@ -79,46 +80,35 @@ class MessageStep:
             y_BD = y_B1D[:, 0]
         return y_BD, active_BQ, State(tuple(h), tuple(c), age_BP, past)
 
-    def _read(
-        self,
-        x_BF: Tensor,
-        state: State,
-        label_B: Tensor | None,
-        clock_BC: Tensor | None,
-        match_BM: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _read(self, x_BF: Tensor, state: State, *given: Tensor | None) -> tuple[Tensor, ...]:
         """The input of the first layer and what is added to its gates; the features of the sounding
-        notes and their ages."""
+        notes and their ages. `given`: the labels, the clock and the matches."""
         age_BP = active_BQ = state.age_BP
         input_BI = state.h[0]
         if self.W_QA is not None:
             age_BP = next_ages(x_BF, age_BP)
             active_BQ = active_features(age_BP)
             input_BI = torch.cat((active_BQ @ self.W_QA, input_BI), 1)
-        row_BK = self._rows_of(x_BF, label_B, clock_BC, match_BM)
+        row_BK = self._rows_of(x_BF, *given)
         return input_BI, F.embedding_bag(row_BK, self.table_RG, mode="sum"), active_BQ, age_BP
 
     def _read_compiled(
-        self,
-        x_BF: Tensor,
-        state: State,
-        label_B: Tensor | None,
-        clock_BC: Tensor | None,
-        match_BM: Tensor | None,
-    ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        self, x_BF: Tensor, state: State, *given: Tensor | None
+    ) -> tuple[Tensor, ...]:
         """`_read` in compiled loops."""
         assert self.kernels is not None
+        label_B, clock_BC, match_BM = given
         none_B0, ticks = x_BF[:, :0], 0
         if self.clock is not None:
             assert clock_BC is not None, "a model with a clock reads it with each message"
             ticks = self.clock.ticks
         label_BL = none_B0 if label_B is None else label_B[:, None]
-        given = (
+        parts = (
             (none_B0 if part is None else part).contiguous().numpy()
             for part in (clock_BC if ticks else None, label_BL, match_BM)
         )
         x, table = x_BF.contiguous().numpy(), self.table_RG.numpy()
-        row_BK = self.kernels.rows_of(x, *given, ticks, self.first_K.numpy())
+        row_BK = self.kernels.rows_of(x, *parts, ticks, self.first_K.numpy())
         gates_BG = self.table_RG.new_empty(len(x), table.shape[1])
         self.kernels.add_rows(row_BK, table, gates_BG.numpy())
         age_BP = active_BQ = state.age_BP

@@ -66,7 +66,9 @@ def test_only_the_odds_of_the_repeat_change(odds: float, level: int, match: tupl
 def test_certain_repeats_and_estimates_above_one() -> None:
     sampler = Known(100, FIRST_LEVEL, (1, 1))
     sampler.log_prob = lambda x_NFD: torch.full(x_NFD.shape[:2], 0.3)  # type: ignore[method-assign]
-    assert draw_repeating(sampler, 8.0).shape == (100, 2)
+    # What is certain can be no more probable: the draws stay as they are.
+    drawn_ND, _ = Known(100, FIRST_LEVEL, (1, 1)).draw()
+    assert torch.equal(draw_repeating(sampler, 8.0), drawn_ND)
 
 
 @pytest.mark.parametrize("kind", [BiaxialLSTM, RNNNADE, RNNRBM])
