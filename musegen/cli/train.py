@@ -195,9 +195,10 @@ def check_generation(settings: dict[str, Any], model: Model) -> None:
     check_plays(settings["sound"])
     parameters = parameters_of(model.generate)[0]
     short = {k: 1 for k in ("n", "length", "steps", "rows") if k in parameters}
+    left_out = {"formats"} | model.need_recorded
     for group in ("sample", "preview"):
         if settings[group]:
-            given = {k: v for k, v in settings[group].items() if k != "formats"}
+            given = {k: v for k, v in settings[group].items() if k not in left_out}
             try:
                 model.generate(**{**given, **short})
             except UserError as e:

@@ -97,6 +97,8 @@ class Model(pl.LightningModule):
     """The metrics of training that it logs besides `loss`."""
     recorded: ClassVar[frozenset[str]] = frozenset()
     """Settings of the codec that training sets, so that a resumed run may begin without them."""
+    need_recorded: ClassVar[frozenset[str]] = frozenset()
+    """Settings of `generate` that need them, so that they cannot be tried before training."""
     loss_metric: ClassVar[tuple[int, str] | None] = None
     """(sign, name) of the metric of `score` that the loss is, e.g. (1, "nll"); None if the loss is
     another quantity, as in contrastive divergence."""

@@ -66,6 +66,7 @@ class RollModel(Model, abstract=True):
     reads = (Rolls,)
     codec_type = RollCodec
     recorded = frozenset(("hold_limits",))
+    need_recorded = frozenset(("particles",))
     infill_effort: ClassVar[Effort] = Effort(particles=16, near=16, far=256)
     """What `infill` computes for each block of frames."""
     spec: Rolls

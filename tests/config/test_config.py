@@ -83,7 +83,9 @@ def test_every_shipped_config_builds(group: str, name: str, tmp_path: Path, monk
     settings = resolve_config(compose_config([f"{group}={name}", f"run_dir={tmp_path}"]))
     data = build_data(settings)
     if name not in NEED_FILES:
-        assert isinstance(data.spec, build_model(settings, data).reads)
+        model = build_model(settings, data)
+        assert isinstance(data.spec, model.reads)
+        train_module.check_generation(settings, model)
     build_trainer(settings)
 
 
