@@ -24,7 +24,17 @@ from conftest import ROOT, tune
 from doc_blocks import Block, blocks, commands, train_arguments
 from hydra.errors import HydraException
 
-from musegen.cli import completion, count, dissect, evaluate, export, generate, publish, report
+from musegen.cli import (
+    completion,
+    count,
+    critic,
+    dissect,
+    evaluate,
+    export,
+    generate,
+    publish,
+    report,
+)
 from musegen.cli import list as list_module
 from musegen.cli import new as new_module
 from musegen.cli import studio as studio_module
@@ -198,6 +208,7 @@ CHECKS: dict[str, Callable[[list[str]], None]] = {
     "completion": checked_by(completion.completion),
     "count": checked_by(count.table),
     "dissect": checked_by(dissect.write),
+    "critic": checked_by(critic.train),
     "studio": checked_by(studio_module.serve),
 }
 
@@ -335,9 +346,9 @@ def runs(cli, workplace: Path) -> dict[str, Path]:
 
 MAINS: dict[str, Callable[[], None]] = {
     "generate": generate.main, "evaluate": evaluate.main, "report": report.main,
-    "count": count.main, "dissect": dissect.main,
+    "count": count.main, "critic": critic.main, "dissect": dissect.main,
 }  # fmt: skip
-LIMITS = {"n": 2, "length": 20, "up_to": 20, "ais_steps": 10, "show": 3}
+LIMITS = {"n": 2, "length": 20, "up_to": 20, "ais_steps": 10, "show": 3, "pieces": 4, "epochs": 1}
 
 
 @pytest.mark.slow
@@ -358,7 +369,7 @@ def test_commands_about_runs_run(cli, runs: dict[str, Path]) -> None:
 def shortened(name: str, arguments: list[str], runs: dict[str, Path]) -> list[str]:
     """The arguments with a tiny run of a fitting model, and with small numbers."""
     keys = {a.partition("=")[0] for a in arguments}
-    if keys & {"particles", "max_hold", "repeat_odds"}:
+    if name == "critic" or keys & {"particles", "max_hold", "repeat_odds"}:
         keys.add("ais_steps")  # the run of piano-rolls
     if "formats" in keys:
         keys.discard("label")  # the labelled run is one of texts
@@ -375,6 +386,8 @@ def shortened(name: str, arguments: list[str], runs: dict[str, Path]) -> list[st
             value = str(min(int(value), LIMITS[key]))
         if key != "assess.split" and (key != "label" or kind == "label"):  # of other models
             found.append(f"{key}={value}")
+    if name == "critic":
+        found += [f"{k}={LIMITS[k]}" for k in ("pieces", "length", "epochs") if k not in keys]
     if name == "generate" and not keys & {"length", "label", "infill"}:
         found.append(f"length={LIMITS['length']}")  # scores of untrained models take minutes
     return found

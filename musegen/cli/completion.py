@@ -35,6 +35,7 @@ FUNCTIONS = {
     "publish": ("publish", "publish"),
     "new": ("new", "new"),
     "studio": ("studio", "serve"),
+    "critic": ("critic", "train"),
     "dissect": ("dissect", "write"),
     "count": ("count", "table"),
     "completion": ("completion", "completion"),

@@ -22,6 +22,7 @@ COMMANDS = {
     "new": "write a folder with a model or a data set of your own to start from",
     "completion": "print the completion script of bash, zsh or fish",
     "sweep": "search for good settings with Optuna",
+    "critic": "train a critic that chooses among the continuations of generated piano-rolls",
     "dissect": "show what a char_rnn computes while it reads one string",
     "studio": "open a page that generates, edits and rewrites music with trained models",
     "count": "test up to which n a char_rnn predicts the strings of a grammar, e.g. 0ⁿ1ⁿ",

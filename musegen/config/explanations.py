@@ -34,6 +34,14 @@ SHARED = {
     "top_k": "draw from the k most probable classes only; 0 draws from all.",
     "top_p": "draw from the fewest classes with this total probability only; 1 draws from all.",
     "label": "the label of the texts; null generates n of every label.",
+    "particles": "how many continuations of each piece are sampled side by side; with more than 1, "
+    "those that hold a note or a chord too long are replaced.",
+    "max_hold": "how long a note or a chord may be held, in frames; null is the hold that 99.9 % "
+    "of those of the training set do not exceed.",
+    "critic": "whether the model's critic chooses among the particles (musegen critic run=RUN "
+    "trains one); null is true if there is one and particles is more than 1.",
+    "repeats": "whether a pitch in successive frames is one note (sustain) or a new note in each "
+    "(retrigger); null uses the codec's setting.",
     "prime": "a MIDI file that the pieces continue.",
     "prime_seconds": "read only so many seconds of the prime; null reads all of it.",
     "include_prime": "let the pieces start with the prime.",

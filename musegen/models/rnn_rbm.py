@@ -344,6 +344,7 @@ class RNNRBM(RecurrentRolls):
         repeat_odds: Odds | None = None,
         particles: PositiveInt = 1,
         max_hold: PositiveInt | None = None,
+        critic: bool | None = None,
         repeats: Repeats | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
@@ -358,28 +359,27 @@ class RNNRBM(RecurrentRolls):
         - repeat_odds: where the last 4 to 31 frames came before in the piece, the odds of the
           frame that followed then are multiplied by it, by an estimate of its probability (AIS).
           For models with `longest_match`. null is 1.
-        - particles: how many continuations of each piece are sampled side by side. If more than 1,
-          a continuation in which a chord or a note is held too long is replaced by another one.
-        - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
-          null it is the hold that 99.9 % of those of the training set do not exceed, one for notes
-          and one for chords below middle C.
-        - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in
-          each (`retrigger`); null uses the codec's setting.
-        - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
-          `include_prime` the result contains it.
         - steps: of the Gibbs chain that starts at v = 0 for each frame and ends at its sample.
         - ais_steps: if above 0 (300, say), frames are sampled by annealing instead. This is slower
           and more accurate: Gibbs chains miss modes of RBMs with probabilities close to 0 or 1.
 
-        Training mode and global random streams do not change. Raises `UserError` for a prime
-        without notes and for `repeat_odds` without `longest_match`.
+        The other settings, and the errors, are those of `RollModel.generate`. Training mode and
+        global random streams do not change.
         """
         return self.generate_by(
             lambda rows, frames, rng: self.frame_sampler(
                 rows, frames, temperature, rng, steps, ais_steps
             ),
             Generation(
-                n, length, particles, max_hold, repeats, include_prime, seed, repeat_odds or 1.0
+                n,
+                length,
+                particles,
+                max_hold,
+                repeats,
+                include_prime,
+                seed,
+                repeat_odds or 1.0,
+                critic,
             ),
             prime,
             prime_seconds,

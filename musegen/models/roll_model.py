@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import ClassVar, Literal, NamedTuple
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -33,6 +33,7 @@ from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.frozen_history import freeze_history
 from musegen.models.layers.hold_limits import HoldLimits, continue_pieces, hold_limits
 from musegen.models.layers.particle_gibbs import Effort
+from musegen.models.layers.roll_critic import RollCritic
 from musegen.models.roll_infilling import infill_rolls, roll_surprise
 from musegen.render.shown import Samples, as_samples
 from musegen.runtime.random_streams import Stream, torch_stream
@@ -40,6 +41,8 @@ from musegen.runtime.steps import report_step
 from musegen.specs import RollBatch, Rolls
 
 Repeats = Literal["sustain", "retrigger"]
+CRITIC = "critic."
+"""The first part of the names of a critic's weights."""
 USUAL_REPEAT_ODDS = 4.0
 """With it, matches of tunes of Nottingham go on about as often as in real ones."""
 
@@ -55,6 +58,7 @@ class Generation(NamedTuple):
     include_prime: bool
     seed: int
     repeat_odds: float
+    critic: bool | None
 
 
 class RollModel(Model, abstract=True):
@@ -66,13 +70,29 @@ class RollModel(Model, abstract=True):
     reads = (Rolls,)
     codec_type = RollCodec
     recorded = frozenset(("hold_limits",))
-    need_recorded = frozenset(("particles",))
+    need_recorded = frozenset(("particles", "critic"))
     infill_effort: ClassVar[Effort] = Effort(particles=16, near=16, far=256)
     """What `infill` computes for each block of frames."""
     spec: Rolls
     codec: RollCodec | None
     frozen_histories: float
     flipped_notes: float
+    critic: RollCritic | None
+
+    def __init__(self, spec: Rolls, codec: RollCodec | None = None) -> None:
+        super().__init__(spec, codec)
+        self.critic = None
+
+    def load_state_dict(self, state_dict: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
+        """Load the weights, and the critic if there is one among them."""
+        has_critic = any(name.startswith(CRITIC) for name in state_dict)
+        self.critic = RollCritic(self.spec.pitches, self.low_pitches) if has_critic else None
+        return super().load_state_dict(state_dict, *args, **kwargs)
+
+    def weights_from(self, source: Model) -> dict[str, Tensor]:
+        """The weights without the critic, which knows the source's pieces."""
+        weights = super().weights_from(source)
+        return {k: v for k, v in weights.items() if not k.startswith(CRITIC)}
 
     @property
     def low_pitches(self) -> int:
@@ -123,6 +143,7 @@ class RollModel(Model, abstract=True):
         repeat_odds: Odds | None = None,
         particles: PositiveInt = 1,
         max_hold: PositiveInt | None = None,
+        critic: bool | None = None,
         repeats: Repeats | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
@@ -143,18 +164,22 @@ class RollModel(Model, abstract=True):
         - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
           null it is the hold that 99.9 % of those of the training set do not exceed, one for notes
           and one for chords below middle C.
+        - critic: whether the particles are chosen by the critic of the model, which
+          `musegen critic run=RUN` trains; null is true if there is one and `particles` is more
+          than 1.
         - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in
           each (`retrigger`); null uses the codec's setting.
         - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
           `include_prime` the result contains it.
 
         Training mode and the global random streams do not change. Raises `UserError` for a setting
-        outside its range, for a prime without notes, and for `repeat_odds` without `longest_match`.
+        outside its range, for a prime without notes, for `repeat_odds` without `longest_match` and
+        for `critic` without a critic or with one particle.
         """
         odds = (USUAL_REPEAT_ODDS if self.searches else 1.0) if repeat_odds is None else repeat_odds
         return self.generate_by(
             lambda rows, frames, rng: self.frame_sampler(rows, frames, temperature, rng),
-            Generation(n, length, particles, max_hold, repeats, include_prime, seed, odds),
+            Generation(n, length, particles, max_hold, repeats, include_prime, seed, odds, critic),
             prime,
             prime_seconds,
         )
@@ -174,6 +199,7 @@ class RollModel(Model, abstract=True):
                 "repeated; train one with model.longest_match=true"
             )
         limits = self.limits(settings.particles, settings.max_hold)
+        critic = self.critic_of(settings.critic, settings.particles)
         generator = torch_stream(Stream.SAMPLING, settings.seed, device=self.device)
         prime_TD = torch.from_numpy(self.codec.prime_frames(prime, prime_seconds))
         codec = replace(self.codec, repeats=settings.repeats or self.codec.repeats)
@@ -189,9 +215,19 @@ class RollModel(Model, abstract=True):
 
         with self.evaluating():
             sampler = new_sampler(rows, primed + settings.length, generator)
-            how = self.low_pitches, settings.repeat_odds, after_frame
+            how = self.low_pitches, settings.repeat_odds, critic, after_frame
             continue_pieces(sampler, prime_TD, limits, particles, *how)
         return pieces()
+
+    def critic_of(self, wanted: bool | None, particles: int) -> RollCritic | None:
+        """The critic of a generation; None without one."""
+        if wanted and self.critic is None:
+            raise UserError(
+                "critic=true: this checkpoint has no critic; train one with musegen critic run=RUN"
+            )
+        if wanted and particles == 1:
+            raise UserError("critic=true: it chooses among particles; set particles=4 or so")
+        return None if wanted is False or particles == 1 else self.critic
 
     def limits(self, particles: int, max_hold: int | None) -> HoldLimits | None:
         """The hold limits of a generation; None without limits.

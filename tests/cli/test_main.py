@@ -17,6 +17,7 @@ from musegen import __version__
 from musegen.cli import (
     completion,
     count,
+    critic,
     dissect,
     evaluate,
     export,
@@ -47,6 +48,7 @@ FUNCTIONS = {
     "report": report.report,
     "sweep": sweep.search,
     "studio": studio.serve,
+    "critic": critic.train,
     "dissect": dissect.write,
     "count": count.table,
 }
