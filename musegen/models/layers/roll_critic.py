@@ -26,7 +26,7 @@ from musegen.models.layers.metre import COMB_PERIODS, VOICES, combs
 from musegen.models.layers.note_age import note_ages
 
 FEATURES, HIDDEN = 64, 96
-CHORD_STEPS, STEPS = range(1, 37), range(-12, 13)
+CHORD_STEPS, STEPS = range(1, 37), range(-36, 37)
 """Distances in semitones: of notes that sound together, and of notes that follow each other."""
 INPUT_DROPOUT, DROPOUT = 0.1, 0.5
 """The real pieces are few, so the critic is small and its dropout strong."""
