@@ -26,7 +26,7 @@ class CriticWeights:
     def __init__(self, critic: RollCritic, sampler: FrameSampler, particles: int) -> None:
         self.critic, self.sampler, self.particles = critic, sampler, particles
         self.read, self.state_1NH = 0, None
-        self.z_N = sampler.x_NTD.new_zeros(len(sampler.x_NTD), dtype=torch.float32)
+        self.z_N = sampler.x_NTD.new_zeros(len(sampler.x_NTD))
         self.z_before_N = self.z_N.clone()
         """z when the particles were resampled last; what came before is common to a piece."""
 
@@ -66,7 +66,7 @@ class CriticWeights:
     def _weights(self) -> Tensor:
         """The weights of the particles, (K, P), which add up to 1 for each piece."""
         if self.read < self.sampler.t:
-            x_NTD = self.sampler.x_NTD[:, : self.sampler.t].float()
+            x_NTD = self.sampler.x_NTD[:, : self.sampler.t]
             z_NT, self.state_1NH = self.critic(x_NTD, self.read, self.state_1NH)
             self.z_N, self.read = z_NT[:, -1], self.sampler.t
         log_weight_N = self.z_N - self.z_before_N

@@ -55,7 +55,8 @@ class RollCritic(nn.Module):
 
         `state` is the one after frame first − 1.
         """
-        f_BTF = F.dropout(self.features(x_BTD)[:, first:], INPUT_DROPOUT, self.training)
+        f_BTF = self.features(x_BTD.to(self.embed.weight.dtype))[:, first:]
+        f_BTF = F.dropout(f_BTF, INPUT_DROPOUT, self.training)
         e_BTF = F.dropout(self.embed(f_BTF).tanh(), DROPOUT, self.training)
         h_BTH, state = self.gru(e_BTF, state)
         return self.logit(F.dropout(h_BTH, DROPOUT, self.training)).squeeze(-1), state
