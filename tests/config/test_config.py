@@ -85,7 +85,8 @@ def test_every_shipped_config_builds(group: str, name: str, tmp_path: Path, monk
     if name not in NEED_FILES:
         model = build_model(settings, data)
         assert isinstance(data.spec, model.reads)
-        train_module.check_generation(settings, model)
+        if group == "experiment":  # the others have the same settings of generation
+            train_module.check_generation(settings, model)
     build_trainer(settings)
 
 
