@@ -16,7 +16,6 @@ from musegen.config.validation import check_settings
 from musegen.constraints import PositiveInt, SampleLength, Seed, check_arguments
 from musegen.errors import UserError
 from musegen.models import load_model
-from musegen.models.layers.roll_critic import RollCritic
 from musegen.models.roll_model import CRITIC, RollModel
 from musegen.runtime.random_streams import Stream, random_stream
 from musegen.training.checkpoint_files import CheckpointFiles
@@ -63,7 +62,7 @@ def train(
     generated = generate_rolls(model, settings["sample"] or {}, pieces, length, seed)
     held_out = max(1, pieces // 6)
     critic, score = train_critic(
-        RollCritic(model.spec.pitches, model.low_pitches), data.rolls["train"], data.rolls["val"],
+        (model.spec.pitches, model.low_pitches), data.rolls["train"], data.rolls["val"],
         (generated[held_out:], generated[:held_out]), length, epochs, seed,
     )  # fmt: skip
     checkpoint = CheckpointFiles().load_checkpoint(path)

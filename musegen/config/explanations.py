@@ -38,8 +38,8 @@ SHARED = {
     "those that hold a note or a chord too long are replaced.",
     "max_hold": "how long a note or a chord may be held, in frames; null is the hold that 99.9 % "
     "of those of the training set do not exceed.",
-    "critic": "whether the model's critic chooses among the particles (musegen critic run=RUN "
-    "trains one); null is true if there is one and particles is more than 1.",
+    "critic": "let the critic choose among the particles, if the model has one (musegen critic "
+    "run=RUN trains it).",
     "repeats": "whether a pitch in successive frames is one note (sustain) or a new note in each "
     "(retrigger); null uses the codec's setting.",
     "prime": "a MIDI file that the pieces continue.",

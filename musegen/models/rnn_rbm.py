@@ -344,7 +344,7 @@ class RNNRBM(RecurrentRolls):
         repeat_odds: Odds | None = None,
         particles: PositiveInt = 1,
         max_hold: PositiveInt | None = None,
-        critic: bool | None = None,
+        critic: bool = True,
         repeats: Repeats | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,

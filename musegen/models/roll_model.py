@@ -31,8 +31,9 @@ from musegen.errors import UserError
 from musegen.models.base import Model
 from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.frozen_history import freeze_history
-from musegen.models.layers.hold_limits import HoldLimits, continue_pieces, hold_limits
+from musegen.models.layers.hold_limits import HoldLimits, hold_limits
 from musegen.models.layers.particle_gibbs import Effort
+from musegen.models.layers.particles import continue_pieces
 from musegen.models.layers.roll_critic import RollCritic
 from musegen.models.roll_infilling import infill_rolls, roll_surprise
 from musegen.render.shown import Samples, as_samples
@@ -58,7 +59,7 @@ class Generation(NamedTuple):
     include_prime: bool
     seed: int
     repeat_odds: float
-    critic: bool | None
+    critic: bool
 
 
 class RollModel(Model, abstract=True):
@@ -70,7 +71,7 @@ class RollModel(Model, abstract=True):
     reads = (Rolls,)
     codec_type = RollCodec
     recorded = frozenset(("hold_limits",))
-    need_recorded = frozenset(("particles", "critic"))
+    need_recorded = frozenset(("particles",))
     infill_effort: ClassVar[Effort] = Effort(particles=16, near=16, far=256)
     """What `infill` computes for each block of frames."""
     spec: Rolls
@@ -143,7 +144,7 @@ class RollModel(Model, abstract=True):
         repeat_odds: Odds | None = None,
         particles: PositiveInt = 1,
         max_hold: PositiveInt | None = None,
-        critic: bool | None = None,
+        critic: bool = True,
         repeats: Repeats | None = None,
         prime: Path | None = None,
         prime_seconds: float | None = None,
@@ -164,17 +165,15 @@ class RollModel(Model, abstract=True):
         - max_hold: what is too long, in frames; with `particles=1` such notes are released. With
           null it is the hold that 99.9 % of those of the training set do not exceed, one for notes
           and one for chords below middle C.
-        - critic: whether the particles are chosen by the critic of the model, which
-          `musegen critic run=RUN` trains; null is true if there is one and `particles` is more
-          than 1.
+        - critic: let the critic choose among the particles, if the model has one
+          (`musegen critic run=RUN` trains it).
         - repeats: whether a pitch in successive frames is one note (`sustain`) or a new note in
           each (`retrigger`); null uses the codec's setting.
         - prime: a MIDI file, or its first `prime_seconds`, that the pieces continue; with
           `include_prime` the result contains it.
 
         Training mode and the global random streams do not change. Raises `UserError` for a setting
-        outside its range, for a prime without notes, for `repeat_odds` without `longest_match` and
-        for `critic` without a critic or with one particle.
+        outside its range, for a prime without notes, and for `repeat_odds` without `longest_match`.
         """
         odds = (USUAL_REPEAT_ODDS if self.searches else 1.0) if repeat_odds is None else repeat_odds
         return self.generate_by(
@@ -199,7 +198,7 @@ class RollModel(Model, abstract=True):
                 "repeated; train one with model.longest_match=true"
             )
         limits = self.limits(settings.particles, settings.max_hold)
-        critic = self.critic_of(settings.critic, settings.particles)
+        critic = self.critic if settings.critic and settings.particles > 1 else None
         generator = torch_stream(Stream.SAMPLING, settings.seed, device=self.device)
         prime_TD = torch.from_numpy(self.codec.prime_frames(prime, prime_seconds))
         codec = replace(self.codec, repeats=settings.repeats or self.codec.repeats)
@@ -218,16 +217,6 @@ class RollModel(Model, abstract=True):
             how = self.low_pitches, settings.repeat_odds, critic, after_frame
             continue_pieces(sampler, prime_TD, limits, particles, *how)
         return pieces()
-
-    def critic_of(self, wanted: bool | None, particles: int) -> RollCritic | None:
-        """The critic of a generation; None without one."""
-        if wanted and self.critic is None:
-            raise UserError(
-                "critic=true: this checkpoint has no critic; train one with musegen critic run=RUN"
-            )
-        if wanted and particles == 1:
-            raise UserError("critic=true: it chooses among particles; set particles=4 or so")
-        return None if wanted is False or particles == 1 else self.critic
 
     def limits(self, particles: int, max_hold: int | None) -> HoldLimits | None:
         """The hold limits of a generation; None without limits.

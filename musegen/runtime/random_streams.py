@@ -52,8 +52,8 @@ class Stream(IntEnum):
     FRAME_KEYS = 13
     """Numbers that stand for the notes of frames where frames are compared."""
     CRITIC = 14
-    """The training of a critic: () dropout, (0, first piece) seeds of generated pieces, (1 + epoch)
-    the order and the excerpts of an epoch."""
+    """The training of a critic: () first weights and dropout, (0, first piece) seeds of generated
+    pieces, (1 + epoch) the order and the excerpts of an epoch."""
 
 
 def seed_sequence(stream: Stream, seed: int, *key: int) -> np.random.SeedSequence:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from torch import nn
 
 from musegen import __version__
 from musegen.config.explanations import first_line
@@ -51,6 +52,7 @@ def write_card(
     data = target_of(config["data"], "data")
     files = copy_samples(run_dir / "samples", folder / "samples", samples, audio)
     about = about_run(run_dir)
+    critic = getattr(model, "critic", None)
     environment = Environment(
         loader=PackageLoader("musegen.sharing"),
         undefined=StrictUndefined,
@@ -66,13 +68,19 @@ def write_card(
         licence=getattr(data, "licence", "not stated"),
         command=_read_json(run_dir / "run.json").get("command"),
         seed=config.get("seed"),
-        weights=f"{sum(p.numel() for p in model.parameters()):,}",
+        weights=number_of_weights(model),
+        critic=critic and number_of_weights(critic),
         metrics=[(metric_label(k), f"{v:.4g}") for k, v in metrics[:MAX_METRICS]],
         samples=[path.relative_to(folder).as_posix() for path in files],
         version=__version__,
     )
     write_text(folder / CARD, text)
     return [folder / CARD, *files]
+
+
+def number_of_weights(module: nn.Module) -> str:
+    """With commas between the thousands."""
+    return f"{sum(p.numel() for p in module.parameters()):,}"
 
 
 def copy_samples(source: Path, target: Path, samples: int, audio: bool) -> list[Path]:

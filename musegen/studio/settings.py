@@ -42,6 +42,8 @@ def described(model: Model) -> list[dict[str, Any]]:
             if labels is None:
                 continue
             field = {"kind": "choice", "choices": list(labels)}
+        if name == "critic" and getattr(model, "critic", True) is None:
+            continue
         if name in LIMITS:
             field["max"] = LIMITS[name]
         default = parameters[name].default

@@ -48,7 +48,7 @@ class CriticScore(NamedTuple):
 
 
 def train_critic(
-    critic: RollCritic,
+    sizes: tuple[int, int],
     training: Sequence[np.ndarray],
     held_out: Sequence[np.ndarray],
     generated: tuple[Sequence[np.ndarray], Sequence[np.ndarray]],
@@ -58,17 +58,18 @@ def train_critic(
 ) -> tuple[RollCritic, CriticScore]:
     """The best critic and its score. Pieces are piano-rolls (T, D) of 0 and 1.
 
+    - sizes: the number of columns, and how many of them are below middle C.
     - generated: pieces to train on, and others to choose the epoch by.
     - length: pieces are cut to so many frames.
     """
     fake, other = generated
     valid = [(real := cut(held_out, length), 1.0), (like(real, other), 0.0)]
-    critic.requires_grad_(True)
-    optimizer = torch.optim.AdamW(critic.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
-    schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
-    best, state = CriticScore(math.inf, math.nan), critic.state_dict()
     with torch.random.fork_rng(devices=[]):
         seed_default_generators(Stream.CRITIC, seed)
+        critic = RollCritic(*sizes).requires_grad_(True)
+        optimizer = torch.optim.AdamW(critic.parameters(), LEARNING_RATE, weight_decay=WEIGHT_DECAY)
+        schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, epochs)
+        best, state = CriticScore(math.inf, math.nan), critic.state_dict()
         for epoch in track(range(epochs), "training the critic", "epochs"):
             rng = random_stream(Stream.CRITIC, seed, 1 + epoch)
             real = cut([crop(x_TD, length, rng) for x_TD in training], length)

@@ -7,47 +7,34 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import tune
 
 from musegen.cli import critic, export, generate
 from musegen.cli import train as train_module
-from musegen.codecs.midi import read_notes, write_notes
-from musegen.errors import UserError
+from musegen.codecs.midi import read_notes
 from musegen.models import load_model
 from musegen.sharing.locate import load
+from musegen.studio.settings import described
 
 SHORT = ["trainer.max_epochs=1", "sample=null", "model.hidden=8", "trainer.gpus=0"]
 
 
-@pytest.fixture(scope="module")
-def midi(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("midi")
-    for i in range(6):
-        write_notes(tune(i), folder / f"{i}.mid")
-    return folder
-
-
 @pytest.fixture
-def run(cli, tmp_path: Path, midi: Path) -> Path:
+def run(cli, tmp_path: Path, midi_folder: Path) -> Path:
     folder = tmp_path / "run"
     code, _, err = cli(
-        train_module.main, "model=rnn_nade", "data=piano_roll_folder", f"data.root={midi}",
+        train_module.main, "model=rnn_nade", "data=piano_roll_folder", f"data.root={midi_folder}",
         *SHORT, f"hydra.run.dir={folder}",
     )  # fmt: skip
     assert code == 0, err
     return folder
 
 
-def test_a_critic_is_part_of_the_model_from_then_on(cli, run: Path, tmp_path: Path, midi) -> None:
+def test_a_critic_is_part_of_the_model_from_then_on(
+    cli, run: Path, tmp_path: Path, midi_folder: Path
+) -> None:
     path = run / "checkpoints" / "best.ckpt"
     before = load_model(path).state_dict()
-    refused = f"run={run}", "n=2", "length=20", "particles=3", "critic=true"
-    code, _, err = cli(generate.main, *refused)
-    assert code == 1
-    assert err.strip().endswith(
-        "this checkpoint has no critic; train one with musegen critic run=RUN"
-    )
-
+    assert "critic" not in {setting["name"] for setting in described(load_model(path))}
     code, out, err = cli(critic.main, f"run={run}", "pieces=12", "length=40", "epochs=2")
     assert code == 0, err
     assert "the critic tells validation pieces from generated ones with an AUC of " in out
@@ -57,16 +44,20 @@ def test_a_critic_is_part_of_the_model_from_then_on(cli, run: Path, tmp_path: Pa
         f"critic.{k}" for k in model.critic.state_dict()
     }
     assert all(torch.equal(after[k], v) for k, v in before.items())
-    assert model.critic is not None
+    assert "critic" in {setting["name"] for setting in described(model)}
 
     # Every path by which a model travels.
     code, _, err = cli(export.main, f"run={run}", f"out={tmp_path / 'shared'}")
     assert code == 0, err
     shared = load(tmp_path / "shared")
+    weights = f"{sum(p.numel() for p in model.critic.parameters()):,} of them those of its critic"
+    assert weights in (tmp_path / "shared" / "README.md").read_text("utf-8")
     settings = {"n": 2, "length": 60, "particles": 3, "seed": 1}
     chosen, unchosen = model.generate(**settings), model.generate(**settings, critic=False)
     assert all(map(np.array_equal, shared.generate(**settings), chosen))
     assert not all(map(np.array_equal, unchosen, chosen))
+    one = {"n": 2, "length": 60, "seed": 1}  # a critic has no choice then
+    assert all(map(np.array_equal, model.generate(**one), model.generate(**one, critic=False)))
     code, _, err = cli(generate.main, f"run={run}", "n=2", "length=60", "particles=3", "seed=1",
                        "formats=[mid]", f"out={tmp_path / 'made'}")  # fmt: skip
     assert code == 0, err
@@ -78,19 +69,12 @@ def test_a_critic_is_part_of_the_model_from_then_on(cli, run: Path, tmp_path: Pa
     assert code == 0, err
     assert load_model(path).state_dict().keys() == after.keys()
     code, _, err = cli(
-        train_module.main, "model=rnn_nade", "data=piano_roll_folder", f"data.root={midi}", *SHORT,
-        f"init_from={run}", f"hydra.run.dir={tmp_path / 'tuned'}",
+        train_module.main, "model=rnn_nade", "data=piano_roll_folder", f"data.root={midi_folder}",
+        *SHORT, f"init_from={run}", f"hydra.run.dir={tmp_path / 'tuned'}",
     )  # fmt: skip
     assert code == 0, err
     assert load_model(tmp_path / "tuned" / "checkpoints" / "best.ckpt").critic is None
     assert load_model(run / "checkpoints" / "last.ckpt").critic is None
-
-
-def test_a_critic_needs_particles(run: Path) -> None:
-    model = load_model(run / "checkpoints" / "best.ckpt")
-    model.critic = object()
-    with pytest.raises(UserError, match="critic=true: it chooses among particles; set particles=4"):
-        model.generate(n=1, length=2, critic=True)
 
 
 @pytest.mark.parametrize(
@@ -110,11 +94,11 @@ def test_a_wrong_call_gets_one_line(cli, arguments: tuple[str, ...], message: st
     assert message in err
 
 
-def test_a_model_of_other_data_has_no_critic(cli, tmp_path: Path, midi: Path) -> None:
+def test_a_model_of_other_data_has_no_critic(cli, tmp_path: Path, midi_folder: Path) -> None:
     folder = tmp_path / "run"
     code, _, err = cli(
-        train_module.main, "model=lstm_midi", "data=midi_folder", f"data.root={midi}", *SHORT,
-        "data.window=16", f"hydra.run.dir={folder}",
+        train_module.main, "model=lstm_midi", "data=midi_folder", f"data.root={midi_folder}",
+        *SHORT, "data.window=16", f"hydra.run.dir={folder}",
     )  # fmt: skip
     assert code == 0, err
     code, _, err = cli(critic.main, f"run={folder}")

@@ -20,9 +20,8 @@ def pieces(n: int, seed: int, density: float) -> list[np.ndarray]:
 
 
 def trained(density: float) -> CriticScore:
-    torch.manual_seed(0)
     _, score = train_critic(
-        RollCritic(D, 4), pieces(64, 0, 0.2), pieces(40, 1, 0.2),
+        (D, 4), pieces(64, 0, 0.2), pieces(40, 1, 0.2),
         (pieces(64, 2, density), pieces(40, 3, density)), LENGTH, epochs=12, seed=0,
     )  # fmt: skip
     return score
@@ -41,12 +40,24 @@ def test_pieces_of_one_kind_are_not() -> None:
 
 
 def test_a_critic_is_frozen_after_its_training_and_global_randomness_does_not_change() -> None:
-    critic, state = RollCritic(D, 4), torch.get_rng_state()
-    data = [pieces(4, seed, 0.2) for seed in range(4)]
-    critic, _ = train_critic(critic, data[0], data[1], (data[2], data[3]), LENGTH, epochs=1, seed=0)
+    state = torch.get_rng_state()
+    critic = short(seed=0)
     assert not any(p.requires_grad for p in critic.parameters())
     assert not critic.training
     assert torch.equal(torch.get_rng_state(), state)
+
+
+def test_a_critic_is_a_function_of_its_seed() -> None:
+    weights = short(seed=0).state_dict()
+    torch.rand(5)  # whatever was drawn before
+    again, other = short(seed=0).state_dict(), short(seed=1).state_dict()
+    assert all(torch.equal(again[k], v) for k, v in weights.items())
+    assert not torch.equal(other["embed.weight"], weights["embed.weight"])
+
+
+def short(seed: int) -> RollCritic:
+    data = [pieces(4, i, 0.2) for i in range(4)]
+    return train_critic((D, 4), data[0], data[1], (data[2], data[3]), LENGTH, 1, seed)[0]
 
 
 def test_pieces_are_cut_and_padded_with_silence() -> None:

@@ -55,22 +55,23 @@ class RollCritic(nn.Module):
 
         `state` is the one after frame first − 1.
         """
-        f_BTF = self.features(x_BTD.to(self.embed.weight.dtype))[:, first:]
+        f_BTF = self.features(x_BTD.to(self.embed.weight.dtype), first)
         f_BTF = F.dropout(f_BTF, INPUT_DROPOUT, self.training)
         e_BTF = F.dropout(self.embed(f_BTF).tanh(), DROPOUT, self.training)
         h_BTH, state = self.gru(e_BTF, state)
         return self.logit(F.dropout(h_BTH, DROPOUT, self.training)).squeeze(-1), state
 
-    def features(self, x_BTD: Tensor) -> Tensor:
-        """f(t) of each frame, (B, T, F)."""
-        steps = x_BTD.shape[1]
+    def features(self, x_BTD: Tensor, first: int = 0) -> Tensor:
+        """f(first) … f(T − 1), (B, T − first, F)."""
         before_BTD = F.pad(x_BTD, (0, 0, 1, 0))[:, :-1]
         starts_BTD = x_BTD * (1 - before_BTD)
         age_BTD = (1 + note_ages(x_BTD).to(x_BTD.dtype)).log2() / 5
-        metre_BTZ = combs(before_BTD, steps, self.low_pitches)
+        metre_BTZ = combs(before_BTD, x_BTD.shape[1] - first, self.low_pitches)
         padded_BTZ = F.pad(x_BTD, (0, 12 * self.octaves - x_BTD.shape[2]))
         count_BTK = padded_BTZ.unflatten(-1, (-1, 12)).sum(-2).cumsum(1)
         fraction_BTK = count_BTK / count_BTK.sum(-1, keepdim=True).clamp_min(1)
+        whole = x_BTD, before_BTD, starts_BTD, age_BTD, fraction_BTK
+        x_BTD, before_BTD, starts_BTD, age_BTD, fraction_BTK = (z[:, first:] for z in whole)
         parts = [x_BTD, starts_BTD, age_BTD, metre_BTZ, fraction_BTK]
         parts += [pairs(x_BTD, x_BTD, CHORD_STEPS), pairs(before_BTD, starts_BTD, STEPS)]
         return torch.cat(parts, dim=-1)

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from musegen.models.layers import critic_weights
+from musegen.models.layers.critic_weights import CriticWeights
 from musegen.models.layers.frame_sampler import FrameSampler
-from musegen.models.layers.hold_limits import continue_pieces
+from musegen.models.layers.particles import continue_pieces
 
 FRAMES = 6
 
@@ -77,7 +78,31 @@ def test_in_the_end_all_particles_of_a_piece_are_the_chosen_one() -> None:
 
 
 def test_the_prime_does_not_count() -> None:
-    sampler = Coins(8)
-    prime_TD = torch.ones(3, 2)
-    continue_pieces(sampler, prime_TD, None, 2, 1, critic=Counter())
-    assert torch.equal(sampler.x_NTD[:, :3], prime_TD.expand(8, 3, 2))
+    """The critic's score of a prime is common to all particles, so it changes no choice."""
+
+    def after(prime_TD: Tensor) -> Tensor:
+        sampler = Coins(8)
+        continue_pieces(sampler, prime_TD, None, 2, 1, critic=Counter())
+        assert torch.equal(sampler.x_NTD[:, :3], prime_TD.expand(8, 3, 2))
+        return sampler.x_NTD[:, 3:]
+
+    assert torch.equal(after(torch.ones(3, 2)), after(torch.zeros(3, 2)))
+
+
+def test_the_scores_follow_the_sequences() -> None:
+    """After rows are selected, the critic continues with their past and no other's."""
+    sampler = Coins(6)
+    weights = CriticWeights(Counter(), sampler, 3)
+
+    def append(first_note: list[float]) -> None:
+        sampler.append(torch.tensor(first_note)[:, None] * torch.ones(6, 2))
+
+    append([0, 0, 0, 1, 0, 0])
+    weights.row_of_pieces()  # reads the first frame
+    row_N = torch.tensor([1, 2, 2, 3, 3, 4])
+    sampler.select(row_N)
+    weights.select(row_N)
+    append([1, 0, 0, 0, 0, 1])
+    weights.row_of_pieces()
+    assert weights.z_N.tolist() == [1, 0, 0, 1, 1, 1]
+    assert weights.z_N.tolist() == sampler.x_NTD[:, :2, 0].sum(1).tolist()

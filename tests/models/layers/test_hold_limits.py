@@ -6,13 +6,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from musegen.models.layers.hold_limits import (
-    FrameSampler,
-    HoldLimits,
-    Holds,
-    continue_pieces,
-    hold_limits,
-)
+from musegen.models.layers.frame_sampler import FrameSampler
+from musegen.models.layers.hold_limits import HoldLimits, Holds, hold_limits
+from musegen.models.layers.particles import continue_pieces
 
 D, LOW = 4, 2
 
