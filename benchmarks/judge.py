@@ -7,7 +7,9 @@
 The arguments are those of benchmarks/music_measures.py; pieces that one of the two has written to
 out/seed_S are read by the other. Prints for each seed the AUC of samples against held-out excerpts
 (the validation split) of equal length, and that of training against held-out excerpts: real against
-real. 0.5 is indistinguishable, 1 is told apart without an error.
+real. 0.5 is indistinguishable, 1 is told apart without an error. Many real pieces end before an
+excerpt does, and short excerpts have fewer figures. So each excerpt of one side is compared with
+one of the other, and both are cut to the length of the shorter.
 
 The judge (Lopez-Paz & Oquab 2017, arXiv 1610.06545) is a logistic regression with an L2 penalty on
 normalised counts of an excerpt: figures of 2 and 3 intervals between successive notes in the order
@@ -38,7 +40,7 @@ from musegen.cli import console
 from musegen.errors import UserError
 from musegen.metrics.music import in_chords
 from musegen.metrics.music_comparison import excerpt_seconds
-from musegen.metrics.music_overlap import excerpts_of
+from musegen.metrics.music_overlap import excerpts, excerpts_of
 from musegen.runtime.atomic import write_json
 
 FOLDS, REPEATS = 5, 5
@@ -49,16 +51,22 @@ STEPS_PER_OCTAVE = 3
 
 
 class Side(NamedTuple):
-    """The features of excerpts, and the piece that each is from."""
+    """Excerpts, and the piece that each is from."""
 
-    features: list[dict[str, float]]
+    excerpts: list[np.ndarray]
     pieces: list[int]
 
 
 def side(pieces: list[np.ndarray], seconds: float) -> Side:
     cut = excerpts_of([p for p in pieces if len(p)], seconds)
-    rows = [(features(e), i) for i, piece in enumerate(cut) for e in piece]
+    rows = [(e, i) for i, piece in enumerate(cut) for e in piece]
     return Side([row[0] for row in rows], [row[1] for row in rows])
+
+
+def equally_long(a: np.ndarray, b: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Both excerpts, cut to the length of the shorter."""
+    seconds = min(float(notes["end"].max()) for notes in (a, b))
+    return excerpts(a, seconds, 1)[0], excerpts(b, seconds, 1)[0]
 
 
 def features(notes: np.ndarray) -> dict[str, float]:
@@ -115,9 +123,10 @@ def auc(a: Side, b: Side) -> tuple[float, float]:
     results = []
     for seed in range(REPEATS):
         rng = np.random.default_rng(seed)
-        n = min(len(a.features), len(b.features))
+        n = min(len(a.pieces), len(b.pieces))
         chosen = [spread(s.pieces, n, rng) for s in (a, b)]
-        rows = [s.features[i] for s, few in zip((a, b), chosen, strict=True) for i in few]
+        pairs = [equally_long(a.excerpts[i], b.excerpts[j]) for i, j in zip(*chosen, strict=True)]
+        rows = [features(notes) for side in zip(*pairs, strict=True) for notes in side]
         label = np.repeat([0, 1], n)
         groups = [(k, s.pieces[i]) for k, (s, few) in enumerate(zip((a, b), chosen, strict=True))
                   for i in few]  # fmt: skip
@@ -149,8 +158,8 @@ def judge(
     return {
         "samples_auc": fake_auc, "samples_deviation": fake_error,
         "real_auc": real_auc, "real_deviation": real_error,
-        "seconds": seconds, "samples": len(samples.features), "held_out": len(other.features),
-        "training": len(real.features),
+        "seconds": seconds, "samples": len(samples.pieces), "held_out": len(other.pieces),
+        "training": len(real.pieces),
     }  # fmt: skip
 
 

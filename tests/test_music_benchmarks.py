@@ -72,3 +72,15 @@ def test_a_folder_is_measured(judge: ModuleType, cli, midi_folder: Path, tmp_pat
     assert saved["median"]["headline"] == saved["pieces"]["headline"]
     code, _, err = cli(measures.main, *arguments, "n=3", f"out={tmp_path}/out")
     assert (code, "n: not with folder=DIR" in err) == (1, True)
+
+
+def test_real_pieces_that_end_early_are_not_told_from_longer_ones(judge: ModuleType) -> None:
+    """Short excerpts have fewer figures and pitches, so both are cut to the same length."""
+    tunes = [tune(s % 12, 40 + s) for s in range(40)]
+    long = judge.side(tunes[:20], 16.0)
+    short = judge.side([p[p["end"] <= 3.0] for p in tunes[20:]], 16.0)
+    for a, b in zip(long.excerpts, short.excerpts, strict=False):
+        first, second = judge.equally_long(a, b)
+        assert first["end"].max() <= second["end"].max() + 1e-6
+        np.testing.assert_array_equal(second, b)
+    assert judge.auc(long, short)[0] == pytest.approx(0.5, abs=0.1)
