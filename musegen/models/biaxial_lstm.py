@@ -9,7 +9,7 @@ outputs of the first and the notes of the frame that are already known:
               + clock and metre + absolute pitch + longest match
     h(t, d) = LSTM over t of e(·, d)            u(t) = LSTM over t of x(t−1), clock and metre
     c(t, d) = [h(t, d), e(t, d), U_d u(t), r(t, d)]
-    n(t, d) = LSTM over d of [c(t, ·), the notes of x(t) just below d]
+    n(t, d) = LSTM over d of [c(t, ·), the notes of x(t) just below d, the chord below d]
 
     p(x(1) … x(T)) = Π_t Π_d p(x(t, d) | x(1) … x(t−1), x(t, 1) … x(t, d−1)),
     each factor Bernoulli with the logit  w·n(t, d) + v·c(t, d) + b
@@ -52,6 +52,7 @@ from musegen.metrics.means import RowMeans
 from musegen.metrics.roll_evaluation import SAMPLES, predicted_pieces, report, write_piece_table
 from musegen.models.biaxial_sampler import MAX_FRAMES, BiaxialSampler
 from musegen.models.layers.attention import CausalAttention
+from musegen.models.layers.chord_below import CHORD_FEATURES
 from musegen.models.layers.dropout import Dropout
 from musegen.models.layers.frame_distribution import FrameDistribution
 from musegen.models.layers.frame_sampler import FrameSampler
@@ -113,6 +114,8 @@ class BiaxialLSTM(RollModel):
     - features: the number of features of e.
     - window: semitones above and below each pitch in its inputs from the frame before.
     - notes_below: semitones below each note in the inputs of the LSTM along pitch.
+    - chord_below: use in the LSTM along pitch how many notes sound, go on, start and end below each
+      note, and the pitch classes of those that sound, relative to it.
     - pitch_classes: use the pitch classes of the frame before, relative to the pitch, in e.
     - note_age: use the age of the note in e.
     - clock: use t modulo 2, 4, 8 and 16 in e and u.
@@ -151,6 +154,7 @@ class BiaxialLSTM(RollModel):
         features: PositiveInt = 32,
         window: NonNegativeInt = 12,
         notes_below: NonNegativeInt = 13,
+        chord_below: bool = False,
         pitch_classes: bool = True,
         note_age: bool = True,
         clock: bool = True,
@@ -170,7 +174,7 @@ class BiaxialLSTM(RollModel):
         self.save_settings()
         self.low, self.high = low, self.spec.pitches if high is None else high
         check_columns(self.low, self.high, self.spec.pitches)
-        self.notes_below = notes_below
+        self.notes_below, self.chord_below = notes_below, chord_below
         self.frozen_histories, self.flipped_notes = frozen_histories, flipped_notes
         self.relative = RelativeInputs(self.low, self.high, window, pitch_classes, note_age)
         self.metre = MetreInput(clock, metre, self.low_pitches)
@@ -181,7 +185,7 @@ class BiaxialLSTM(RollModel):
         self.absolute = nn.Linear(13, features, bias=False) if absolute_pitch else None
         self.match = LongestMatch(visible, self.low, self.high, features) if longest_match else None
         self.time_lstm = nn.LSTM(features, hidden)
-        width, self.state_width = hidden + features, global_hidden or hidden
+        width, self.state_width = hidden + features + chord_below, global_hidden or hidden
         self.global_lstm: nn.LSTM | None = None
         if global_hidden:
             self.global_lstm = nn.LSTM(visible + metre_size, global_hidden)
@@ -193,7 +197,8 @@ class BiaxialLSTM(RollModel):
                 self.state_width, visible, attention_heads, ATTENTION_HEAD_WIDTH, attention_span
             )
             width += 2 * attention_heads
-        self.note_lstm = nn.LSTM(width + notes_below, note_hidden)
+        known = notes_below + (CHORD_FEATURES if chord_below else 0)
+        self.note_lstm = nn.LSTM(width + known, note_hidden)
         self.note_logit = nn.Linear(note_hidden, 1, bias=False)
         self.context_logit = nn.Linear(width, 1)
         nn.init.constant_(self.context_logit.bias, INITIAL_LOG_ODDS)
@@ -232,6 +237,8 @@ class BiaxialLSTM(RollModel):
             e_TBPE = e_TBPE + self.match(before_BSD, steps).transpose(0, 1)
         h_TNH, time_state = self.time_lstm(e_TBPE.flatten(1, 2), past.time_state)
         h_TBPH = self.dropout(h_TNH.unflatten(1, (rows, -1)))
+        if self.chord_below:
+            e_TBPE = torch.cat([e_TBPE, x_TBD[..., self.low : self.high, None]], dim=-1)
         if self.global_lstm is None:
             u_TBR, global_state = self.mean_of_sounding_notes(h_TBPH, x_TBD), None
         else:
@@ -275,7 +282,9 @@ class BiaxialLSTM(RollModel):
         """The distribution of frames given their contexts, by the LSTM along pitch."""
         layers = self.note_lstm, self.note_logit, self.context_logit, self.dropout
         columns = self.spec.pitches, self.low, self.high
-        return FrameDistribution(*layers, *columns, self.notes_below)
+        # Of the numbers of c, those of h and e come first; whether d sounded is the last one of e.
+        sounded = self.time_lstm.hidden_size + self.embed.out_features if self.chord_below else None
+        return FrameDistribution(*layers, *columns, self.notes_below, sounded)
 
     # --- Training -----------------------------------------------------------------------------
 

@@ -1,10 +1,12 @@
 """The distribution of a frame given the past: note by note from low to high, by an LSTM.
 
-    n(d) = LSTM over d of [c(·), the notes of the frame just below d]
+    n(d) = LSTM over d of [c(·), the notes of the frame just below d, the chord below d]
     p(x) = Π_d p(x(d) | x(1) … x(d−1)),   each factor Bernoulli with the logit  w·n(d) + v·c(d) + b
 
-c(d) is the context of pitch d: what the earlier frames say about it. Suffixes: P pitches in
-[low, high), C numbers of a context, N frames, S samples of each, M = S·N.
+c(d) is the context of pitch d: what the earlier frames say about it. The chord below d is a summary
+of all notes below d (`musegen.models.layers.chord_below`).
+
+Suffixes: P pitches in [low, high), C numbers of a context, N frames, S samples of each, M = S·N.
 """
 
 from __future__ import annotations
@@ -16,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Generator, Tensor, nn
 
+from musegen.models.layers.chord_below import ChordSoFar, chords_below
 from musegen.models.layers.frame_sampler import Given
 
 OUTSIDE_LOGIT = -14.0
@@ -27,6 +30,8 @@ class FrameDistribution:
     """The layers of a model that run along pitch, and the D columns of its frames.
 
     Not a module: the layers belong to the model, whose `state_dict` contains their weights.
+    `sounded` is which number of c(d) tells whether d sounded in the frame before; None leaves the
+    chord below out.
     """
 
     lstm: nn.LSTM
@@ -37,6 +42,7 @@ class FrameDistribution:
     low: int
     high: int
     notes_below: int
+    sounded: int | None
 
     def logits(self, c_NPC: Tensor, x_ND: Tensor) -> Tensor:
         """The logit of every note of the frames x_ND given the notes below it, (P, N)."""
@@ -45,6 +51,8 @@ class FrameDistribution:
         inputs = [c_PNC]
         if below:
             inputs.append(F.pad(x_NP, (below, -1)).unfold(-1, below, 1).transpose(0, 1))
+        if self.sounded is not None:
+            inputs.append(chords_below(x_NP, c_NPC[..., self.sounded]).transpose(0, 1))
         n_PNH, _ = self.lstm(torch.cat(inputs, dim=-1))
         return (self.note_logit(self.dropout(n_PNH)) + self.context_logit(c_PNC)).squeeze(-1)
 
@@ -92,9 +100,14 @@ class FrameDistribution:
         log_prob_M = self.outside_log_prob(x_MD)
         if given is not None:
             log_prob_M.zero_()
+        chord = None
+        if self.sounded is not None:
+            chord = ChordSoFar(c_NPC[..., self.sounded].repeat(samples, 1))
         for p, d in enumerate(range(self.low, self.high)):
             below_MZ = x_MD[:, max(self.low, d - self.notes_below) : d]
             below_MZ = F.pad(below_MZ, (self.notes_below - below_MZ.shape[1], 0))
+            if chord is not None:
+                below_MZ = torch.cat([below_MZ, chord.features(p)], dim=1)
             context_gates_M4 = context_gates_NP4[:, p].repeat(samples, 1)
             gates_M4 = torch.addmm(context_gates_M4, torch.cat([below_MZ, h_MH], dim=1), W_Z4)
             i, f, g, o = gates_M4.chunk(4, dim=1)
@@ -103,6 +116,8 @@ class FrameDistribution:
             logit_M = self.note_logit(h_MH).squeeze(-1) + context_logit_NP[:, p].repeat(samples)
             logit_M = logit_M / temperature
             x_MD[:, d] = (uniform_MD[:, d] < logit_M.sigmoid()).to(x_MD.dtype)
+            if chord is not None:
+                chord.append(p, x_MD[:, d])
             log_prob_d_M = F.logsigmoid((2 * x_MD[:, d] - 1) * logit_M)
             log_prob_M += log_prob_d_M if given is None else log_prob_d_M * given.weighed_ND[:, d]
         shape = samples, frames
