@@ -58,7 +58,7 @@ from musegen.models.layers.frame_distribution import FrameDistribution
 from musegen.models.layers.frame_sampler import FrameSampler
 from musegen.models.layers.longest_match import LongestMatch
 from musegen.models.layers.metre import MetreInput
-from musegen.models.layers.note_age import note_ages
+from musegen.models.layers.note_age import AGE_BUCKETS, FINE_AGE_BUCKETS, note_ages
 from musegen.models.layers.pitch_inputs import RelativeInputs, absolute_inputs
 from musegen.models.roll_model import RollModel
 from musegen.runtime.random_streams import Stream, torch_stream
@@ -118,6 +118,7 @@ class BiaxialLSTM(RollModel):
       note, and the pitch classes of those that sound, relative to it.
     - pitch_classes: use the pitch classes of the frame before, relative to the pitch, in e.
     - note_age: use the age of the note in e.
+    - fine_ages: tell all ages up to two bars apart, instead of ten ranges of ages.
     - clock: use t modulo 2, 4, 8 and 16 in e and u.
     - metre: use how often notes started whole periods earlier, of 2 to 24 frames, in e and u.
     - absolute_pitch: use the pitch class and the register of the pitch itself in e.
@@ -157,6 +158,7 @@ class BiaxialLSTM(RollModel):
         chord_below: bool = False,
         pitch_classes: bool = True,
         note_age: bool = True,
+        fine_ages: bool = False,
         clock: bool = True,
         metre: bool = False,
         absolute_pitch: bool = True,
@@ -176,7 +178,8 @@ class BiaxialLSTM(RollModel):
         check_columns(self.low, self.high, self.spec.pitches)
         self.notes_below, self.chord_below = notes_below, chord_below
         self.frozen_histories, self.flipped_notes = frozen_histories, flipped_notes
-        self.relative = RelativeInputs(self.low, self.high, window, pitch_classes, note_age)
+        buckets = (FINE_AGE_BUCKETS if fine_ages else AGE_BUCKETS) if note_age else ()
+        self.relative = RelativeInputs(self.low, self.high, window, pitch_classes, buckets)
         self.metre = MetreInput(clock, metre, self.low_pitches)
         visible, metre_size = self.spec.pitches, self.metre.out_features
 

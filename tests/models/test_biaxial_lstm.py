@@ -35,7 +35,7 @@ SETTINGS = [
     PLAIN, FULL, PLAIN | {"attention_heads": 2, "attention_span": 3}, FULL | {"low": 1, "high": 5},
     FULL | {"window": 0, "notes_below": 0}, PLAIN | {"longest_match": True},
     FULL | {"longest_match": True}, FULL | {"attention_heads": 0, "clock": False},
-    FULL | {"metre": True}, PLAIN | {"metre": True},
+    FULL | {"metre": True}, PLAIN | {"metre": True}, FULL | {"fine_ages": True},
     FULL | {"chord_below": True, "low": 1}, PLAIN | {"chord_below": True, "notes_below": 0},
 ]  # fmt: skip
 

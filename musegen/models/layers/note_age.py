@@ -7,6 +7,9 @@ from torch import Tensor
 
 AGE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """The smallest age of each bucket, in frames; the last bucket has no upper limit."""
+FINE_AGE_BUCKETS = (*range(1, 19), 24, 25, 32, 33)
+"""Up to two bars of eighth notes every age has its own bucket, and so have the whole bars after
+them: a chord changes after 8 frames, and hardly ever after 9."""
 
 
 def note_ages(x_BTD: Tensor, carried_BD: Tensor | None = None) -> Tensor:
@@ -25,14 +28,14 @@ def note_ages(x_BTD: Tensor, carried_BD: Tensor | None = None) -> Tensor:
     return t_T1 - silent_BTD.cummax(1).values
 
 
-def age_buckets(age: Tensor) -> Tensor:
+def age_buckets(age: Tensor, buckets: tuple[int, ...] = AGE_BUCKETS) -> Tensor:
     """0 for a silent note, otherwise 1 + the index of the bucket of its age; int64, same shape."""
     # Built on the device: copying a tensor to a GPU would make the CPU wait for it.
-    smallest = torch.stack([age.new_full((), least) for least in AGE_BUCKETS])
+    smallest = torch.stack([age.new_full((), least) for least in buckets])
     return torch.bucketize(age.contiguous(), smallest, right=True)
 
 
-def age_one_hot(age: Tensor) -> Tensor:
+def age_one_hot(age: Tensor, buckets: tuple[int, ...] = AGE_BUCKETS) -> Tensor:
     """(…, number of buckets) float: 1 in the bucket of the age; zeros for a silent note."""
-    bucket = torch.arange(1, len(AGE_BUCKETS) + 1, device=age.device)
-    return (age_buckets(age)[..., None] == bucket).float()
+    bucket = torch.arange(1, len(buckets) + 1, device=age.device)
+    return (age_buckets(age, buckets)[..., None] == bucket).float()

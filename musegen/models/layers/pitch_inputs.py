@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from musegen.models.layers.note_age import AGE_BUCKETS, age_one_hot
+from musegen.models.layers.note_age import age_one_hot
 
 
 class RelativeInputs(nn.Module):
@@ -14,7 +14,7 @@ class RelativeInputs(nn.Module):
 
     - the notes of the window d − `window` … d + `window`;
     - with `pitch_classes`, half the number of notes of each pitch class relative to that of d;
-    - with `note_age`, the bucket of the age of note d, one-hot.
+    - which of the `age_buckets` the age of note d is in, one-hot.
 
     It has no weights.
     """
@@ -22,12 +22,12 @@ class RelativeInputs(nn.Module):
     class_PK: Tensor
 
     def __init__(
-        self, low: int, high: int, window: int, pitch_classes: bool, note_age: bool
+        self, low: int, high: int, window: int, pitch_classes: bool, age_buckets: tuple[int, ...]
     ) -> None:
         super().__init__()
         self.low, self.high, self.window = low, high, window
-        self.pitch_classes, self.note_age = pitch_classes, note_age
-        self.out_features = 2 * window + 1 + 12 * pitch_classes + len(AGE_BUCKETS) * note_age
+        self.pitch_classes, self.age_buckets = pitch_classes, age_buckets
+        self.out_features = 2 * window + 1 + 12 * pitch_classes + len(age_buckets)
         class_PK = (torch.arange(low, high)[:, None] + torch.arange(12)) % 12
         self.register_buffer("class_PK", class_PK, persistent=False)
 
@@ -40,8 +40,9 @@ class RelativeInputs(nn.Module):
             octaves_TBZ = F.pad(x_TBD, (0, -x_TBD.shape[-1] % 12))
             count_TBK = octaves_TBZ.unflatten(-1, (-1, 12)).sum(-2)
             parts.append(count_TBK[..., self.class_PK] / 2)
-        if self.note_age:
-            parts.append(age_one_hot(age_TBD[..., self.low : self.high]).to(x_TBD.dtype))
+        if self.age_buckets:
+            age_TBP = age_TBD[..., self.low : self.high]
+            parts.append(age_one_hot(age_TBP, self.age_buckets).to(x_TBD.dtype))
         return torch.cat(parts, dim=-1)
 
 

@@ -5,7 +5,13 @@ from __future__ import annotations
 import torch
 
 from musegen.models.layers.clock import clock_one_hot
-from musegen.models.layers.note_age import AGE_BUCKETS, age_buckets, age_one_hot, note_ages
+from musegen.models.layers.note_age import (
+    AGE_BUCKETS,
+    FINE_AGE_BUCKETS,
+    age_buckets,
+    age_one_hot,
+    note_ages,
+)
 
 
 def test_ages_count_the_frames_of_each_note() -> None:
@@ -38,6 +44,16 @@ def test_age_buckets() -> None:
     assert not hot[0].any()
     assert (hot[1:].argmax(-1) + 1).tolist() == expected[1:]
     assert hot.sum(-1).tolist() == [0.0] + [1.0] * (len(age) - 1)
+
+
+def test_fine_ages_tell_the_ends_of_bars_from_what_is_beside_them() -> None:
+    age = torch.tensor([0, 1, 7, 8, 9, 15, 16, 17, 18, 23, 24, 25, 31, 32, 33, 999])
+    bucket = age_buckets(age, FINE_AGE_BUCKETS)
+    assert bucket[:8].tolist() == age[:8].tolist()
+    for end_of_bar in (8, 16, 24, 32):
+        (of_end,) = bucket[age == end_of_bar].tolist()
+        assert (bucket == of_end).sum() == 1
+    assert age_one_hot(age, FINE_AGE_BUCKETS).shape == (len(age), len(FINE_AGE_BUCKETS))
 
 
 def test_the_clock() -> None:
