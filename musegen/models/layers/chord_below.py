@@ -48,20 +48,22 @@ def at_least(count_4: Tensor) -> Tensor:
 
 
 class ChordSoFar:
-    """`chords_below` of frames that are sampled from low to high."""
+    """`chords_below` of frames that are sampled from low to high.
+
+    What depends on the frame before is computed once: in terms of x, `motions` are a + b x.
+    """
 
     def __init__(self, before_MP: Tensor) -> None:
-        self.before_MP = before_MP
-        self.octaves_MP = torch.zeros_like(before_MP)
+        self.a_MP4 = motions(torch.zeros_like(before_MP), before_MP)
+        self.b_MP4 = motions(torch.ones_like(before_MP), before_MP) - self.a_MP4
+        self.octaves_MZ = F.pad(torch.zeros_like(before_MP), (12, 0))
         self.count_M4 = before_MP.new_zeros(len(before_MP), 4)
 
     def features(self, p: int) -> Tensor:
         """The chord below pitch p, (M, `CHORD_FEATURES`)."""
-        classes_MK = F.pad(self.octaves_MP[:, max(0, p - 12) : p], (max(0, 12 - p), 0))
-        return torch.cat([classes_MK, at_least(self.count_M4)], dim=1)
+        return torch.cat([self.octaves_MZ[:, p : p + 12], at_least(self.count_M4)], dim=1)
 
     def append(self, p: int, x_M: Tensor) -> None:
         """Make x the notes at pitch p."""
-        octave_lower_M = self.octaves_MP[:, p - 12] if p >= 12 else 0
-        self.octaves_MP[:, p] = x_M + octave_lower_M
-        self.count_M4 += motions(x_M, self.before_MP[:, p])
+        self.octaves_MZ[:, p + 12] = x_M + self.octaves_MZ[:, p]
+        self.count_M4 += torch.addcmul(self.a_MP4[:, p], self.b_MP4[:, p], x_M[:, None])
