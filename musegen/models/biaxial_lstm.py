@@ -182,7 +182,6 @@ class BiaxialLSTM(RollModel):
         self.relative = RelativeInputs(self.low, self.high, window, pitch_classes, buckets)
         self.metre = MetreInput(clock, metre, self.low_pitches)
         visible, metre_size = self.spec.pitches, self.metre.out_features
-
         self.embed = nn.Linear(self.relative.out_features, features)
         self.hands = nn.Linear(metre_size, features, bias=False) if metre_size else None
         self.absolute = nn.Linear(13, features, bias=False) if absolute_pitch else None
@@ -200,8 +199,7 @@ class BiaxialLSTM(RollModel):
                 self.state_width, visible, attention_heads, ATTENTION_HEAD_WIDTH, attention_span
             )
             width += 2 * attention_heads
-        known = notes_below + (CHORD_FEATURES if chord_below else 0)
-        self.note_lstm = nn.LSTM(width + known, note_hidden)
+        self.note_lstm = nn.LSTM(width + notes_below + CHORD_FEATURES * chord_below, note_hidden)
         self.note_logit = nn.Linear(note_hidden, 1, bias=False)
         self.context_logit = nn.Linear(width, 1)
         nn.init.constant_(self.context_logit.bias, INITIAL_LOG_ODDS)
