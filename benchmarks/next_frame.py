@@ -22,7 +22,7 @@ from __future__ import annotations
 import math
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +30,13 @@ import torch
 
 from musegen.cli import console
 from musegen.cli.evaluate import run_data, run_settings
+from musegen.config.typed import read_typed
+from musegen.config.validation import check_settings
+from musegen.constraints import PositiveInt, check_arguments
 from musegen.errors import UserError
 from musegen.models import load_model
 from musegen.models.biaxial_lstm import BiaxialLSTM
+from musegen.specs import RollBatch
 from musegen.training.checkpoint_files import find_checkpoint
 
 CHORD = 3
@@ -81,11 +85,11 @@ def ages(before_TD: np.ndarray) -> np.ndarray:
 
 
 def compare(
-    model: BiaxialLSTM, batches: Iterator, samples: int
+    model: BiaxialLSTM, batches: Iterable[RollBatch], samples: int
 ) -> tuple[dict[str, Counter[int]], dict[str, Counter[int]]]:
     """The counts of the true frames, and of all samples together."""
     rng = torch.Generator().manual_seed(0)
-    true: dict[str, Counter[int]] = {}
+    real: dict[str, Counter[int]] = {}
     sampled: dict[str, Counter[int]] = {}
     low = model.low_pitches
     for batch in batches:
@@ -94,10 +98,10 @@ def compare(
         age_BT = np.stack([ages(x_TD[:, :low]) for x_TD in before_BTD])
         mask_BT = batch.mask_BT.numpy()
         before_ND, age_N = before_BTD[mask_BT], age_BT[mask_BT]
-        add(true, counts(before_ND, batch.x_BTD.bool().numpy()[mask_BT], age_N, low))
+        add(real, counts(before_ND, batch.x_BTD.bool().numpy()[mask_BT], age_N, low))
         for x_ND in drawn_SND:
             add(sampled, counts(before_ND, x_ND, age_N, low))
-    return true, sampled
+    return real, sampled
 
 
 def add(total: dict[str, Counter[int]], more: dict[str, Counter[int]]) -> None:
@@ -105,29 +109,41 @@ def add(total: dict[str, Counter[int]], more: dict[str, Counter[int]]) -> None:
         total.setdefault(kind, Counter()).update(counter)
 
 
+@check_arguments
+def table(run: Path, samples: PositiveInt = 4, most: PositiveInt = 8) -> list[str]:
+    """The lines of the table.
+
+    - run: a run folder or checkpoint of a biaxial LSTM.
+    - samples: of each frame.
+    - most: how many values of each kind are shown.
+    """
+    checkpoint = find_checkpoint(run.expanduser())
+    model = load_model(checkpoint)
+    if not isinstance(model, BiaxialLSTM):
+        raise UserError(f"run={run}: only a biaxial LSTM samples frames exactly, not {model.name}")
+    data = run_data(run_settings(checkpoint, model, []), checkpoint, model)
+    real, sampled = compare(model, data.val_dataloader(), samples)
+    lines = ["| | total: true, sampled | value: true, sampled |", "|---|---|---|"]
+    for kind, of_real in real.items():
+        drawn = {value: n / samples for value, n in sampled[kind].items()}
+        differ = sorted(
+            of_real.keys() | drawn.keys(),
+            key=lambda v: -abs(of_real[v] - drawn.get(v, 0)) / math.sqrt(max(of_real[v], 1)),
+        )
+        cells = [f"{v}: {of_real[v]}, {drawn.get(v, 0):.1f}" for v in differ[:most]]
+        totals = f"{of_real.total()}, {sum(drawn.values()):.0f}"
+        lines.append(f"| {kind} | {totals} | {'; '.join(cells)} |")
+    return lines
+
+
 def main() -> None:
     with console.one_line_errors():
         console.quiet()
-        arguments = console.key_values(sys.argv[1:])
-        if "run" not in arguments:
+        settings = console.key_values(sys.argv[1:])
+        if "run" not in settings:
             raise UserError("which model? run=RUN")
-        checkpoint = find_checkpoint(Path(arguments["run"]).expanduser())
-        samples, most = int(arguments.get("samples", 4)), int(arguments.get("most", 8))
-        model = load_model(checkpoint)
-        if not isinstance(model, BiaxialLSTM):
-            raise UserError(f"only a biaxial LSTM samples frames exactly, not {model.name}")
-        data = run_data(run_settings(checkpoint, model, []), checkpoint, model)
-        true, sampled = compare(model, iter(data.val_dataloader()), samples)
-        print("| | total: true, sampled | value: true, sampled |")
-        print("|---|---|---|")
-        for kind, real in true.items():
-            drawn = {value: n / samples for value, n in sampled[kind].items()}
-            differ = sorted(
-                real.keys() | drawn.keys(),
-                key=lambda v: -abs(real[v] - drawn.get(v, 0)) / math.sqrt(max(real[v], 1)),
-            )
-            cells = [f"{v}: {real[v]}, {drawn.get(v, 0):.1f}" for v in differ[:most]]
-            print(f"| {kind} | {real.total()}, {sum(drawn.values()):.0f} | {'; '.join(cells)} |")
+        checked = check_settings(table, read_typed(table, settings), "next_frame")
+        print("\n".join(table(**checked)))
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from conftest import ROOT
 
+from datamodules.roll_files import RollFolder
 from musegen.cli import train as train_module
 
 LOW, D = 12, 24
@@ -55,9 +56,27 @@ def test_a_run_is_counted(next_frame: ModuleType, cli, tmp_path: Path, midi_fold
     code, out, err = cli(next_frame.main, f"run={folder}", "samples=2", "most=3")
     assert code == 0, err
     rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| ")][1:]
-    assert next(row[0] for row in rows) == "| notes at once"
-    true, sampled = (int(total) for total in rows[0][1].split(", "))
-    assert true > 0
-    assert sampled > 0
-    code, _, err = cli(next_frame.main)
-    assert (code, err) == (1, "musegen: which model? run=RUN\n")
+    data = RollFolder(root=midi_folder)
+    data.setup()
+    sounding = [np.pad(roll_TD, ((1, 0), (0, 0))).astype(int) for roll_TD in data.rolls["val"]]
+    starts = sum(int((np.diff(x_TD, axis=0) > 0).any(1).sum()) for x_TD in sounding)
+    assert rows[0][:1] == ["| notes at once"]
+    assert rows[0][1].startswith(f"{starts}, ")
+    assert all(row[2].count(";") < 3 for row in rows)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ((), "which model? run=RUN"),
+        (("run=nowhere", "samples=0"), "samples=0"),
+        (("run=nowhere", "sample=2"), "sample"),
+        (("run=nowhere",), "nowhere"),
+    ],
+)
+def test_bad_arguments_get_one_line(
+    next_frame: ModuleType, cli, arguments: tuple[str, ...], message: str
+) -> None:
+    code, out, err = cli(next_frame.main, *arguments)
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert message in err

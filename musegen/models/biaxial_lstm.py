@@ -118,7 +118,7 @@ class BiaxialLSTM(RollModel):
       note, and the pitch classes of those that sound, relative to it.
     - pitch_classes: use the pitch classes of the frame before, relative to the pitch, in e.
     - note_age: use the age of the note in e.
-    - fine_ages: tell all ages up to two bars apart, instead of ten ranges of ages.
+    - fine_ages: with note_age, tell all ages up to 17 frames apart, instead of ten ranges of ages.
     - clock: use t modulo 2, 4, 8 and 16 in e and u.
     - metre: use how often notes started whole periods earlier, of 2 to 24 frames, in e and u.
     - absolute_pitch: use the pitch class and the register of the pitch itself in e.

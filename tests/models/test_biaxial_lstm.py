@@ -125,7 +125,13 @@ EQUIVARIANT = {"absolute_pitch": False, "global_hidden": 0}
 
 @pytest.mark.parametrize(
     "settings",
-    [{"attention_heads": 0}, {}, {"longest_match": True}, {"chord_below": True}],
+    [
+        {"attention_heads": 0},
+        {"attention_heads": 0, "longest_match": True},
+        {},
+        {"longest_match": True},
+        {"chord_below": True},
+    ],
     ids=str,
 )
 def test_a_transposed_piece_has_the_same_likelihood(settings: dict) -> None:

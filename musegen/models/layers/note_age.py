@@ -9,7 +9,7 @@ AGE_BUCKETS = (1, 2, 3, 4, 6, 8, 12, 16, 24, 32)
 """The smallest age of each bucket, in frames; the last bucket has no upper limit."""
 FINE_AGE_BUCKETS = (*range(1, 19), 24, 25, 32, 33)
 """Up to two bars of eighth notes every age has its own bucket, and so have the whole bars after
-them: a chord changes after 8 frames, and hardly ever after 9."""
+them."""
 
 
 def note_ages(x_BTD: Tensor, carried_BD: Tensor | None = None) -> Tensor:
